@@ -1,0 +1,1 @@
+"""Schedules to source text (C++, Triton, NumPy), and source text to built, cached artifacts."""

@@ -1,0 +1,1 @@
+"""The compiler's front: tracer, guards, ``compile``, the ahead-of-time driver, explanations."""

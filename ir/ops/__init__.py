@@ -1,0 +1,1 @@
+"""The ops, each defined once."""

@@ -1,0 +1,1 @@
+"""Graph to graph, graph to loops, loops to schedule, schedule to plan."""

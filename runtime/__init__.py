@@ -1,0 +1,1 @@
+"""What runs: storage, tensors, eager dispatch, the tape, devices, loaded kernels, the executor."""
