@@ -1,0 +1,183 @@
+"""The on-disk store of built artifacts: content-addressed, atomic, verified.
+
+An entry is two files, `<key><suffix>` and `<key><suffix>.sum`; the second holds the size and the SHA-256 of the first.
+Both are written to a temporary name, flushed to disk and renamed, so that a reader sees a whole entry or none, and
+an entry whose bytes do not match its sum is built again rather than loaded.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # a platform without flock: atomic renames alone keep entries whole, a build may merely run twice
+    fcntl = None  # type: ignore[assignment]
+
+_private_root: Path | None = None
+
+
+def key_of(*parts: str) -> str:
+    """Return a key that changes when any of the strings does (their boundaries count too)."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()[:32]
+
+
+def root() -> Path:
+    """Return the cache folder: `FLAMBEAU_CACHE_DIR`, else `flambeau` in the XDG cache folder."""
+    chosen = os.environ.get("FLAMBEAU_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    xdg = os.environ.get("XDG_CACHE_HOME")
+    return (Path(xdg) if xdg else Path.home() / ".cache") / "flambeau"
+
+
+def fetch(key: str, suffix: str, build: Callable[[Path], None]) -> Path:
+    """Return the path of the entry `key`, building it first when it is missing or damaged.
+
+    `build(path)` writes the artifact at `path`; whatever it raises passes through and leaves no entry behind.
+    A cache folder that cannot be written is replaced, with one warning, by a private one that ends with the process.
+    """
+    path = _entry(root(), key, suffix)
+    if intact(path):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            if not intact(path):
+                _build_into(path, build)
+        return path
+    except _Unwritable as error:
+        reason: OSError = error.__cause__  # type: ignore[assignment]
+    except OSError as error:
+        reason = error
+    path = _entry(_fallback_root(reason), key, suffix)
+    if not intact(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _build_into(path, build)
+    return path
+
+
+def intact(path: Path) -> bool:
+    """Say whether the artifact at `path` exists and matches its recorded size and checksum."""
+    try:
+        recorded = _sum_path(path).read_text()
+        data = path.read_bytes()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return recorded == _sum_of(data)
+
+
+def entries() -> list[Path]:
+    """List the artifacts in the cache folder, damaged ones included, in order of name."""
+    folder = root()
+    sums = folder.glob("*/*.sum") if folder.is_dir() else ()
+    return sorted(path.with_suffix("") for path in sums)
+
+
+def clear() -> int:
+    """Remove every artifact (and lock) from the cache folder; return how many artifacts there were."""
+    found = entries()
+    for path in found:
+        for victim in (path, _sum_path(path), _lock_path(path)):
+            victim.unlink(missing_ok=True)
+    return len(found)
+
+
+class _Unwritable(Exception):
+    """The entry could not be written, although the build itself went well."""
+
+
+def _entry(folder: Path, key: str, suffix: str) -> Path:
+    return folder / key[:2] / f"{key}{suffix}"
+
+
+def _sum_path(path: Path) -> Path:
+    return path.with_name(path.name + ".sum")
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _sum_of(data: bytes) -> str:
+    return f"{len(data)} {hashlib.sha256(data).hexdigest()}\n"
+
+
+def _build_into(path: Path, build: Callable[[Path], None]) -> None:
+    """Build beside `path`, then move artifact and checksum into place."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".building-", suffix=path.suffix)
+    except OSError as error:
+        raise _Unwritable from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        build(temporary)
+        try:
+            data = temporary.read_bytes()
+            _flush(temporary)
+            # The old sum goes first: an artifact without a sum is merely built again, a mismatched pair is too.
+            _sum_path(path).unlink(missing_ok=True)
+            os.replace(temporary, path)
+            _write_atomically(_sum_path(path), _sum_of(data))
+        except OSError as error:
+            raise _Unwritable from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the entry's lock: other processes wait for this build instead of repeating it."""
+    if fcntl is None:
+        yield
+        return
+    with open(_lock_path(path), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fallback_root(reason: OSError) -> Path:
+    """Return a private temporary folder, made on first use with a warning that names the reason."""
+    global _private_root
+    if _private_root is None:
+        _private_root = Path(tempfile.mkdtemp(prefix="flambeau-"))
+        atexit.register(shutil.rmtree, _private_root, ignore_errors=True)
+        warnings.warn(
+            f"the kernel cache at {root()} cannot be written ({reason}); kernels compiled by this process are kept in a "
+            "temporary folder and lost at its end. Set FLAMBEAU_CACHE_DIR to a writable folder.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return _private_root

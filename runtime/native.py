@@ -1,0 +1,105 @@
+"""Compiled code as Python sees it: the runtime table, loaded libraries, one pointer block per call.
+
+This module builds nothing. What needs a compiler comes through `template_builder`, which the public namespace sets to
+a function that returns the path of a built template (or None where no compiler is found).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+#: Returns the library of the template with this name, building it when needed; None without a compiler.
+template_builder: Callable[[str], Path | None] = lambda name: None
+
+
+class Library:
+    """A loaded shared library that has been given the runtime table.
+
+    `library[name]` is the C function `void name(void* block)`; the GIL is released while it runs.
+    """
+
+    def __init__(self, path: Path, *, needs: tuple[str, ...] = ()) -> None:
+        """Load `path` and attach it to the runtime table, with the templates that it `needs` in the table."""
+        self.path = path
+        self._handle = ctypes.CDLL(os.fspath(path))
+        for name in needs:
+            template(name)
+        attach = getattr(self._handle, "attach", None)
+        if attach is not None:
+            attach.argtypes = [ctypes.c_void_p]
+            attach.restype = None
+            attach(_table())
+
+    def __getitem__(self, name: str) -> Callable[[int], None]:
+        function = getattr(self._handle, name)
+        function.argtypes = [ctypes.c_void_p]
+        function.restype = None
+        return function
+
+
+@functools.cache
+def template(name: str) -> Library | None:
+    """Return the loaded template library `name`; None where it cannot be built."""
+    path = template_builder(name)
+    return None if path is None or _pool() is None else Library(path)
+
+
+def available() -> bool:
+    """Say whether compiled code can run here: a compiler, or its cached output, is at hand."""
+    return _pool() is not None
+
+
+def set_num_threads(count: int) -> None:
+    """Set how many threads compiled code uses, the caller included; at least 1."""
+    if count < 1:
+        raise RuntimeError(f"expected a positive number of threads, but got {count}")
+    pool = _pool()
+    if pool is not None:
+        pool.set_threads(count)
+
+
+def get_num_threads() -> int:
+    """Return how many threads compiled code uses (1 in a forked child)."""
+    pool = _pool()
+    return 1 if pool is None else pool.get_threads()
+
+
+@functools.cache
+def default_threads() -> int:
+    """Return `FLAMBEAU_NUM_THREADS`, else the number of physical cores that this process may run on."""
+    chosen = os.environ.get("FLAMBEAU_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
+    if chosen.isdigit() and int(chosen) > 0:
+        return int(chosen)
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    return max(1, len({_core_of(cpu) for cpu in allowed}))
+
+
+def _core_of(cpu: int) -> str:
+    """Name the physical core of a logical CPU by the CPUs that share it."""
+    try:
+        return Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text()
+    except OSError:
+        return str(cpu)
+
+
+@functools.cache
+def _pool() -> ctypes.CDLL | None:
+    path = template_builder("pool")
+    if path is None:
+        return None
+    pool = ctypes.CDLL(os.fspath(path))
+    pool.runtime_table.restype = ctypes.c_void_p
+    pool.set_threads.argtypes = [ctypes.c_int64]
+    pool.get_threads.restype = ctypes.c_int64
+    pool.set_threads(default_threads())
+    return pool
+
+
+def _table() -> int:
+    pool = _pool()
+    assert pool is not None, "a compiled library was loaded where the runtime table could not be built"
+    return pool.runtime_table()
