@@ -16,7 +16,7 @@ from imports import ROOT, sources
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib   # comes with pytest
+    import tomli as tomllib  # comes with pytest
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ENV = {**os.environ, "PYTHONPATH": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}

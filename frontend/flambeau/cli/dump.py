@@ -1,0 +1,123 @@
+"""`flambeau dump FILE.py:NAME`: print the stages of compiling one call, from the graph to the target's code."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import flambeau
+from flambeau.cli import subject
+from flambeau.ir.stage import Stage, record_stages
+from flambeau.ir.tree import leaves
+
+STAGES = ("graph", "guards", "functional", "joint", "forward", "backward", "loops", "schedule", "plan",
+          "cpp", "numpy", "triton", "ttir", "ttgir", "llir", "ptx", "amdgcn")
+# With --diff a stage is shown against the one it was made from.
+_MADE_FROM = {"functional": "graph", "joint": "functional", "forward": "joint", "schedule": "loops"}
+_WITH_GRADIENTS = {"joint", "forward", "backward"}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "dump", help="print the stages of compiling a function or Module",
+        description="Compiles one call (and its backward, where something requires a gradient) and prints the stages. "
+                    "A GPU target needs no GPU: the code is generated and lowered, not run.")
+    subject.add_arguments(parser)
+    parser.add_argument("--target", default="cpu", metavar="cpu|cuda:90|hip:gfx942")
+    parser.add_argument("--stage", action="append", choices=(*STAGES, "all"), metavar="NAME",
+                        help=f"may be repeated; all (the default), or one of: {' '.join(STAGES)}")
+    parser.add_argument("--diff", action="store_true", help="show a stage as a diff to the one it was made from")
+    parser.add_argument("--no-grad", action="store_true", help="compile for inference: no joint graph, no backward")
+    parser.set_defaults(handler=_handle)
+
+
+def _handle(args: argparse.Namespace) -> int:
+    wanted = set(args.stage or ["all"])
+    wanted = set(STAGES) if "all" in wanted else wanted
+    try:
+        chosen = subject.load(args.subject, args.input)
+        gradients = not args.no_grad and (chosen.has_parameters or bool(wanted & _WITH_GRADIENTS))
+        stages = collect(chosen, backends_for(args.target, wanted), args.target, gradients)
+    except subject.BadSubject as error:
+        print(f"flambeau dump: {error}", file=sys.stderr)
+        return 2
+    shown = [stage for stage in stages if kind_of(stage) in wanted]
+    for line in render(stages, shown, args.diff):
+        print(line)
+    missing = [name for name in wanted if args.stage and name != "all" and not any(kind_of(s) == name for s in shown)]
+    if missing and "all" not in args.stage:
+        print(f"flambeau dump: no stage {', '.join(sorted(missing))} for target {args.target}"
+              + ("" if gradients else " without gradients"), file=sys.stderr)
+        return 1
+    return 0
+
+
+def backends_for(target: str, wanted: set[str]) -> list[str]:
+    """The compile backends that make the wanted stages of a target.
+
+    Raises:
+        BadSubject: an unknown target.
+    """
+    kind, _, arch = target.partition(":")
+    if kind in ("cuda", "hip") and arch:
+        return ["triton"]
+    if target != "cpu":
+        raise subject.BadSubject(f"--target {target}: expected cpu, cuda:90 or hip:gfx942")
+    if wanted == {"numpy"}:
+        return ["numpy"]
+    return ["cpp", "numpy"] if "numpy" in wanted else ["cpp"]
+
+
+def collect(chosen: subject.Subject, backends: Iterable[str], target: str, gradients: bool) -> list[Stage]:
+    """Compile once per backend and return the stages in order; a later backend adds only its own code."""
+    found: list[Stage] = []
+    for backend in backends:
+        flambeau.compiler.reset()
+        with record_stages() as stages:
+            _compile_and_run(chosen, backend, target, gradients)
+        found += [stage for stage in stages if not found or kind_of(stage) == backend]
+    return found
+
+
+def _compile_and_run(chosen: subject.Subject, backend: str, target: str, gradients: bool) -> None:
+    options = {"target": target} if backend == "triton" else {}
+    compiled = flambeau.compile(chosen.fn, backend=backend, options=options)
+    if not gradients:
+        with flambeau.no_grad():
+            compiled(*chosen.inputs)
+        return
+    for value in leaves(chosen.inputs):
+        if isinstance(value, flambeau.Tensor) and value.is_floating_point() and not chosen.has_parameters:
+            value.requires_grad_()
+    outputs = [out for out in leaves(compiled(*chosen.inputs)) if isinstance(out, flambeau.Tensor)]
+    for out in outputs:
+        if out.requires_grad:   # the backward is compiled when it is first run
+            out.backward(flambeau.ones_like(out), retain_graph=True)
+
+
+def kind_of(stage: Stage) -> str:
+    """The stage's name without what tells its graph: "loops/backward" is of kind "loops"."""
+    return stage.name.partition("/")[0]
+
+
+def render(stages: list[Stage], shown: list[Stage], diff: bool) -> Iterator[str]:
+    """The lines of the report: a heading and the text of every shown stage, or its diff."""
+    for stage in shown:
+        source = _source_of(stage, stages) if diff else None
+        yield f"======== {stage.name}" + (f" (against {source.name})" if source else "")
+        if source:
+            yield from difflib.unified_diff(source.text.splitlines(), stage.text.splitlines(), source.name, stage.name,
+                                            n=1, lineterm="")
+        else:
+            yield stage.text.rstrip("\n")
+        yield ""
+
+
+def _source_of(stage: Stage, stages: list[Stage]) -> Stage | None:
+    """The latest stage before this one of the kind that this one is made from."""
+    wanted: Any = _MADE_FROM.get(kind_of(stage))
+    before = stages[: stages.index(stage)]
+    return next((other for other in reversed(before) if kind_of(other) == wanted), None)
