@@ -1,0 +1,271 @@
+"""Families of ops: factories that supply what all members share (shape rule, promotion, variants, public names)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from . import dtype as _dtype
+from .dtype import DType, result_type
+from .meta import TensorMeta
+from .op import OPS, Op, PUBLIC, Scalar, inplace_of, ops, register, type_name
+from .schema import parse
+from .tensorlike import TensorLike
+from .usage import parameter_uses  # noqa: F401 - re-exported for tests of derivative rules
+
+# ---- shapes -------------------------------------------------------------------------------------------------------
+
+
+def broadcast_shapes(*shapes: Sequence[Any]) -> tuple[Any, ...]:
+    """The shape that ``shapes`` broadcast to. Raises ``RuntimeError`` naming the sizes and the axis."""
+    out: list[Any] = list(max(shapes, key=len))
+    for shape in shapes:
+        for i in range(1, len(shape) + 1):
+            a, b = out[-i], shape[-i]
+            if a is b or (isinstance(b, int) and b == 1) or a == b:
+                continue
+            if isinstance(a, int) and a == 1:
+                out[-i] = b
+            elif a == 1:
+                out[-i] = b
+            elif not b == 1:
+                raise RuntimeError(f"The size of tensor a ({a}) must match the size of tensor b ({b}) at non-singleton "
+                                   f"dimension {len(out) - i}")
+    return tuple(out)
+
+
+def wrap_dim(dim: int, ndim: int) -> int:
+    """``dim`` as a non-negative axis of a tensor of ``ndim`` dimensions. Raises ``IndexError`` outside."""
+    n = max(ndim, 1)
+    if not -n <= dim < n:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-n}, {n - 1}], but got {dim})")
+    return dim + n if dim < 0 else dim
+
+
+def wrap_dims(dim: Any, ndim: int) -> tuple[int, ...]:
+    """``dim`` (None and (): all; an int; ints) as sorted axes. Raises for a repeated one."""
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+        return tuple(range(ndim))
+    dims = [wrap_dim(d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
+    if len(set(dims)) != len(dims):
+        again = next(d for d in dims if dims.count(d) > 1)
+        raise RuntimeError(f"dim {again} appears multiple times in the list of dims")
+    return tuple(sorted(d for d in dims if d < ndim))
+
+
+def reduced_shape(shape: Sequence[Any], dim: Any, keepdim: bool) -> tuple[Any, ...]:
+    """``shape`` with the dimensions ``dim`` removed, or of size 1."""
+    dims = wrap_dims(dim, len(shape))
+    if keepdim:
+        return tuple(1 if i in dims else s for i, s in enumerate(shape))
+    return tuple(s for i, s in enumerate(shape) if i not in dims)
+
+
+# ---- promotion ----------------------------------------------------------------------------------------------------
+
+
+def operands(op: Op, args: tuple) -> list[Any]:
+    """The tensors and numbers that stand in tensor positions, lists flattened, None left out."""
+    found: list[Any] = []
+    for i in op.tensor_slots:
+        a = args[i]
+        if isinstance(a, (tuple, list)):
+            found += [x for x in a if x is not None]
+        elif a is not None:
+            found.append(a)
+    return found
+
+
+def promotion(op: Op, args: tuple) -> tuple[DType, DType]:
+    """The dtype an op computes in and the dtype of its result.
+
+    Kinds: "default" PyTorch's result type; "float" also makes integers the default float; "bool" result bool;
+    "real" complex becomes real; "sum" integers become int64 (an explicit ``dtype`` argument wins); "same" all tensors
+    must agree; "select" the first tensor is a condition and does not count; "index" result int64; "keep" the first
+    tensor's dtype; "cast" the ``dtype`` argument; "copy" the first tensor's, operands as they are. Half precisions compute in float32 everywhere (the runner sees to it).
+    """
+    kind = op.promote
+    found = operands(op, args)
+    if kind == "cast":
+        return found[0].dtype, explicit_dtype(op, args)  # type: ignore[return-value]
+    if kind == "copy":
+        return None, found[0].dtype  # type: ignore[return-value]
+    if kind in ("sum", "float", "mean"):
+        explicit = explicit_dtype(op, args)
+        if explicit is not None:
+            return explicit, explicit
+    if kind == "select":
+        found = found[1:]
+    if kind == "keep":
+        first = next(x.dtype for x in found if isinstance(x, TensorLike) or hasattr(x, "dtype"))
+        return first, first
+    if kind == "same":
+        return (_same_dtype(op, found),) * 2
+    dtype = result_type(found)
+    if kind == "float" and dtype.is_integral:
+        dtype = _dtype.get_default_dtype()
+    if kind == "sum" and dtype.is_integral:
+        dtype = _dtype.int64
+    if kind == "bool":
+        return dtype, _dtype.bool_
+    if kind == "index":
+        return dtype, _dtype.int64
+    if kind == "real":
+        return dtype, dtype.to_real()
+    return dtype, dtype
+
+
+def explicit_dtype(op: Op, args: tuple) -> DType | None:
+    """The value of the op's ``dtype`` parameter, if it has one."""
+    for p, a in zip(op.schema.params, args):
+        if p.type == "dtype":
+            return a
+    return None
+
+
+def _same_dtype(op: Op, found: Iterable[Any]) -> DType:
+    dtypes = [x.dtype for x in found if hasattr(x, "dtype")]
+    for d in dtypes[1:]:
+        if d is not dtypes[0]:
+            raise RuntimeError(f"{op.name}: expected all tensors to have the same dtype, but got {type_name(dtypes[0])} "
+                               f"and {type_name(d)}; convert one with .to(dtype)")
+    return dtypes[0]
+
+
+def common_device(op: Op, args: tuple) -> Any:
+    """The device of the result. Raises ``RuntimeError`` for tensors on two devices (zero-dimensional CPU ones may mix)."""
+    device = None
+    for x in operands(op, args):
+        if not hasattr(x, "device"):
+            continue
+        if device is None or (device != x.device and device.type == "cpu" and zero_dim):
+            device, zero_dim = x.device, not x.ndim
+        elif x.device != device and (x.ndim or x.device.type != "cpu"):
+            raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, {device} "
+                               f"and {x.device}! (when checking the arguments of {op.name})")
+    return device
+
+
+def conj_of(x: Any) -> Any:
+    """The complex conjugate, for derivative rules: real tensors and numbers cost nothing."""
+    dtype = getattr(x, "dtype", None)
+    if dtype is None:
+        return x.conjugate() if isinstance(x, complex) else x
+    return ops.conj(x) if dtype.is_complex else x
+
+
+# ---- factories ----------------------------------------------------------------------------------------------------
+
+
+def default_api(name: str, *, inplace: bool = False) -> tuple[str, ...]:
+    """``torch.NAME`` and ``Tensor.NAME``."""
+    return (f"torch.{name}", f"Tensor.{name}")
+
+
+def _finish(op: Op, inplace: bool, dunder: str | None) -> Op:
+    register(op)
+    if inplace:
+        PUBLIC["Tensor"][op.name + "_"] = inplace_of(op).method
+    if dunder:
+        _install_operators(op, dunder)
+    return op
+
+
+def _install_operators(op: Op, name: str) -> None:
+    """``__add__``, ``__radd__`` and ``__iadd__`` in terms of ``op``; an operand of a foreign type is Python's to resolve."""
+    forward, inplace = op.method, inplace_of(op).method
+    known = (TensorLike, int, float, complex)
+
+    def left(self: Any, other: Any) -> Any:
+        return forward(self, other) if isinstance(other, known) or hasattr(other, "__array__") else NotImplemented
+
+    def right(self: Any, other: Any) -> Any:
+        return forward(other, self) if isinstance(other, known) or hasattr(other, "__array__") else NotImplemented
+
+    def store(self: Any, other: Any) -> Any:
+        return inplace(self, other) if isinstance(other, known) or hasattr(other, "__array__") else NotImplemented
+
+    for fn, prefix in ((left, ""), (right, "r"), (store, "i")):
+        fn.__name__ = f"__{prefix}{name}__"
+        fn.__flambeau_pure__ = True  # type: ignore[attr-defined]
+        PUBLIC["Tensor"][fn.__name__] = fn
+
+
+def pointwise(schema: str, *, kernel: Callable[..., Any], vjp: Any = None, scalar: Scalar | None = None,
+              promote: str = "default", decompose: Callable[..., Any] | None = None, samples: Any = None,
+              dtypes: str = "f", tags: Iterable[str] = (), api: tuple[str, ...] | None = None, inplace: bool = True,
+              dunder: str | None = None, doc: str = "") -> Op:
+    """An op on corresponding elements of broadcast tensors. Tensor arguments reach ``kernel`` in the computing dtype."""
+    parsed = parse(schema)
+    tags = set(tags) | {"out"} | (set() if vjp is not None or decompose is not None else {"nograd"})
+
+    def infer(*args: Any) -> TensorMeta:
+        shape = broadcast_shapes(*[x.shape for x in operands(op, args) if hasattr(x, "shape")])
+        return TensorMeta(shape, promotion(op, args)[1], common_device(op, args))
+
+    op = Op(parsed.name, parsed, "pointwise", infer, kernel, vjp, scalar=scalar, promote=promote, decompose=decompose,
+            samples=samples, tags=frozenset(tags), dtypes=dtypes, doc=doc,
+            api=default_api(parsed.name) if api is None else api)
+    return _finish(op, inplace, dunder)
+
+
+def reduction(schema: str, *, kernel: Callable[..., Any], reduce: str, vjp: Any = None, promote: str = "keep",
+              samples: Any = None, dtypes: str = "f", tags: Iterable[str] = (), api: tuple[str, ...] | None = None,
+              doc: str = "") -> Op:
+    """An op ``(self, dim, keepdim, ...)`` that combines elements along ``dim``.
+
+    ``dim`` reaches ``kernel`` as it was given (None: all). ``reduce`` names the combination for the loop IR.
+    """
+    parsed = parse(schema)
+    tags = set(tags) | {"out"} | (set() if vjp is not None else {"nograd"})
+
+    def infer(*args: Any) -> TensorMeta:
+        shape = reduced_shape(args[0].shape, args[1], args[2])
+        return TensorMeta(shape, promotion(op, args)[1], args[0].device)
+
+    op = Op(parsed.name, parsed, "reduction", infer, kernel, vjp, promote=promote, reduce=reduce, samples=samples,
+            tags=frozenset(tags), dtypes=dtypes, doc=doc, api=default_api(parsed.name) if api is None else api)
+    return register(op)
+
+
+def view(schema: str, *, kernel: Callable[..., Any], infer: Callable[..., Any], vjp: Any, samples: Any = None,
+         lower: Callable[..., Any] | None = None, tags: Iterable[str] = (), api: tuple[str, ...] | None = None,
+         dtypes: str = "buifc", doc: str = "") -> Op:
+    """An op whose result shares the storage of its first argument: ``kernel`` returns a NumPy view.
+
+    ``lower(index, *args)`` maps the indices of the result to those of the input, for the loop IR.
+    """
+    parsed = parse(schema)
+    op = Op(parsed.name, parsed, "view", infer, kernel, vjp, samples=samples, lower=lower,
+            tags=frozenset({"view", *tags}), dtypes=dtypes, doc=doc,
+            api=default_api(parsed.name) if api is None else api)
+    return register(op)
+
+
+def composite(schema: str, decompose: Callable[..., Any], *, kernel: Callable[..., Any] | None = None, vjp: Any = None,
+              joint_vjp: Any = None, infer: Callable[..., Any] | None = None, promote: str | None = None,
+              samples: Any = None, dtypes: str = "f", tags: Iterable[str] = (), api: tuple[str, ...] | None = None,
+              inplace: bool = False, doc: str = "") -> Op:
+    """An op that means its decomposition. A ``kernel`` makes eager faster, a ``vjp`` the backward; both must agree with it."""
+    parsed = parse(schema)
+    op = Op(parsed.name, parsed, "composite", infer, kernel, vjp, joint_vjp, decompose, promote=promote, samples=samples,
+            tags=frozenset(tags), dtypes=dtypes, doc=doc, api=default_api(parsed.name) if api is None else api)
+    return _finish(op, inplace, None)
+
+
+def primitive(schema: str, family: str, *, kernel: Callable[..., Any], infer: Callable[..., Any], vjp: Any = None,
+              joint_vjp: Any = None, promote: str | None = None, lower: Callable[..., Any] | None = None,
+              decompose: Callable[..., Any] | None = None, samples: Any = None, dtypes: str = "f",
+              tags: Iterable[str] = (), api: tuple[str, ...] | None = None, inplace: bool = False, doc: str = "",
+              **extra: Any) -> Op:
+    """An op of any other family ("contraction", "index", "create", "random", "sort", "scan", ...), with its own rules."""
+    parsed = parse(schema)
+    tags = set(tags) | (set() if vjp or joint_vjp or decompose else {"nograd"})
+    op = Op(parsed.name, parsed, family, infer, kernel, vjp, joint_vjp, decompose, promote=promote, lower=lower,
+            samples=samples, tags=frozenset(tags), dtypes=dtypes, doc=doc, extra=extra,
+            api=default_api(parsed.name) if api is None else api)
+    return _finish(op, inplace, None)
+
+
+__all__ = ["OPS", "Scalar", "broadcast_shapes", "common_device", "composite", "conj_of", "operands", "ops", "pointwise", "primitive",
+           "promotion", "reduced_shape", "reduction", "view", "wrap_dim", "wrap_dims"]

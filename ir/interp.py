@@ -1,0 +1,38 @@
+"""Run a graph by calling its ops through the current handler: eagerly, or into another graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .graph import Graph, Node, getitem, map_nodes
+from .op import call
+
+
+def run_graph(graph: Graph, inputs: Sequence[Any]) -> list[Any]:
+    """The values of ``graph.outputs`` for ``inputs``; each value is dropped after its last use."""
+    if len(inputs) != len(graph.inputs):
+        raise TypeError(f"graph {graph.name} takes {len(graph.inputs)} inputs, got {len(inputs)}")
+    env: dict[Node, Any] = dict(zip(graph.inputs, inputs))
+    last = _last_uses(graph)
+    for i, node in enumerate(graph.nodes):
+        args = map_nodes(env.__getitem__, node.args)
+        env[node] = args[0][args[1]] if node.op is getitem else call(node.op, args)  # type: ignore[arg-type]
+        for dead in last.get(i, ()):
+            del env[dead]
+    return [map_nodes(env.__getitem__, out) for out in graph.outputs]
+
+
+def _last_uses(graph: Graph) -> dict[int, list[Node]]:
+    """Index of a node in ``graph.nodes`` -> the nodes read there for the last time (outputs never)."""
+    at: dict[Node, int] = {}
+    for i, node in enumerate(graph.nodes):
+        at[node] = i
+        for source in node.inputs:
+            at[source] = i
+    for out in graph.output_nodes():
+        at.pop(out, None)
+    found: dict[int, list[Node]] = {}
+    for node, i in at.items():
+        found.setdefault(i, []).append(node)
+    return found

@@ -1,0 +1,63 @@
+"""What is known of a tensor without its data: shape, dtype, device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import device as _device
+from .dtype import DType
+
+
+@dataclass(frozen=True)
+class TensorMeta:
+    """Shape (ints or SymInts), dtype and device of a value; what shape rules take and return."""
+
+    shape: tuple[Any, ...]
+    dtype: DType
+    device: _device.Device = _device.cpu
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def numel(self) -> Any:
+        n: Any = 1
+        for s in self.shape:
+            n = n * s
+        return n
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+    def size(self, dim: int) -> Any:
+        return self.shape[dim]
+
+    def is_complex(self) -> bool:
+        return self.dtype.is_complex
+
+    def with_shape(self, shape: Sequence[Any]) -> TensorMeta:
+        return replace(self, shape=tuple(shape))
+
+    def with_dtype(self, dtype: DType) -> TensorMeta:
+        return self if dtype is self.dtype else replace(self, dtype=dtype)
+
+    def __str__(self) -> str:
+        text = f"{self.dtype.short}[{', '.join(map(str, self.shape))}]"
+        return text if self.device == _device.cpu else f"{text}@{self.device}"
+
+
+def meta_of(x: Any) -> TensorMeta:
+    """The meta of anything with ``shape``, ``dtype`` and ``device``."""
+    return x if type(x) is TensorMeta else TensorMeta(tuple(x.shape), x.dtype, x.device)
+
+
+def contiguous_strides(shape: Sequence[Any]) -> tuple[Any, ...]:
+    """Row-major strides, in elements."""
+    strides: list[Any] = []
+    step: Any = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step = step * (size if not isinstance(size, int) else max(size, 1))
+    return tuple(reversed(strides))

@@ -1,0 +1,284 @@
+"""Ops: everything the system knows about an operation, in one object, and the way a call reaches its handler.
+
+An op function (``ops.exp``, ``flambeau.exp``, ``Tensor.exp``) binds its arguments and calls the current handler with the
+:class:`Op` and *all* arguments in schema order, defaults filled in. The handler at the bottom runs the op eagerly
+(``runtime.eager``); tracing, export and transforms push handlers of their own for the time of a ``with`` block.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import schema as _schema
+from .dtype import DType
+from .schema import Schema
+from .usage import parameter_uses
+
+Handler = Callable[["Op", tuple], Any]
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """How one element of a pointwise op is spelled in generated code; ``{0}``, ``{1}`` stand for the operands.
+
+    ``cpp`` works on vectors as well as scalars (it may call a function of the C++ prelude); ``triton`` on Triton blocks.
+    ``{dtype}`` stands for the element type of the result.
+    """
+
+    cpp: str
+    triton: str
+
+
+@dataclass(eq=False, repr=False)
+class Op:
+    """An operation. See ``CONTRIBUTING.md`` ("Adding an op") for what each field means to whom."""
+
+    name: str
+    schema: Schema
+    family: str                                   # "pointwise", "reduction", "view", "composite", "contraction", ...
+    infer: Callable[..., Any] | None = None       # (*args) -> TensorMeta or tuple; raises PyTorch's errors
+    kernel: Callable[..., Any] | None = None      # (xp, *args) -> array or tuple; tensors are arrays here
+    vjp: Any = None                               # see `gradients`
+    joint_vjp: Callable[..., Any] | None = None   # (g, out, *args, needs) -> one gradient per tensor parameter
+    decompose: Callable[..., Any] | None = None   # (*args) -> value in ops, or NotImplemented for "primitive here"
+    scalar: Scalar | None = None                  # pointwise: spelling in generated code
+    promote: str | None = None                    # pointwise and reductions: promotion kind, see family.py
+    reduce: str | None = None                     # reductions: combining function ("sum", "prod", "max", ...)
+    lower: Callable[..., Any] | None = None       # how the loop IR is made, when the family's rule does not apply
+    samples: Callable[[], Sequence[Any]] | None = None
+    tags: frozenset[str] = frozenset()            # "nograd", "random", "view", "check", "alias", "extern", ...
+    mutates: tuple[int, ...] = ()                 # positions of the arguments written to
+    functional: Op | None = None                  # of an in-place op: the op that computes what is written
+    inplace: Op | None = None
+    api: tuple[str, ...] = ()                     # public names: "torch.exp", "Tensor.exp", "nn.functional.gelu"
+    doc: str = ""
+    run: Callable[[tuple], Any] | None = None     # eager runner, built by the runtime at the first call
+    extra: dict[str, Any] = field(default_factory=dict)  # family-specific facts
+    dtypes: str = "f"                             # dtype kinds its samples hold for: letters of "buifc"
+    _saves: dict[tuple[bool, ...], tuple[bool, tuple[bool, ...]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.fn = _make_function(self, "input")
+        self.method = _make_function(self, "self")
+        self.tensor_slots = self.schema.tensors
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.method(*args, **kwargs)
+
+    def __reduce__(self) -> tuple:
+        return get_op, (self.name,)
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether the op has a derivative of its own (a composite without one is differentiated through its parts)."""
+        return self.vjp is not None or self.joint_vjp is not None
+
+    def saves(self, needs: tuple[bool, ...]) -> tuple[bool, tuple[bool, ...]]:
+        """Whether the derivatives asked for by ``needs`` read the data of the output, and of each argument."""
+        found = self._saves.get(needs)
+        if found is None:
+            found = self._saves[needs] = _data_uses(self, needs)
+        return found
+
+    def gradients(self, needs: Sequence[bool], g: Any, out: Any, args: tuple) -> list[Any]:
+        """The gradients of the tensor parameters (``needs`` aligned with ``tensor_slots``); None where not needed.
+
+        ``vjp`` is one function ``f(g, out, *args)`` for ops with one differentiable tensor parameter, or a tuple of
+        such functions (None: not differentiable) in order of the tensor parameters. For an op with several outputs
+        ``g`` and ``out`` are tuples. A ``Tensor[]`` parameter's gradient is a list.
+        """
+        if self.joint_vjp is not None:
+            return list(self.joint_vjp(g, out, *args, needs=tuple(needs)))
+        rules = self.vjp if isinstance(self.vjp, tuple) else (self.vjp,)
+        found: list[Any] = []
+        for i, need in enumerate(needs):
+            rule = rules[i] if i < len(rules) else None
+            found.append(rule(g, out, *args) if need and rule is not None else None)
+        return found
+
+
+def _data_uses(op: Op, needs: tuple[bool, ...]) -> tuple[bool, tuple[bool, ...]]:
+    """Which of (out, *args) the needed derivative rules read beyond shape, dtype and device."""
+    if op.joint_vjp is not None:
+        rules = [op.joint_vjp]
+    else:
+        own = op.vjp if isinstance(op.vjp, tuple) else (op.vjp,)
+        rules = [rule for rule, need in zip(own, needs) if need and rule is not None]
+    n = len(op.schema.params)
+    out, params = False, [False] * n
+    for rule in rules:
+        uses = parameter_uses(rule)  # aligned with (g, out, *args)
+        if uses is None:
+            return True, (True,) * n
+        out |= uses[1]
+        for i in range(n):
+            params[i] |= uses[2 + i]
+    return out, tuple(params)
+
+
+class _Ops:
+    """The op functions by name, for derivatives and decompositions: ``ops.exp(x)``. Late bound, so order is free."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no op is named {name!r}")
+
+
+ops = _Ops()
+OPS: dict[str, Op] = {}
+PUBLIC: dict[str, dict[str, Any]] = {"torch": {}, "Tensor": {}, "nn.functional": {}}
+
+
+def register(op: Op) -> Op:
+    """Enter ``op`` in the registry, under ``ops.NAME`` and its public names. Raises ``ValueError`` for a second one."""
+    if op.name in OPS:
+        raise ValueError(f"op {op.name!r} is defined twice")
+    OPS[op.name] = op
+    setattr(ops, op.name, op.method)
+    for target in op.api:
+        space, _, name = target.rpartition(".")
+        _publish(space, name, op.method if space == "Tensor" else op.fn)
+    return op
+
+
+def _publish(space: str, name: str, fn: Any) -> None:
+    names = PUBLIC.setdefault(space, {})
+    if name in names:
+        raise ValueError(f"{space}.{name} is published twice")
+    names[name] = fn
+
+
+def public(*targets: str) -> Callable[[Any], Any]:
+    """Publish a plain function written in ops under ``targets`` (``"torch.max"``, ``"Tensor.max"``, ...).
+
+    Such a function must be pure apart from the ops it calls: tracers call it with symbolic tensors.
+    """
+    def mark(fn: Any) -> Any:
+        fn.__flambeau_pure__ = True
+        for target in targets:
+            space, _, name = target.rpartition(".")
+            _publish(space, name, fn)
+        return fn
+    return mark
+
+
+def get_op(name: str) -> Op:
+    """The op called ``name``; an in-place name (``add_``) is made from its functional op when first asked for."""
+    found = OPS.get(name)
+    if found is None and name.endswith("_") and name[:-1] in OPS:
+        return inplace_of(OPS[name[:-1]])
+    if found is None:
+        raise KeyError(f"no op is named {name!r}")
+    return found
+
+
+def inplace_of(op: Op) -> Op:
+    """The op that writes ``op``'s result into its first argument."""
+    if op.inplace is None:
+        text = Schema(op.name + "_", op.schema.params, 1)
+        op.inplace = Op(op.name + "_", text, "inplace", mutates=(0,), functional=op, tags=op.tags - {"view"})
+        OPS[op.inplace.name] = op.inplace
+        setattr(ops, op.inplace.name, op.inplace.method)
+    return op.inplace
+
+
+# ---- handlers ---------------------------------------------------------------------------------------------------
+
+
+def _no_runtime(op: Op, args: tuple) -> Any:
+    raise RuntimeError(f"{op.name}: no handler runs ops; import flambeau (or flambeau.runtime.eager) first")
+
+
+class _State(threading.local):
+    handler: Handler = staticmethod(_no_runtime)  # type: ignore[assignment]
+
+
+state = _State()
+
+
+def set_base_handler(handler: Handler) -> None:
+    """Install what runs an op when no transform is active (the eager runtime), for all threads."""
+    _State.handler = staticmethod(handler)  # type: ignore[assignment]
+
+
+@contextmanager
+def use_handler(handler: Handler) -> Iterator[Handler]:
+    """Send the ops called in this block (and this thread) to ``handler``."""
+    before = state.handler
+    state.handler = handler
+    try:
+        yield handler
+    finally:
+        state.handler = before
+
+
+def call(op: Op, args: tuple) -> Any:
+    """Send a call with fully bound arguments to the current handler."""
+    return state.handler(op, args)
+
+
+def _make_function(op: Op, self_name: str) -> Any:
+    """A Python function with the op's exact signature, so that Python itself reports wrong arguments."""
+    names, parts, consts, kwonly = [], [], {}, False
+    for i, p in enumerate(op.schema.params):
+        if p.kwonly and not kwonly:
+            parts.append("*")
+            kwonly = True
+        name = self_name if p.name == "self" else p.name
+        names.append(name)
+        if p.default is _schema.REQUIRED:
+            parts.append(name)
+        else:
+            consts[f"_d{i}"] = p.default
+            parts.append(f"{name}=_d{i}")
+    has_out = "out" in op.tags
+    if has_out:
+        parts += ([] if kwonly else ["*"]) + ["out=None"]
+    packed = "".join(n + ", " for n in names)
+    body = [f"def {op.name}({', '.join(parts)}):"]
+    if has_out:
+        body += ["    if out is not None:", f"        return _write_out(_op, _state.handler(_op, ({packed})), out)"]
+    body.append(f"    return _state.handler(_op, ({packed}))")
+    env: dict[str, Any] = {"_op": op, "_state": state, "_write_out": write_out, **consts}
+    exec("\n".join(body), env)  # noqa: S102 - generated from the schema above
+    fn = env[op.name]
+    fn.__doc__, fn.__module__ = op.doc or None, "flambeau"
+    fn.__flambeau_pure__, fn.op = True, op
+    return fn
+
+
+def write_out(op: Op, result: Any, out: Any) -> Any:
+    """Write an op's result into ``out=`` as PyTorch does: shapes are made equal, dtypes must be castable."""
+    from .dtype import can_cast  # noqa: PLC0415
+    if isinstance(result, tuple):
+        for r, o in zip(result, out, strict=True):
+            write_out(op, r, o)
+        return out
+    if not can_cast(result.dtype, out.dtype):
+        raise RuntimeError(f"result type {type_name(result.dtype)} can't be cast to the desired output type "
+                           f"{type_name(out.dtype)}")
+    if result.device != out.device:
+        raise RuntimeError(f"Expected all tensors to be on the same device, but {op.name}'s out= is on {out.device} and "
+                           f"its result on {result.device}")
+    if result.requires_grad or out.requires_grad:
+        raise RuntimeError(f"{op.name}(): functions with out=... arguments don't support automatic differentiation, "
+                           "but one of the arguments requires grad.")
+    if tuple(out.shape) != tuple(result.shape):
+        out.resize_(tuple(result.shape))
+    return out.copy_(result)
+
+
+_TYPE_NAMES = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
+               "float16": "Half", "bfloat16": "BFloat16", "float32": "Float", "float64": "Double",
+               "complex64": "ComplexFloat", "complex128": "ComplexDouble"}
+
+
+def type_name(dtype: DType) -> str:
+    """PyTorch's scalar type name of a dtype (``Float``, ``Long``), as its messages use it."""
+    return _TYPE_NAMES[dtype.name]

@@ -1,0 +1,125 @@
+"""Symbolic tensors: the handlers that record ops into a graph, or only propagate shapes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .graph import Graph, Node, getitem
+from .meta import TensorMeta, meta_of
+from .op import Op, use_handler
+from .tensorlike import TensorLike
+from .tree import leaves, tree_map
+
+
+class DataDependentError(RuntimeError):
+    """Raised when traced code asks for the data of a symbolic tensor (``item``, ``bool``, ``numpy``...)."""
+
+
+class SymbolicTensor(TensorLike):
+    """A tensor of known meta and unknown data."""
+
+    __slots__ = ("shape", "dtype", "device", "requires_grad")
+
+    def __init__(self, meta: TensorMeta, requires_grad: bool = False) -> None:
+        self.shape, self.dtype, self.device = meta.shape, meta.dtype, meta.device
+        self.requires_grad = requires_grad
+
+    def _no_data(self, *_: Any, **__: Any) -> Any:
+        raise DataDependentError("the data of a traced tensor is not known while tracing")
+
+    __bool__ = __int__ = __float__ = __complex__ = __index__ = __array__ = _no_data
+    item = tolist = numpy = data_ptr = _no_data
+
+    def __format__(self, spec: str) -> str:
+        return self._no_data()
+
+
+class MetaTensor(SymbolicTensor):
+    """Only a meta; ops on it compute metas (``infer_call``)."""
+
+    __slots__ = ()
+
+
+class GraphTensor(SymbolicTensor):
+    """The value of ``node``; ops on it append nodes to the graph that is being built."""
+
+    __slots__ = ("node", "__weakref__")
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node.meta, node.requires_grad)
+        self.node = node
+
+    def __repr__(self) -> str:
+        return f"GraphTensor({self.node.name}: {meta_of(self)})"
+
+
+def _meta_handler(op: Op, args: tuple) -> Any:
+    found = infer_call(op, args)
+    return tuple(MetaTensor(m) for m in found) if isinstance(found, tuple) else MetaTensor(found)
+
+
+def infer_call(op: Op, args: tuple) -> Any:
+    """The meta (or metas) of ``op(*args)``: by its rule, else by its functional op or its decomposition."""
+    if op.infer is not None:
+        return op.infer(*args)
+    if op.functional is not None:
+        return meta_of(args[op.mutates[0]])
+    if op.decompose is None:
+        raise NotImplementedError(f"{op.name} has neither a shape rule nor a decomposition")
+    metas = tree_map(lambda a: MetaTensor(meta_of(a)) if isinstance(a, TensorLike) else a, args)
+    with use_handler(_meta_handler):
+        found = op.decompose(*metas)
+    return tuple(meta_of(m) for m in found) if isinstance(found, (tuple, list)) else meta_of(found)
+
+
+class GraphBuilder:
+    """The handler that records: ``with use_handler(GraphBuilder(graph))`` ops on GraphTensors become nodes.
+
+    ``loc`` is stamped on new nodes; ``grad_enabled`` is the traced program's grad mode. Eager tensors that are met
+    become extra inputs: ``lifted`` maps each to its node (by identity).
+    """
+
+    def __init__(self, graph: Graph, loc: str = "", grad_enabled: bool = False) -> None:
+        self.graph, self.loc, self.grad_enabled = graph, loc, grad_enabled
+        self.lifted: dict[int, tuple[Any, Node]] = {}
+
+    def __call__(self, op: Op, args: tuple) -> Any:
+        op.schema.check(args, _is_tensor)
+        args = tree_map(self._symbolic, args)
+        meta = infer_call(op, args)
+        grad = self.grad_enabled and "nograd" not in op.tags and any(
+            isinstance(a, GraphTensor) and a.requires_grad for a in leaves(args))
+        node_args = tree_map(lambda a: a.node if isinstance(a, GraphTensor) else a, args)
+        if op.mutates:
+            return self._mutate(op, args, node_args, meta, grad)
+        single = not isinstance(meta, tuple)
+        node = self.graph.add(op, node_args, meta, self.loc, single and grad and meta.dtype.differentiable)
+        if single:
+            return GraphTensor(node)
+        return tuple(None if m is None else GraphTensor(self.graph.add(
+            getitem, (node, i), m, self.loc, grad and m.dtype.differentiable)) for i, m in enumerate(meta))
+
+    def _mutate(self, op: Op, args: tuple, node_args: tuple, meta: Any, grad: bool) -> Any:
+        """An op that writes: its node stands for the write, and the written tensor keeps its identity."""
+        written = args[op.mutates[0]]
+        grad = grad and written.dtype.differentiable
+        self.graph.add(op, node_args, meta, self.loc, grad)
+        written.requires_grad = written.requires_grad or grad
+        return written
+
+    def _symbolic(self, value: Any) -> Any:
+        if isinstance(value, TensorLike) and not isinstance(value, GraphTensor):
+            return GraphTensor(self.lift(value))
+        return value
+
+    def lift(self, tensor: Any) -> Node:
+        """The input that stands for an eager tensor from outside."""
+        found = self.lifted.get(id(tensor))
+        if found is None:
+            node = self.graph.input("lifted", meta_of(tensor), tensor.requires_grad)
+            found = self.lifted[id(tensor)] = (tensor, node)
+        return found[1]
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, TensorLike)

@@ -1,0 +1,588 @@
+"""The tape: nodes that know how to turn gradients of outputs into gradients of inputs, and the engine that runs them.
+
+A node's ``edges`` point to where its gradients go: ``(node, output number)``, a leaf tensor, or None. Nodes carry rising
+sequence numbers, so running them in falling order is a topological order without counting dependencies.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flambeau.ir.meta import TensorMeta
+from flambeau.ir.op import Op, ops
+from flambeau.ir.tree import leaves
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+_sequence = itertools.count()
+
+
+class _Mode(threading.local):
+    grad = True
+    inference = False
+
+
+mode = _Mode()
+
+
+class GradMode:
+    """Context manager and decorator that sets whether operations are recorded."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(mode.grad)
+        mode.grad = self.enabled
+
+    def __exit__(self, *_: Any) -> None:
+        mode.grad = self._before.pop()
+
+
+# ---- nodes ----------------------------------------------------------------------------------------------------------
+
+
+class GradNode:
+    """A step of the tape (PyTorch: ``torch.autograd.graph.Node``). Subclasses implement :meth:`apply`."""
+
+    __slots__ = ("edges", "metas", "seq", "pre_hooks", "post_hooks", "retained", "metadata", "__weakref__")
+
+    def __init__(self, edges: list[Any], metas: Sequence[TensorMeta | None]) -> None:
+        self.edges = edges
+        self.metas = metas  # of the outputs, to make zeros for those that got no gradient
+        self.seq = next(_sequence)
+        self.pre_hooks: dict[int, dict[int, Callable]] | None = None  # output number -> tensor hooks
+        self.post_hooks: dict[int, Callable] | None = None
+        self.retained: dict[int, Any] | None = None  # output number -> weak tensor whose .grad is kept
+        self.metadata: dict[str, Any] | None = None
+
+    def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
+        """Gradients aligned with ``edges`` for the outputs' gradients ``grads`` (None: zero)."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Drop what was saved for the backward pass."""
+
+    def name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """The nodes this one's gradients go to, with output numbers."""
+        return tuple((None, 0) if e is None else e if isinstance(e, tuple) else (AccumulateGrad(e), 0) for e in self.edges)
+
+    def register_hook(self, fn: Callable) -> HookHandle:
+        """Call ``fn(grad_inputs, grad_outputs)`` after the node ran; what it returns replaces ``grad_inputs``."""
+        self.post_hooks = self.post_hooks or {}
+        return HookHandle(self.post_hooks, fn)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {hex(id(self))}>"
+
+
+class AccumulateGrad:
+    """What ``next_functions`` shows where gradients reach a leaf."""
+
+    def __init__(self, variable: Tensor) -> None:
+        self.variable = variable
+        self.next_functions = ()
+
+    def name(self) -> str:
+        return "torch::autograd::AccumulateGrad"
+
+
+class HookHandle:
+    """Removes the hook it was returned for (PyTorch: ``RemovableHandle``)."""
+
+    _ids = itertools.count()
+
+    def __init__(self, hooks: dict[int, Callable], fn: Callable) -> None:
+        self._hooks, self.id = weakref.ref(hooks) if hasattr(hooks, "__weakref__") else (lambda: hooks), next(self._ids)
+        hooks[self.id] = fn
+
+    def remove(self) -> None:
+        hooks = self._hooks()
+        if hooks is not None:
+            hooks.pop(self.id, None)
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.remove()
+
+
+class Saved:
+    """An input kept for the backward pass, with the version its data had."""
+
+    __slots__ = ("tensor", "version")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.version = tensor, tensor._storage.version
+
+    def get(self, node: GradNode) -> Tensor:
+        t = self.tensor
+        if t._storage.version != self.version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                f"[{t.dtype} {list(t.shape)}], which is an input of {node.name()}, is at version "
+                f"{t._storage.version}; expected version {self.version} instead. Hint: change it before it is used, or "
+                "use the out-of-place form of the operation that changed it.")
+        return t
+
+
+class SavedOutput:
+    """An output kept for the backward pass: everything but the tensor itself, which would make a cycle."""
+
+    __slots__ = ("array", "storage", "nr", "version")
+
+    def __init__(self, tensor: Tensor, nr: int) -> None:
+        self.array, self.storage, self.nr = tensor._a, tensor._storage, nr
+        self.version = tensor._storage.version
+
+    def get(self, node: GradNode) -> Tensor:
+        if self.storage.version != self.version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                f"[{list(self.array.shape)}], which is output {self.nr} of {node.name()}, is at version "
+                f"{self.storage.version}; expected version {self.version} instead. Hint: use the out-of-place form of "
+                "the operation that changed it.")
+        t = tensor_class(self.array, self.storage)
+        t._rg, t._grad_fn, t._out_nr = True, node, self.nr
+        return t
+
+
+tensor_class: Any = None  # set by runtime.eager: the Tensor class (which imports this module)
+
+
+class OpNode(GradNode):
+    """The tape's record of one op call."""
+
+    __slots__ = ("op", "args", "out", "needs")
+
+    def __init__(self, op: Op, args: tuple, edges: list[Any], needs: tuple[bool, ...], metas: list[Any]) -> None:
+        super().__init__(edges, metas)
+        self.op, self.needs = op, needs
+        self.args: Any = args
+        self.out: Any = None
+
+    def name(self) -> str:
+        return "".join(p.capitalize() for p in self.op.name.strip("_").split("_")) + "Backward0"
+
+    def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
+        if self.args is None:
+            raise RuntimeError(
+                "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+                "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+                "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time.")
+        args = tuple([self._open(a) for a in self.args])
+        out = self.out
+        if len(self.metas) == 1:
+            out = out.get(self) if type(out) is SavedOutput else out
+            found = self.op.gradients(self.needs, grads[0], out, args)
+        else:
+            out = tuple(o.get(self) if type(o) is SavedOutput else o for o in out)
+            full = tuple(zeros_of(m) if g is None and m is not None else g for g, m in zip(grads, self.metas))
+            found = self.op.gradients(self.needs, full, out, args)
+        return self._fit(found, args)
+
+    def _open(self, a: Any) -> Any:
+        kind = type(a)
+        if kind is Saved:
+            return a.get(self)
+        if kind is list or kind is tuple:
+            return kind([self._open(x) for x in a])
+        return a
+
+    def _fit(self, found: list[Any], args: tuple) -> list[Any]:
+        """Gradients flattened as the edges are, each of its input's shape and dtype."""
+        flat: list[Any] = []
+        for slot, g in zip(self.op.tensor_slots, found):
+            a = args[slot]
+            if isinstance(a, (list, tuple)):
+                gs = [None] * len(a) if g is None else g
+                flat += [fit_gradient(x, like) for x, like in zip(gs, a)]
+            else:
+                flat.append(fit_gradient(g, a))
+        return flat
+
+    def release(self) -> None:
+        if any(type(a) is Saved for a in leaves(self.args)) or any(type(o) is SavedOutput for o in leaves((self.out,))):
+            self.args = self.out = None
+
+
+def fit_gradient(g: Any, like: Any) -> Any:
+    """``g`` summed to the shape and cast to the dtype of the input ``like`` (which broadcasting and promotion undo)."""
+    if g is None or not hasattr(like, "dtype"):
+        return None
+    if tuple(g.shape) != tuple(like.shape):
+        g = ops.sum_to_size(g, tuple(like.shape))
+    if g.dtype is not like.dtype:
+        g = ops.real(g) if g.dtype.is_complex and not like.dtype.is_complex else g
+        g = ops.cast(g, like.dtype)
+    return g
+
+
+def zeros_of(meta: TensorMeta) -> Any:
+    return ops.full(tuple(meta.shape), 0.0 if meta.dtype.is_floating_point else 0, dtype=meta.dtype, device=meta.device)
+
+
+# ---- recording --------------------------------------------------------------------------------------------------------
+
+
+def edge_of(t: Any) -> Any:
+    """Where gradients of ``t`` go."""
+    if not t._rg:
+        return None
+    fn = t.grad_fn
+    return t if fn is None else (fn, t._out_nr)
+
+
+def record(op: Op, args: tuple, result: Any, saved_self: Any = None) -> OpNode:
+    """Make ``result`` (a tensor or tuple) outputs of a new tape node for ``op(*args)``.
+
+    ``saved_self`` stands for the first argument where an in-place op has already overwritten it.
+    """
+    edges, needs = [], []
+    for slot in op.tensor_slots:
+        a = args[slot]
+        if isinstance(a, (list, tuple)):
+            found = [edge_of(x) if isinstance(x, tensor_class) else None for x in a]
+            edges += found
+            needs.append(any(e is not None for e in found))
+        else:
+            e = edge_of(a) if isinstance(a, tensor_class) else None
+            edges.append(e)
+            needs.append(e is not None)
+    key = tuple(needs)
+    save_out, save_args = op.saves(key)
+    kept = tuple([_keep(a, s) for a, s in zip(args, save_args)])
+    if saved_self is not None:
+        kept = (_keep(saved_self, save_args[0]), *kept[1:])
+    outs = result if isinstance(result, tuple) else (result,)
+    node = OpNode(op, kept, edges, key, [_meta(o) for o in outs])
+    for nr, o in enumerate(outs):
+        if o is not None and o.dtype.differentiable:
+            o._rg, o._grad_fn, o._out_nr = True, node, nr
+    held = tuple(SavedOutput(o, nr) if save_out and o is not None else m
+                 for nr, (o, m) in enumerate(zip(outs, node.metas)))
+    node.out = held if isinstance(result, tuple) else held[0]
+    return node
+
+
+def _keep(a: Any, data: bool) -> Any:
+    if isinstance(a, tensor_class):
+        return Saved(a) if data else _meta(a)
+    if isinstance(a, (list, tuple)):
+        return type(a)([_keep(x, data) for x in a]) if type(a) in (list, tuple) else a
+    return a
+
+
+def _meta(t: Any) -> TensorMeta | None:
+    return None if t is None else TensorMeta(t._a.shape, t.dtype, t._storage.device)
+
+
+# ---- views and in-place writes ------------------------------------------------------------------------------------------
+
+
+class CopySlices(GradNode):
+    """A write through a view: gradients of the base go on outside the view, and through the op inside it."""
+
+    __slots__ = ("inner", "steps")
+
+    def __init__(self, base: Tensor, steps: tuple, inner: OpNode) -> None:
+        super().__init__([edge_of(base), *inner.edges[1:]], [_meta(base)])
+        self.inner, self.steps = inner, steps
+
+    def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
+        whole = ops.clone(grads[0])
+        window = replay(whole, self.steps)
+        inner = self.inner.apply([ops.clone(window)], needs)
+        if inner[0] is None:
+            ops.zero_(window)
+        else:
+            ops.copy_(window, inner[0])
+        return [whole if needs[0] else None, *inner[1:]]
+
+    def release(self) -> None:
+        self.inner.release()
+
+
+def replay(t: Any, steps: tuple) -> Any:
+    """The view that ``steps`` make of ``t``."""
+    for op, args, _ in steps:
+        t = op.method(t, *args[1:]) if not any(p.kwonly for p in op.schema.params) else _call_bound(op, (t, *args[1:]))
+    return t
+
+
+def _call_bound(op: Op, args: tuple) -> Any:
+    from flambeau.ir.op import call  # noqa: PLC0415
+    return call(op, args)
+
+
+def rebase(target: Tensor, node: OpNode) -> None:
+    """After an in-place op recorded as ``node`` wrote ``target``: give target (and its base) their new history."""
+    view = target._view
+    if view is None:
+        target._rg, target._grad_fn, target._out_nr = True, node, 0
+        return
+    base = view.base
+    slices = CopySlices(base, view.steps, node)
+    base._rg, base._grad_fn, base._out_nr = True, slices, 0
+    target._rg = True
+    view.version = -1  # refreshed at the next look
+    refresh_view(target)
+
+
+def refresh_view(t: Tensor) -> None:
+    """Make the tape node of a view again when its base has been written to since."""
+    view = t._view
+    assert view is not None
+    if view.version == t._storage.version:
+        return
+    view.version = t._storage.version
+    base = view.base
+    if not base._rg:
+        return
+    source: Any = base
+    edge = edge_of(base)
+    for op, args, meta in view.steps:
+        needs = tuple(i == 0 for i in range(len(op.tensor_slots)))
+        node = OpNode(op, (meta, *args[1:]), [edge], needs, [None])
+        edge = (node, 0)
+    node.metas = [_meta(t)]
+    t._rg, t._grad_fn, t._out_nr = True, edge[0], 0
+    del source
+
+
+# ---- the engine -----------------------------------------------------------------------------------------------------------
+
+
+def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+             grad_variables: Any = None, inputs: Any = None) -> None:
+    """Accumulate gradients into the leaves of ``tensors`` (PyTorch: ``torch.autograd.backward``)."""
+    roots = _as_tuple(tensors)
+    if inputs is not None:
+        inputs = _as_tuple(inputs)
+        if not inputs:
+            raise RuntimeError("'inputs' argument to backward() cannot be empty.")
+    grads = _root_gradients(roots, grad_tensors, create_graph)
+    _run(roots, grads, retain_graph, create_graph, inputs, accumulate=True)
+
+
+def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
+         create_graph: bool = False, only_inputs: bool = True, allow_unused: bool | None = None,
+         is_grads_batched: bool = False, materialize_grads: bool = False) -> tuple[Any, ...]:
+    """The gradients of ``outputs`` with respect to ``inputs`` (PyTorch: ``torch.autograd.grad``)."""
+    if is_grads_batched:
+        raise NotImplementedError("is_grads_batched=True: call autograd.grad once per row instead")
+    roots, wanted = _as_tuple(outputs), _as_tuple(inputs)
+    grads = _root_gradients(roots, grad_outputs, create_graph)
+    for t in wanted:
+        if not t.requires_grad:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    found = _run(roots, grads, retain_graph, create_graph, wanted, accumulate=False)
+    if materialize_grads:
+        found = [zeros_of(_meta(t)) if g is None else g for g, t in zip(found, wanted)]  # type: ignore[arg-type]
+    elif not allow_unused and any(g is None for g in found):
+        raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set "
+                           "allow_unused=True if this is the desired behavior.")
+    return tuple(found)
+
+
+def _as_tuple(x: Any) -> tuple:
+    return tuple(x) if isinstance(x, (tuple, list)) or not hasattr(x, "shape") else (x,)
+
+
+def _root_gradients(roots: tuple, given: Any, create_graph: bool) -> list[Any]:
+    grads = [None] * len(roots) if given is None else list(_as_tuple(given))
+    if len(grads) != len(roots):
+        raise RuntimeError(f"got {len(roots)} tensors and {len(grads)} gradients")
+    for i, (t, g) in enumerate(zip(roots, grads)):
+        if not t.requires_grad:
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+        if g is None:
+            if t.numel() != 1:
+                raise RuntimeError("grad can be implicitly created only for scalar outputs")
+            if not t.dtype.is_floating_point:
+                raise RuntimeError("grad can be implicitly created only for real scalar outputs but got " + str(t.dtype))
+            grads[i] = ops.full(tuple(t.shape), 1.0, dtype=t.dtype, device=t.device)
+        elif tuple(g.shape) != tuple(t.shape):
+            raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a shape "
+                               f"of {t.shape}.")
+    return grads
+
+
+class _Run:
+    """One run of the engine: gradients collected so far, and the nodes ready to go."""
+
+    def __init__(self, create_graph: bool) -> None:
+        self.create_graph = create_graph
+        self.buffers: dict[GradNode, list[Any]] = {}
+        self.heap: list[tuple[int, Any]] = []
+        self.leaf_grads: dict[int, tuple[Tensor, Any]] = {}
+
+    def send(self, edge: Any, g: Any) -> None:
+        """Add ``g`` to what has arrived at ``edge``."""
+        if g is None or edge is None:
+            return
+        if not isinstance(edge, tuple):
+            before = self.leaf_grads.get(id(edge))
+            self.leaf_grads[id(edge)] = (edge, g if before is None else ops.add(before[1], g))
+            return
+        node, nr = edge
+        buffer = self.buffers.get(node)
+        if buffer is None:
+            buffer = self.buffers[node] = [None] * len(node.metas)
+            heapq.heappush(self.heap, (-node.seq, node))
+        buffer[nr] = g if buffer[nr] is None else ops.add(buffer[nr], g)
+
+
+def _run(roots: tuple, grads: list[Any], retain: bool | None, create_graph: bool, inputs: tuple | None,
+         accumulate: bool) -> list[Any]:
+    retain = create_graph if retain is None else retain
+    run = _Run(create_graph)
+    edges = None if inputs is None else [edge_of(t) for t in inputs]
+    captured: dict[Any, Any] = {}
+    needed = None if edges is None else _reachable(roots, edges)
+    wanted_nodes = {e for e in edges or () if isinstance(e, tuple)}
+    with GradMode(create_graph):
+        for t, g in zip(roots, grads):
+            run.send(edge_of(t), g)
+        while run.heap:
+            _, node = heapq.heappop(run.heap)
+            outs = _apply_pre_hooks(node, run.buffers.pop(node))
+            for nr, g in enumerate(outs):
+                if (node, nr) in wanted_nodes:
+                    captured[(node, nr)] = g
+            if needed is not None and node not in needed:
+                continue
+            _run_node(run, node, outs, needed)
+            if not retain:
+                node.release()
+        leaf_grads = {key: (t, _apply_hooks(t._hooks, g)) for key, (t, g) in run.leaf_grads.items()}
+    if inputs is None:
+        _accumulate(leaf_grads.values(), {id(g._storage) for g in grads}, create_graph)
+        return []
+    found = [captured.get(e) if isinstance(e, tuple) else leaf_grads.get(id(t), (t, None))[1]
+             for t, e in zip(inputs, edges or ())]
+    if accumulate:
+        pairs = [(t, g) for t, g in zip(inputs, found) if g is not None]
+        _accumulate(pairs, {id(g._storage) for g in grads}, create_graph)
+    return found
+
+
+def _run_node(run: _Run, node: GradNode, outs: list[Any], needed: set | None) -> None:
+    needs = [e is not None and (needed is None or _edge_key(e) in needed) for e in node.edges]
+    found = node.apply(outs, needs)
+    if node.post_hooks:
+        for hook in list(node.post_hooks.values()):
+            changed = hook(tuple(found), tuple(outs))
+            if changed is not None:
+                found = list(_as_tuple(changed))
+    for edge, g, need in zip(node.edges, found, needs):
+        if need:
+            run.send(edge, g)
+
+
+def _edge_key(edge: Any) -> Any:
+    return edge[0] if isinstance(edge, tuple) else id(edge)
+
+
+def _reachable(roots: tuple, edges: list[Any]) -> set:
+    """Nodes (and ids of leaves) from which one of ``edges`` can be reached, the targets themselves included."""
+    targets = {_edge_key(e) for e in edges if e is not None}
+    memo: dict[Any, bool] = {}
+    stack = [(_edge_key(e), e, False) for e in (edge_of(t) for t in roots) if e is not None]
+    while stack:
+        key, edge, expanded = stack.pop()
+        if expanded:
+            inner = [_edge_key(e) for e in edge[0].edges if e is not None]
+            memo[key] = any(memo.get(k, False) or k in targets for k in inner)
+        elif key not in memo:
+            memo[key] = False
+            if isinstance(edge, tuple):
+                stack.append((key, edge, True))
+                stack += [(_edge_key(e), e, False) for e in edge[0].edges if e is not None and _edge_key(e) not in memo]
+    return {k for k, v in memo.items() if v} | {k for k in targets if not isinstance(k, GradNode)} | {
+        k for k in targets if memo.get(k)}
+
+
+def _apply_hooks(hooks: dict[int, Callable] | None, g: Any) -> Any:
+    for hook in list(hooks.values()) if hooks else ():
+        changed = hook(g)
+        if changed is not None:
+            g = changed
+    return g
+
+
+def _apply_pre_hooks(node: GradNode, outs: list[Any]) -> list[Any]:
+    if node.pre_hooks:
+        outs = [g if g is None else _apply_hooks(node.pre_hooks.get(nr), g) for nr, g in enumerate(outs)]
+    if node.retained:
+        for nr, ref in node.retained.items():
+            t = ref()
+            if t is not None and outs[nr] is not None:
+                t._grad = outs[nr] if t._grad is None else ops.add(t._grad, outs[nr])
+    return outs
+
+
+def _accumulate(pairs: Iterable[tuple[Tensor, Any]], taken: set[int], create_graph: bool) -> None:
+    """Add gradients to ``.grad``. A fresh gradient becomes ``.grad`` itself unless somebody else holds its storage."""
+    for leaf, g in pairs:
+        if g is None:
+            continue
+        if leaf._grad is None:
+            if create_graph:
+                leaf._grad = g if id(g._storage) not in taken else ops.clone(g)
+            elif id(g._storage) in taken or g._storage.array is not g._a or not _dense(g):
+                with GradMode(False):
+                    leaf._grad = ops.clone(g)
+            else:
+                leaf._grad = tensor_class(g._a, g._storage)
+            taken.add(id(g._storage))
+        elif create_graph:
+            leaf._grad = ops.add(leaf._grad, g)
+        else:
+            with GradMode(False):
+                ops.add_(leaf._grad, g)
+        for hook in list(getattr(leaf, "_post_accumulate_hooks", {}).values()):
+            hook(leaf)
+
+
+def _dense(g: Any) -> bool:
+    return bool(g._a.flags.c_contiguous) and bool(g._a.flags.writeable)
+
+
+# ---- hooks ------------------------------------------------------------------------------------------------------------------
+
+
+def register_hook(t: Tensor, hook: Callable) -> HookHandle:
+    """See ``Tensor.register_hook``."""
+    if not t.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    fn = t.grad_fn
+    if fn is None:
+        if t._hooks is None:
+            t._hooks = {}
+        return HookHandle(t._hooks, hook)
+    if fn.pre_hooks is None:
+        fn.pre_hooks = {}
+    return HookHandle(fn.pre_hooks.setdefault(t._out_nr, {}), hook)
+
+
+def retain_grad(t: Tensor) -> None:
+    """See ``Tensor.retain_grad``."""
+    if not t.requires_grad:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    fn = t.grad_fn
+    if fn is not None:
+        fn.retained = fn.retained or {}
+        fn.retained[t._out_nr] = weakref.ref(t)

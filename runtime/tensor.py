@@ -1,0 +1,287 @@
+"""The eager tensor: an array view over a storage, and its place in the autograd tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flambeau.ir import device as _device
+from flambeau.ir import dtype as _dtype
+from flambeau.ir.dtype import DType, from_numpy
+from flambeau.ir.meta import TensorMeta
+from flambeau.ir.tensorlike import TensorLike
+
+from . import autograd
+from .storage import Storage
+
+
+class Size(tuple):
+    """A shape (PyTorch: ``torch.Size``)."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        n = 1
+        for s in self:
+            n *= s
+        return n
+
+    def __repr__(self) -> str:
+        return f"torch.Size([{', '.join(map(str, self))}])"
+
+    def __add__(self, other: Any) -> Size:
+        return Size(tuple(self) + tuple(other))
+
+    def __getitem__(self, key: Any) -> Any:
+        found = tuple.__getitem__(self, key)
+        return Size(found) if isinstance(key, slice) else found
+
+
+class View:
+    """How a view was made: from ``base`` by the ``steps`` (op, args with None for self, meta of the op's input)."""
+
+    __slots__ = ("base", "steps", "version")
+
+    def __init__(self, base: Tensor, steps: tuple, version: int) -> None:
+        self.base, self.steps, self.version = base, steps, version
+
+
+class Tensor(TensorLike):
+    """A multi-dimensional array of one dtype that records operations for differentiation (PyTorch: ``torch.Tensor``).
+
+    ``_a`` is the array; ``_grad_fn`` the tape node that made it (read it through :attr:`grad_fn`: in-place writes to
+    the base of a view change it); ``_view`` is set on differentiable views.
+    """
+
+    __slots__ = ("_a", "_storage", "_rg", "_grad_fn", "_out_nr", "_view", "_grad", "_hooks", "_dtype", "__dict__",
+                 "__weakref__")
+
+    def __init__(self, array: Any, storage: Storage | None = None) -> None:
+        self._a = array
+        self._storage = Storage(array) if storage is None else storage
+        self._rg = False
+        self._grad_fn: Any = None
+        self._out_nr = 0
+        self._view: View | None = None
+        self._grad: Tensor | None = None
+        self._hooks: dict[int, Callable] | None = None
+        self._dtype: DType | None = None
+
+    # ---- what it is
+
+    @property
+    def shape(self) -> Size:  # type: ignore[override]
+        return Size(self._a.shape)
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        found = self._dtype
+        if found is None:
+            found = self._dtype = from_numpy(self._a.dtype)
+        return found
+
+    @property
+    def device(self) -> _device.Device:  # type: ignore[override]
+        return self._storage.device
+
+    @property
+    def ndim(self) -> int:
+        return self._a.ndim
+
+    @property
+    def layout(self) -> Layout:
+        return strided
+
+    @property
+    def data(self) -> Tensor:
+        """This tensor's data outside the tape: shares storage, not history and not the version counter."""
+        return Tensor(self._a, Storage(self._storage.array, self._storage.device))
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        self._a, self._storage, self._dtype, self._view = value._a, value._storage, None, None
+
+    def numel(self) -> int:
+        return self._a.size
+
+    nelement = numel
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Strides in elements, all of them or one."""
+        step = self._a.itemsize
+        if dim is None:
+            return tuple(s // step for s in self._a.strides)
+        return self._a.strides[dim] // step
+
+    def storage_offset(self) -> int:
+        """Elements between the start of the storage and this tensor's first element."""
+        start = self._storage.array
+        return (_pointer(self._a) - _pointer(start)) // self._a.itemsize if self._a.size else 0
+
+    def data_ptr(self) -> int:
+        """Address of the first element."""
+        return _pointer(self._a)
+
+    def untyped_storage(self) -> Storage:
+        return self._storage
+
+    @property
+    def _version(self) -> int:
+        return self._storage.version
+
+    # ---- the tape
+
+    @property
+    def requires_grad(self) -> bool:  # type: ignore[override]
+        return self._rg
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Start (or stop, for a leaf) recording operations on this tensor. Raises ``RuntimeError`` for integer dtypes."""
+        if requires_grad and not self.dtype.differentiable:
+            raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+        if not requires_grad and self.grad_fn is not None:
+            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed "
+                               "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().")
+        self._rg = bool(requires_grad)
+        return self
+
+    @property
+    def grad_fn(self) -> Any:
+        """The tape node that made this tensor; None for leaves."""
+        if self._view is not None:
+            autograd.refresh_view(self)
+        return self._grad_fn
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.grad_fn is None
+
+    @property
+    def output_nr(self) -> int:
+        return self._out_nr
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient accumulated by ``backward``."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got {type(value).__name__}")
+            if value.shape != self.shape:
+                raise RuntimeError(f"assigned grad has data of a different size: got {list(value.shape)}, "
+                                   f"expected {list(self.shape)}")
+            if value.dtype is not self.dtype:
+                raise RuntimeError(f"assigned grad has data of a different type: got {value.dtype}, expected {self.dtype}")
+        self._grad = value
+
+    @property
+    def _base(self) -> Tensor | None:
+        return None if self._view is None else self._view.base
+
+    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+                 inputs: Any = None) -> None:
+        """Add the gradient of this tensor with respect to every leaf to the leaf's ``grad`` (PyTorch: ``Tensor.backward``)."""
+        autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> autograd.HookHandle:
+        """Call ``hook(grad)`` whenever this tensor's gradient is computed; what it returns replaces the gradient."""
+        return autograd.register_hook(self, hook)
+
+    def retain_grad(self) -> None:
+        """Keep the gradient of this non-leaf tensor in ``grad``."""
+        autograd.retain_grad(self)
+
+    # ---- its data
+
+    def numpy(self, *, force: bool = False) -> np.ndarray:
+        """The data as an ndarray that shares memory. Raises ``RuntimeError`` when that would hide a gradient."""
+        if self._rg and not force:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        if self._storage.device.type != "cpu":
+            if not force:
+                raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the "
+                                "tensor to host memory first.")
+            return self.cpu()._a  # type: ignore[attr-defined]
+        return self._a
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    __array_priority__ = 1000  # ndarray (op) tensor is the tensor's to answer
+
+    def item(self) -> Any:
+        """The value of a one-element tensor as a Python number. Raises ``RuntimeError`` for more elements."""
+        if self._a.size != 1:
+            raise RuntimeError(f"a Tensor with {self._a.size} elements cannot be converted to Scalar")
+        value = self._a.item()
+        return float(value) if self.dtype.is_floating_point else value
+
+    def tolist(self) -> Any:
+        """The values as (nested) Python lists, or a number for a zero-dimensional tensor."""
+        array = self.detach().cpu()._a  # type: ignore[attr-defined]
+        if self.dtype is _dtype.bfloat16:
+            array = array.astype(np.float32)
+        return array.tolist()
+
+    def __bool__(self) -> bool:
+        if self._a.size != 1:
+            kind = "no values" if not self._a.size else "more than one value"
+            raise RuntimeError(f"Boolean value of Tensor with {kind} is ambiguous")
+        return bool(self._a.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        if not self.dtype.is_integral or self._a.size != 1:
+            raise TypeError("only integer tensors of a single element can be converted to an index")
+        return int(self._a.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if not self.ndim and spec else str(self)
+
+
+class Layout:
+    """How a tensor's elements are laid out (PyTorch: ``torch.layout``)."""
+
+    def __repr__(self) -> str:
+        return "torch.strided"
+
+
+strided = Layout()
+
+
+def _pointer(array: Any) -> int:
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
+def tensor_meta(t: Tensor) -> TensorMeta:
+    """Shape, dtype and device, without the data."""
+    return TensorMeta(t._a.shape, t.dtype, t._storage.device)
+
+
+def wrap(array: Any, device: _device.Device = _device.cpu) -> Tensor:
+    """A tensor that owns ``array`` (NumPy scalars become zero-dimensional arrays)."""
+    if not hasattr(array, "strides") or isinstance(array, np.generic):
+        array = np.asarray(array)
+    return Tensor(array) if device is _device.cpu else Tensor(array, Storage(array, device))
