@@ -95,7 +95,9 @@ def lower(kernel: TritonSource, target: str) -> LoweredKernel:
     attributes = {(place,): [["tt.divisibility", 16]]
                   for place, name in enumerate(kernel.signature) if name in kernel.aligned}
     source = ASTSource(load_function(kernel), dict(kernel.signature), dict(kernel.constants), attributes)
-    options = {"num_warps": kernel.num_warps, "num_stages": kernel.num_stages, "enable_fp_fusion": True}
+    # AMD's pipeliner counts differently, and 64 KiB of local memory hold no more than two stages.
+    stages_wanted = min(kernel.num_stages, 2) if gpu.backend == "hip" else kernel.num_stages
+    options = {"num_warps": kernel.num_warps, "num_stages": stages_wanted, "enable_fp_fusion": True}
     with _triton_cache(triton):
         compiled = triton.compile(source, target=gpu, options=options)
     texts = _TextCleaner(kernel, Path(triton.__file__).parent.parent)
