@@ -40,6 +40,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes by the interpreter, without a GPU")
+    parser.add_argument("--tiny", action="store_true", help="tiny sizes, to try the whole path on the GPU quickly")
     parser.add_argument("--seconds", type=float, default=300, help="start no new work after this time (default 300)")
     parser.add_argument("--only", default="", help="only the cases whose name contains this")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="where the results go")
@@ -84,7 +85,7 @@ class Run:
         if self.device.timed:
             self.report["device"] = device_facts(self.device)
             self.attempt("launch overhead", lambda: launch_overhead(self.device))
-        for name, make in cases(small=self.options.rehearse):
+        for name, make in cases(small=self.options.rehearse or self.options.tiny):
             if self.options.only in name:
                 self.attempt(name, lambda make=make: self.measure(make()))
 
