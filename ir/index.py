@@ -1,0 +1,337 @@
+"""Index expressions: small integer arithmetic over loop variables and symbolic sizes, simplified as it is built.
+
+Interned and immutable: two equal expressions are the same object. Static shapes never touch sympy; a symbolic size enters
+as :func:`size` of its name. A :class:`Index` mixes freely with ints (``i * 64 + j``, ``i // 4 % 8``).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Union
+from weakref import WeakValueDictionary
+
+IndexLike = Union["Index", int]
+_table: WeakValueDictionary[tuple, Index] = WeakValueDictionary()
+
+
+class Index:
+    """``kind`` is "var" (name, extent), "size" (name), "add" (a, b), "mul" (a, b), "div" (a, b), "mod" (a, b),
+    "min"/"max" (a, b) or "value" (a loop expression read as an index: indirect access). Constants are plain ints."""
+
+    __slots__ = ("kind", "args", "__weakref__")
+    kind: str
+    args: tuple[Any, ...]
+
+    def __new__(cls, kind: str, *args: Any) -> Index:
+        key = (kind, *args)
+        found = _table.get(key)
+        if found is None:
+            found = super().__new__(cls)
+            found.kind, found.args = kind, args
+            _table[key] = found
+        return found
+
+    def __reduce__(self) -> tuple:
+        return Index, (self.kind, *self.args)
+
+    # ---- arithmetic
+
+    def __add__(self, other: IndexLike) -> IndexLike:
+        return add(self, other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: IndexLike) -> IndexLike:
+        return add(self, mul(other, -1))
+
+    def __rsub__(self, other: IndexLike) -> IndexLike:
+        return add(other, mul(self, -1))
+
+    def __neg__(self) -> IndexLike:
+        return mul(self, -1)
+
+    def __mul__(self, other: IndexLike) -> IndexLike:
+        return mul(self, other)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: IndexLike) -> IndexLike:
+        return div(self, other)
+
+    def __rfloordiv__(self, other: IndexLike) -> IndexLike:
+        return div(other, self)
+
+    def __mod__(self, other: IndexLike) -> IndexLike:
+        return mod(self, other)
+
+    def __rmod__(self, other: IndexLike) -> IndexLike:
+        return mod(other, self)
+
+    def __str__(self) -> str:
+        k, a = self.kind, self.args
+        if k in ("var", "size"):
+            return str(a[0])
+        if k == "value":
+            return f"at({a[0]})"
+        if k in ("min", "max"):
+            return f"{k}({a[0]}, {a[1]})"
+        if k == "add":
+            right = str(a[1])
+            return f"{a[0]} - {right[1:]}" if right.startswith("-") else f"{a[0]} + {right}"
+        sign = {"mul": "*", "div": "//", "mod": "%"}[k]
+        return f"{_atom(a[0])}{sign}{_atom(a[1])}"
+
+    __repr__ = __str__
+
+
+def _atom(x: IndexLike) -> str:
+    text = str(x)
+    return f"({text})" if isinstance(x, Index) and x.kind in ("add", "mul", "div", "mod") else text
+
+
+def var(name: str, extent: IndexLike) -> Index:
+    """The loop variable ``name``, running over ``range(extent)``."""
+    return Index("var", name, extent)
+
+
+def size(name: str) -> Index:
+    """The symbolic size ``name``, known at the call (at least 1... its range is not assumed beyond being >= 0)."""
+    return Index("size", name)
+
+
+def value(expr: Any) -> Index:
+    """A loop expression of integer dtype, used as an index."""
+    return Index("value", expr)
+
+
+def bounds(x: IndexLike) -> tuple[int | None, int | None]:
+    """The smallest and largest value of ``x``; None where not known."""
+    if not isinstance(x, Index):
+        return x, x
+    k, a = x.kind, x.args
+    if k == "var":
+        top = bounds(a[1])[1]
+        return 0, None if top is None else top - 1
+    if k == "size":
+        return 0, None
+    if k == "value":
+        return None, None
+    (lo, hi), (lo2, hi2) = bounds(a[0]), bounds(a[1])
+    if k == "add":
+        return (None if lo is None or lo2 is None else lo + lo2), (None if hi is None or hi2 is None else hi + hi2)
+    if k == "mul":
+        if isinstance(a[1], int):
+            low, high = (lo, hi) if a[1] >= 0 else (hi, lo)
+            return (None if low is None else low * a[1]), (None if high is None else high * a[1])
+        known = lo is not None and lo2 is not None and lo >= 0 and lo2 >= 0
+        return (lo * lo2 if known else None), (hi * hi2 if known and hi is not None and hi2 is not None else None)  # type: ignore[operator]
+    if k == "div" and isinstance(a[1], int) and a[1] > 0:
+        return (None if lo is None else lo // a[1]), (None if hi is None else hi // a[1])
+    if k == "mod":
+        top = None if hi2 is None else hi2 - 1
+        if lo is not None and lo >= 0 and hi is not None:
+            top = hi if top is None else min(top, hi)
+        return 0, top
+    if k == "min":
+        return (None if lo is None or lo2 is None else min(lo, lo2)), (hi2 if hi is None else hi if hi2 is None else min(hi, hi2))
+    if k == "max":
+        return (lo2 if lo is None else lo if lo2 is None else max(lo, lo2)), (None if hi is None or hi2 is None else max(hi, hi2))
+    return None, None
+
+
+def terms(x: IndexLike) -> tuple[dict[Index, int], int]:
+    """``x`` as a sum: {term: integer coefficient} and the constant."""
+    if not isinstance(x, Index):
+        return {}, int(x)
+    if x.kind == "add":
+        left, c = terms(x.args[0])
+        right, d = terms(x.args[1])
+        left = dict(left)
+        for t, n in right.items():
+            left[t] = left.get(t, 0) + n
+        return {t: n for t, n in left.items() if n}, c + d
+    if x.kind == "mul" and isinstance(x.args[1], int):
+        inner, c = terms(x.args[0])
+        return {t: n * x.args[1] for t, n in inner.items()}, c * x.args[1]
+    return {x: 1}, 0
+
+
+def _sum(parts: Mapping[Index, int], constant: int) -> IndexLike:
+    total: IndexLike | None = None
+    for t, n in sorted(parts.items(), key=lambda p: (-abs(p[1]), str(p[0]))):
+        if not n:
+            continue
+        piece: IndexLike = t if n == 1 else Index("mul", t, n)
+        total = piece if total is None else Index("add", total, piece)
+    if total is None:
+        return constant
+    return Index("add", total, constant) if constant else total
+
+
+def add(a: IndexLike, b: IndexLike) -> IndexLike:
+    if not isinstance(a, Index) and not isinstance(b, Index):
+        return a + b
+    left, c = terms(a)
+    right, d = terms(b)
+    parts = dict(left)
+    for t, n in right.items():
+        parts[t] = parts.get(t, 0) + n
+    return _sum(parts, c + d)
+
+
+def mul(a: IndexLike, b: IndexLike) -> IndexLike:
+    if not isinstance(a, Index):
+        a, b = b, a
+    if not isinstance(a, Index):
+        return a * b  # type: ignore[operator]
+    if not isinstance(b, Index):
+        parts, c = terms(a)
+        return _sum({t: n * b for t, n in parts.items()}, c * b)
+    (pa, ca), (pb, cb) = terms(a), terms(b)
+    total: IndexLike = ca * cb
+    for t, n in pa.items():
+        for u, m in pb.items():
+            first, second = sorted((t, u), key=str)
+            total = add(total, mul(Index("mul", first, second), n * m))
+    for t, n in pa.items():
+        total = add(total, mul(t, n * cb))
+    for u, m in pb.items():
+        total = add(total, mul(u, m * ca))
+    return total
+
+
+def _split(x: IndexLike, d: int) -> tuple[IndexLike, IndexLike]:
+    """``x`` as ``d * quotient + rest`` by the coefficients divisible by ``d``."""
+    parts, c = terms(x)
+    quotient = {t: n // d for t, n in parts.items() if n % d == 0}
+    rest = {t: n for t, n in parts.items() if n % d}
+    return _sum(quotient, c // d), _sum(rest, c % d)
+
+
+def _within(x: IndexLike, d: int) -> bool:
+    lo, hi = bounds(x)
+    return lo is not None and hi is not None and lo >= 0 and hi < d
+
+
+def div(a: IndexLike, b: IndexLike) -> IndexLike:
+    """Floor division."""
+    if not isinstance(a, Index) and not isinstance(b, Index):
+        return a // b
+    if not isinstance(b, Index):
+        if b == 1:
+            return a
+        quotient, rest = _split(a, b)
+        if _within(rest, b):
+            return quotient
+        if rest is not a and quotient != 0:
+            return add(quotient, div(rest, b))
+        if isinstance(rest, Index) and rest.kind == "div" and isinstance(rest.args[1], int):
+            return div(rest.args[0], rest.args[1] * b)
+        return Index("div", rest, b)
+    exact = _divide_exactly(a, b)
+    return Index("div", a, b) if exact is None else exact
+
+
+def mod(a: IndexLike, b: IndexLike) -> IndexLike:
+    """Remainder of floor division."""
+    if not isinstance(a, Index) and not isinstance(b, Index):
+        return a % b
+    if not isinstance(b, Index):
+        rest = _split(a, b)[1]
+        if _within(rest, b) or not isinstance(rest, Index):
+            return rest if isinstance(rest, Index) else rest % b
+        if rest.kind == "mod" and isinstance(rest.args[1], int) and rest.args[1] % b == 0:
+            return mod(rest.args[0], b)
+        return Index("mod", rest, b)
+    return Index("mod", a, b) if _divide_exactly(a, b) is None else _remainder(a, b)
+
+
+def _divide_exactly(a: IndexLike, b: Index) -> IndexLike | None:
+    """``a // b`` for a symbolic ``b`` when ``a`` is ``b * q + r`` with 0 <= r < b plainly (r a variable of extent b)."""
+    parts, c = terms(a)
+    quotient: IndexLike = 0
+    for t, n in parts.items():
+        if t is b:
+            quotient = add(quotient, n)
+        elif t.kind == "mul" and b in t.args:
+            quotient = add(quotient, mul(t.args[1] if t.args[0] is b else t.args[0], n))
+        elif not (t.kind == "var" and t.args[1] is b and n == 1 and c == 0):
+            return None
+    return quotient if c == 0 or quotient == 0 and not parts else None
+
+
+def _remainder(a: IndexLike, b: Index) -> IndexLike:
+    return add(a, mul(mul(_divide_exactly(a, b), b), -1))  # type: ignore[arg-type]
+
+
+def minimum(a: IndexLike, b: IndexLike) -> IndexLike:
+    if not isinstance(a, Index) and not isinstance(b, Index):
+        return min(a, b)
+    return a if a is b else Index("min", a, b)
+
+
+def maximum(a: IndexLike, b: IndexLike) -> IndexLike:
+    if not isinstance(a, Index) and not isinstance(b, Index):
+        return max(a, b)
+    return a if a is b else Index("max", a, b)
+
+
+_BUILD: dict[str, Callable[[Any, Any], IndexLike]] = {
+    "add": add, "mul": mul, "div": div, "mod": mod, "min": minimum, "max": maximum}
+
+
+def substitute(x: IndexLike, env: Mapping[Index, IndexLike], on_value: Callable[[Any], Any] | None = None) -> IndexLike:
+    """``x`` with variables (or sizes) replaced; ``on_value`` rewrites the loop expressions of indirect indices."""
+    if not isinstance(x, Index):
+        return x
+    if x in env:
+        return env[x]
+    if x.kind in ("var", "size"):
+        return x
+    if x.kind == "value":
+        return x if on_value is None else value(on_value(x.args[0]))
+    return _BUILD[x.kind](substitute(x.args[0], env, on_value), substitute(x.args[1], env, on_value))
+
+
+def walk(x: IndexLike) -> Iterator[Index]:
+    """``x`` and every index expression in it."""
+    if isinstance(x, Index):
+        yield x
+        if x.kind not in ("var", "size", "value"):
+            for a in x.args:
+                yield from walk(a)
+
+
+def variables(x: IndexLike) -> set[Index]:
+    """The loop variables in ``x`` (those inside an indirect index not included)."""
+    return {i for i in walk(x) if i.kind == "var"}
+
+
+def coefficient(x: IndexLike, v: Index) -> int | None:
+    """``x``'s step when ``v`` grows by one; None when ``x`` is not linear in ``v`` with a constant step."""
+    parts, _ = terms(x)
+    if any(t is not v and v in variables(t) for t in parts):
+        return None
+    return parts.get(v, 0)
+
+
+def parse_index(node: ast.expr, name: Callable[[str], IndexLike], at: Callable[[ast.expr], Any]) -> IndexLike:
+    """Read an index expression printed by ``str``. ``name`` resolves names, ``at`` reads the inside of ``at(...)``."""
+    if isinstance(node, ast.Constant):
+        return int(node.value)  # type: ignore[arg-type]
+    if isinstance(node, ast.Name):
+        return name(node.id)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return mul(parse_index(node.operand, name, at), -1)
+    if isinstance(node, ast.BinOp):
+        left, right = parse_index(node.left, name, at), parse_index(node.right, name, at)
+        if isinstance(node.op, ast.Sub):
+            return add(left, mul(right, -1))
+        return {ast.Add: add, ast.Mult: mul, ast.FloorDiv: div, ast.Mod: mod}[type(node.op)](left, right)  # type: ignore[index]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id == "at":
+            return value(at(node.args[0]))
+        pair = [parse_index(a, name, at) for a in node.args]
+        return {"min": minimum, "max": maximum}[node.func.id](*pair)
+    raise ValueError(f"not an index expression: {ast.unparse(node)}")
