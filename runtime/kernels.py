@@ -54,3 +54,98 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
         + (*a_steps[:3], *b_steps[:3], *c_steps[:3], 0, 0),
     )
     return out
+
+
+def _attention_words(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    mask: np.ndarray | None,
+    causal: bool,
+    scale: float,
+    out: np.ndarray,
+    lse: np.ndarray,
+) -> list[int]:
+    """Return the head of the attention template's block: operands, sizes, strides, mask."""
+    batch, heads, rows, d = q.shape
+    words = [array.ctypes.data for array in (q, k, v, out, lse)]
+    words += [batch, heads, heads // k.shape[1], rows, k.shape[2], d, v.shape[3]]
+    for array in (q, k, v, out):
+        words += _steps(array)[:3]
+    words += _steps(lse)[:2]
+    if mask is None:
+        words += [0] * 6
+    else:
+        full = np.broadcast_to(mask, (batch, heads, rows, k.shape[2]))
+        words += [full.ctypes.data, int(mask.dtype == np.bool_), *_steps(full)]
+    return [*words, int(causal), int(np.float64(scale).view(np.int64))]
+
+
+def _rows_adjacent(array: np.ndarray) -> np.ndarray:
+    """Return the array, copied unless the elements of its last axis are adjacent."""
+    return array if array.strides[-1] == array.itemsize or array.shape[-1] == 1 else np.ascontiguousarray(array)
+
+
+def _attention_fits(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None) -> bool:
+    """Say whether the template covers these operands: f32, four axes, at least one key, a byte or f32 mask."""
+    float32 = np.dtype(np.float32)
+    shaped = all(x.ndim == 4 and x.dtype == float32 for x in (q, k, v)) and k.shape[2] > 0 and q.shape[3] > 0
+    return (
+        shaped
+        and k.shape[1] == v.shape[1]
+        and k.shape[1] > 0
+        and q.shape[1] % k.shape[1] == 0
+        and q.shape[0] == k.shape[0] == v.shape[0]
+        and (mask is None or mask.dtype in (float32, np.dtype(np.bool_)))
+    )
+
+
+def attention(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    mask: np.ndarray | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Attend: `q [b, h, n, d]`, `k [b, g, m, d]`, `v [b, g, m, e]`, h a multiple of g, mask broadcast to [b, h, n, m].
+
+    Returns the output [b, h, n, e] and the log-sum-exp [b, h, n] that `attention_backward` wants. A row that sees no
+    key gives zeros.
+    """
+    library = native.template("attention")
+    if library is None or not _attention_fits(q, k, v, mask):
+        return None
+    q, k, v = _rows_adjacent(q), _rows_adjacent(k), _rows_adjacent(v)
+    out = np.empty((*q.shape[:3], v.shape[3]), np.float32)
+    lse = np.empty(q.shape[:3], np.float32)
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+    _call(library, [*_attention_words(q, k, v, mask, causal, scale, out, lse), *[0] * 16])
+    return out, lse
+
+
+def attention_backward(
+    grad: np.ndarray,
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    out: np.ndarray,
+    lse: np.ndarray,
+    mask: np.ndarray | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Return the gradients of q, k and v, given that of the output and what `attention` returned."""
+    library = native.template("attention")
+    if library is None or not _attention_fits(q, k, v, mask) or grad.dtype != np.float32:
+        return None
+    q, k, v, out, grad = (_rows_adjacent(x) for x in (q, k, v, out, grad))
+    lse = np.ascontiguousarray(lse)
+    grads = np.empty(q.shape, np.float32), np.empty(k.shape, np.float32), np.empty(v.shape, np.float32)
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+    words = _attention_words(q, k, v, mask, causal, scale, out, lse)
+    words += [array.ctypes.data for array in (grad, *grads)]
+    for array in (grad, *grads):
+        words += _steps(array)[:3]
+    _call(library, words)
+    return grads
