@@ -6,6 +6,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import flambeau
@@ -121,3 +122,10 @@ def _source_of(stage: Stage, stages: list[Stage]) -> Stage | None:
     wanted: Any = _MADE_FROM.get(kind_of(stage))
     before = stages[: stages.index(stage)]
     return next((other for other in reversed(before) if kind_of(other) == wanted), None)
+
+
+def write(stages: list[Stage], folder: Path) -> None:
+    """Write each stage to `folder` as NN-name.txt, numbered in the order of the compile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, stage in enumerate(stages):
+        (folder / f"{number:02}-{stage.name.replace('/', '-')}.txt").write_text(stage.text)
