@@ -149,3 +149,97 @@ def attention_backward(
         words += _steps(array)[:3]
     _call(library, words)
     return grads
+
+
+def _conv(
+    kind: int,
+    x: np.ndarray,
+    weight: np.ndarray,
+    y: np.ndarray,
+    bias: np.ndarray | None,
+    geometry: Sequence[Sequence[int]],
+    groups: int,
+) -> bool:
+    """Run the convolution template on contiguous arrays; `geometry` is stride, padding, dilation. False: not covered."""
+    library = native.template("conv")
+    float32 = np.dtype(np.float32)
+    spatial = x.ndim - 2
+    if library is None or not 1 <= spatial <= 3 or any(a.dtype != float32 for a in (x, weight, y)):
+        return False
+    if bias is not None and bias.dtype != float32:
+        return False
+
+    def three(values: Sequence[int], fill: int) -> list[int]:
+        return [fill] * (3 - spatial) + list(values)
+
+    words = [kind, x.ctypes.data, weight.ctypes.data, y.ctypes.data, 0 if bias is None else bias.ctypes.data]
+    words += [x.shape[0], x.shape[1], y.shape[1], groups]
+    for sizes in (x.shape[2:], y.shape[2:], weight.shape[2:]):
+        words += three(sizes, 1)
+    stride, padding, dilation = geometry
+    _call(library, words + three(stride, 1) + three(padding, 0) + three(dilation, 1))
+    return True
+
+
+def conv(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int = 1,
+) -> np.ndarray | None:
+    """Convolve `x [n, c, *in]` with `weight [f, c / groups, *kernel]`: f32, one to three spatial axes."""
+    sizes = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    ]
+    y = np.empty((x.shape[0], weight.shape[0], *sizes), x.dtype)
+    if not y.size:
+        return y
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    done = _conv(
+        0, np.ascontiguousarray(x), np.ascontiguousarray(weight), y, bias, (stride, padding, dilation), groups
+    )
+    return y if done else None
+
+
+def conv_input_grad(
+    grad: np.ndarray,
+    weight: np.ndarray,
+    shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int = 1,
+    bias: np.ndarray | None = None,
+) -> np.ndarray | None:
+    """Return the gradient of `conv`'s input of this `shape`; with a bias per channel, the transposed convolution."""
+    x = np.empty(shape, grad.dtype)
+    if not grad.size or not x.size:
+        return None
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    done = _conv(
+        1, x, np.ascontiguousarray(weight), np.ascontiguousarray(grad), bias, (stride, padding, dilation), groups
+    )
+    return x if done else None
+
+
+def conv_weight_grad(
+    grad: np.ndarray,
+    x: np.ndarray,
+    shape: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int = 1,
+) -> np.ndarray | None:
+    """Return the gradient of `conv`'s weight of this `shape`."""
+    weight = np.empty(shape, x.dtype)
+    if not grad.size or not x.size:
+        return None
+    done = _conv(
+        2, np.ascontiguousarray(x), weight, np.ascontiguousarray(grad), None, (stride, padding, dilation), groups
+    )
+    return weight if done else None
