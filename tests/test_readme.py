@@ -13,10 +13,6 @@ from pathlib import Path
 import pytest
 from imports import ROOT
 
-# Scripts that the README names and leaves to the reader.
-READERS_FILES = {"train.py": "import sys, torch\nprint(torch.ones(2).sum().item(), sys.argv)\n"}
-
-
 @dataclass(frozen=True)
 class Block:
     language: str
@@ -44,8 +40,8 @@ def folder(tmp_path: Path) -> Path:
     for block in blocks():
         if block.file:
             (tmp_path / block.file).write_text(block.text)
-    for name, text in READERS_FILES.items():
-        (tmp_path / name).write_text(text)
+    for name in ("examples", "LICENSE"):
+        (tmp_path / name).symlink_to(ROOT / name)
     return tmp_path
 
 
