@@ -7,6 +7,7 @@ from typing import Any
 
 from .graph import Graph, Node, getitem, map_nodes
 from .op import call
+from .tree import tree_map
 
 
 def run_graph(graph: Graph, inputs: Sequence[Any]) -> list[Any]:
@@ -14,6 +15,9 @@ def run_graph(graph: Graph, inputs: Sequence[Any]) -> list[Any]:
     if len(inputs) != len(graph.inputs):
         raise TypeError(f"graph {graph.name} takes {len(graph.inputs)} inputs, got {len(inputs)}")
     env: dict[Node, Any] = dict(zip(graph.inputs, inputs))
+    if any(_is_symbolic(n) for n in graph.inputs):
+        graph = _with_sizes(graph, inputs)
+        env = dict(zip(graph.inputs, inputs))
     last = _last_uses(graph)
     for i, node in enumerate(graph.nodes):
         args = map_nodes(env.__getitem__, node.args)
@@ -21,6 +25,24 @@ def run_graph(graph: Graph, inputs: Sequence[Any]) -> list[Any]:
         for dead in last.get(i, ()):
             del env[dead]
     return [map_nodes(env.__getitem__, out) for out in graph.outputs]
+
+
+def _is_symbolic(node: Node) -> bool:
+    return any(not isinstance(s, int) for s in node.meta.shape)
+
+
+def _with_sizes(graph: Graph, inputs: Sequence[Any]) -> Graph:
+    """``graph`` with the sizes of ``inputs`` in place of its symbols."""
+    from .symint import bind_sizes, evaluate  # noqa: PLC0415 - only symbolic graphs need it
+    sizes = bind_sizes([n.meta.shape for n in graph.inputs], [x.shape for x in inputs])
+    fixed = Graph(graph.name, graph.inputs)
+    copied: dict[Node, Any] = {n: n for n in graph.inputs}
+    for node in graph.nodes:
+        args = tree_map(lambda a: copied[a] if isinstance(a, Node) else evaluate(a, sizes), node.args)
+        copied[node] = Node(node.name, node.op, args, node.meta, node.loc, node.requires_grad)
+        fixed.nodes.append(copied[node])
+    fixed.outputs = tree_map(lambda a: copied[a] if isinstance(a, Node) else evaluate(a, sizes), graph.outputs)
+    return fixed
 
 
 def _last_uses(graph: Graph) -> dict[int, list[Node]]:
