@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import SimpleNamespace
 from typing import Any
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sympy() -> SimpleNamespace:
     """sympy and the two integer functions that it lacks in the form we need."""
     import sympy  # noqa: PLC0415 - slow to import, and only dynamic shapes need it
@@ -148,7 +148,7 @@ class ShapeEnv:
                 return
 
 
-@lru_cache(maxsize=None)
+@cache
 def _symbol(name: str) -> Any:
     return _sympy().sympy.Symbol(name, integer=True, positive=True)
 

@@ -1,7 +1,13 @@
-"""flambeau: PyTorch's eager API in plain Python on NumPy, with a graph compiler one can read."""
+"""flambeau: PyTorch's eager API in plain Python on NumPy, with a graph compiler one can read.
+
+What every script needs is here at once. Sub-packages (``nn``, ``optim``, ``utils``...) are imported when first asked
+for, and the compiler arrives with the first ``compile``: so ``import flambeau`` costs little more than NumPy.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from typing import Any
 
 from flambeau.ir import dtype as _dtype
@@ -18,3 +24,24 @@ __version__ = "0.1.0"
 globals().update(_dtype.BY_NAME)
 bool = _dtype.bool_  # noqa: A001 - PyTorch's name
 globals().update(_PUBLIC["torch"])
+
+_LAZY = {  # public names that live in a sub-module which is imported when they are first used
+    "save": "serialization", "load": "serialization",
+    "compile": "compiler", "is_compiling": "compiler",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import sub-modules, and the names of :data:`_LAZY`, when they are first asked for."""
+    if name in _LAZY:
+        found = getattr(importlib.import_module(f"flambeau.{_LAZY[name]}"), name)
+    elif not name.startswith("__") and importlib.util.find_spec(f"flambeau.{name}") is not None:
+        found = importlib.import_module(f"flambeau.{name}")
+    else:
+        raise AttributeError(f"module 'flambeau' has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY, "autograd", "compiler", "nn", "optim", "utils"})
