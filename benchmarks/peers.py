@@ -14,9 +14,10 @@ WORKER = Path(__file__).parent / "worker.py"
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Two threads everywhere, whatever library reads which variable."""
+    """Two threads everywhere, whatever library reads which variable; bytecode is kept, as on a user's machine."""
     count = str(THREADS)
-    return {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, **extra}
+    base = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**base, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count, **extra}
 
 
 class Peer:

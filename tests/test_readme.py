@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from imports import ROOT
 
+
 @dataclass(frozen=True)
 class Block:
     language: str

@@ -27,7 +27,7 @@ globals().update(_PUBLIC["torch"])
 
 _LAZY = {  # public names that live in a sub-module which is imported when they are first used
     "save": "serialization", "load": "serialization",
-    "compile": "compiler", "is_compiling": "compiler",
+    "compile": "compiler", "is_compiling": "compiler", "as_torch": "dropin",
 }
 
 
