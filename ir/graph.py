@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -70,6 +71,10 @@ class Graph:
         stem = re.sub(r"\W+", "_", stem).strip("_") or "v"
         if stem[0].isdigit():
             stem = "v" + stem
+        if keyword.iskeyword(stem):
+            stem += "_"
+        if stem in self._names:
+            stem = re.sub(r"_\d+$", "", stem)
         while True:
             n = self._names.get(stem, 0)
             self._names[stem] = n + 1
@@ -327,7 +332,7 @@ def copy_into(target: Graph, nodes: Iterable[Node], env: dict[Node, Any]) -> Non
     for node in nodes:
         assert node.op is not None
         new = target.add(node.op, map_nodes(env.__getitem__, node.args), node.meta, node.loc, node.requires_grad,
-                         stem=re.sub(r"_\d+$", "", node.name))
+                         stem=node.name)
         env[node] = new
 
 

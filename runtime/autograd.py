@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flambeau.ir.grad import fit_gradients, zeros_of
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op, ops
 from flambeau.ir.tree import leaves
@@ -191,7 +192,7 @@ class OpNode(GradNode):
             out = tuple(o.get(self) if type(o) is SavedOutput else o for o in out)
             full = tuple(zeros_of(m) if g is None and m is not None else g for g, m in zip(grads, self.metas))
             found = self.op.gradients(self.needs, full, out, args)
-        return self._fit(found, args)
+        return fit_gradients(self.op, found, args)
 
     def _open(self, a: Any) -> Any:
         kind = type(a)
@@ -201,37 +202,9 @@ class OpNode(GradNode):
             return kind([self._open(x) for x in a])
         return a
 
-    def _fit(self, found: list[Any], args: tuple) -> list[Any]:
-        """Gradients flattened as the edges are, each of its input's shape and dtype."""
-        flat: list[Any] = []
-        for slot, g in zip(self.op.tensor_slots, found):
-            a = args[slot]
-            if isinstance(a, (list, tuple)):
-                gs = [None] * len(a) if g is None else g
-                flat += [fit_gradient(x, like) for x, like in zip(gs, a)]
-            else:
-                flat.append(fit_gradient(g, a))
-        return flat
-
     def release(self) -> None:
         if any(type(a) is Saved for a in leaves(self.args)) or any(type(o) is SavedOutput for o in leaves((self.out,))):
             self.args = self.out = None
-
-
-def fit_gradient(g: Any, like: Any) -> Any:
-    """``g`` summed to the shape and cast to the dtype of the input ``like`` (which broadcasting and promotion undo)."""
-    if g is None or not hasattr(like, "dtype"):
-        return None
-    if tuple(g.shape) != tuple(like.shape):
-        g = ops.sum_to_size(g, tuple(like.shape))
-    if g.dtype is not like.dtype:
-        g = ops.real(g) if g.dtype.is_complex and not like.dtype.is_complex else g
-        g = ops.cast(g, like.dtype)
-    return g
-
-
-def zeros_of(meta: TensorMeta) -> Any:
-    return ops.full(tuple(meta.shape), 0.0 if meta.dtype.is_floating_point else 0, dtype=meta.dtype, device=meta.device)
 
 
 # ---- recording --------------------------------------------------------------------------------------------------------

@@ -197,6 +197,7 @@ def _explain(op: Op, args: tuple, error: Exception) -> None:
 
 def _view_runner(op: Op) -> Runner:
     differentiable = op.differentiable and "nograd" not in op.tags
+    may_copy = "maybe_copy" in op.tags  # reshape, contiguous: a view only where the layout allows it
 
     def run(args: tuple) -> Any:
         source = args[0]
@@ -205,11 +206,20 @@ def _view_runner(op: Op) -> Runner:
         except Exception as error:
             _explain(op, args, error)
             raise
+        if may_copy and not np.may_share_memory(result, source._a):
+            return _copy_of(op, args, result, source, differentiable)
         if type(result) is tuple:  # split, chunk, unbind: several views
             return tuple([_view_of(op, args, r, source, differentiable, nr) for nr, r in enumerate(result)])
         return _view_of(op, args, result, source, differentiable, None)
 
     return run
+
+
+def _copy_of(op: Op, args: tuple, array: Any, source: Tensor, differentiable: bool) -> Tensor:
+    out = wrap(array, source._storage.device)
+    if differentiable and mode.grad and source._rg:
+        autograd.record(op, args, out)
+    return out
 
 
 def _view_of(op: Op, args: tuple, array: Any, source: Tensor, differentiable: bool, nr: int | None) -> Tensor:

@@ -1,8 +1,9 @@
 """The ops: each defined once, with everything anybody needs to know about it. Importing this package registers them."""
 
 from ..tensorlike import attach_methods
-from . import create, matmul, pointwise, reduce, view
+from . import create, identities, matmul, pointwise, reduce, scatter_view, view
 
-__all__ = ["create", "matmul", "pointwise", "reduce", "view"]
+__all__ = ["create", "identities", "matmul", "pointwise", "reduce", "scatter_view", "view"]
 
+identities.state_identities()
 attach_methods()

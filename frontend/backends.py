@@ -1,0 +1,102 @@
+"""What ``compile(backend=...)`` may name: the targets, eager execution, and any callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flambeau.ir.graph import Graph
+from flambeau.ir.op import Op
+from flambeau.runtime.graphs import graph_function
+
+from .aot import Runner, compile_graph
+
+#: (graph, example inputs, options, fullgraph) -> function of the graph's inputs (a sequence) that returns its outputs.
+Backend = Callable[[Graph, Sequence[Any], dict[str, Any], bool], Runner]
+
+
+class GraphModule:
+    """A captured graph as a callable, for backends written by users (PyTorch: ``torch.fx.GraphModule``).
+
+    ``graph`` is the graph, ``code`` its text; calling it (or ``forward``) runs it op by op on the tape.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.forward = graph_function(graph)
+
+    def __call__(self, *inputs: Any) -> tuple:
+        return self.forward(*inputs)
+
+    @property
+    def code(self) -> str:
+        return str(self.graph)
+
+    def print_readable(self) -> str:
+        """Print the graph's text, and return it."""
+        print(self.code)
+        return self.code
+
+
+class EagerTarget:
+    """Builds nothing: the forward and backward graphs run op by op, composites with a kernel whole."""
+
+    name = "aot_eager"
+
+    @staticmethod
+    def keep(op: Op) -> bool:
+        return op.kernel is not None
+
+    @staticmethod
+    def build(graph: Graph, options: dict[str, Any]) -> Runner:
+        run = graph_function(graph, recorded=False)
+        return lambda inputs: run(*inputs)
+
+
+def _eager(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
+    run = graph_function(graph)
+    return lambda inputs: run(*inputs)
+
+
+def _aot_eager(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
+    return compile_graph(graph, EagerTarget(), options, fullgraph)
+
+
+def user_backend(compiler: Callable[..., Any]) -> Backend:
+    """A backend of a user's ``(graph_module, example_inputs) -> callable``."""
+    def backend(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
+        run = compiler(GraphModule(graph), list(examples), **({"options": options} if options else {}))
+
+        def call(inputs: Sequence[Any]) -> tuple:
+            found = run(*inputs)
+            return tuple(found) if isinstance(found, (tuple, list)) else (found,)
+
+        return call
+
+    return backend
+
+
+_backends: dict[str, Backend] = {"eager": _eager, "aot_eager": _aot_eager}
+
+
+def register_backend(compiler: Callable[..., Any] | None = None, name: str | None = None) -> Any:
+    """Enter a user's backend under ``name`` (default: the function's); also usable as a decorator."""
+    if compiler is None:
+        return lambda fn: register_backend(fn, name)
+    _backends[name or compiler.__name__] = user_backend(compiler)
+    return compiler
+
+
+def list_backends() -> list[str]:
+    """The names that ``compile(backend=...)`` knows."""
+    return sorted(_backends)
+
+
+def lookup(backend: Any) -> Backend:
+    """The backend for a name or callable. Raises ``ValueError`` for an unknown name."""
+    if callable(backend):
+        return user_backend(backend)
+    found = _backends.get(backend)
+    if found is None:
+        raise ValueError(f"Invalid backend: {backend!r}. Known backends: {', '.join(list_backends())}")
+    return found

@@ -1,0 +1,24 @@
+"""Algebra that graph simplification may use, stated as facts about ops: neutral elements, involutions, idempotence."""
+
+from __future__ import annotations
+
+from ..op import OPS
+
+#: op -> (position, number): with the number at the position, the result is the other operand.
+_NEUTRAL = {"add": ((0, 0), (1, 0)), "mul": ((0, 1), (1, 1)), "sub": ((1, 0),), "div": ((1, 1),), "pow": ((1, 1),)}
+_INVOLUTIONS = ("neg", "conj", "logical_not", "bitwise_not")
+_IDEMPOTENT = ("abs", "relu", "sign", "floor", "ceil", "round", "trunc")
+_COPIES = ("clone", "contiguous", "alias", "detach")
+
+
+def state_identities() -> None:
+    """Enter the facts with the ops, once all are defined."""
+    facts = [(name, "neutral", pairs) for name, pairs in _NEUTRAL.items()]
+    facts += [(name, "involution", True) for name in _INVOLUTIONS] + [(name, "idempotent", True) for name in _IDEMPOTENT]
+    for name, fact, value in facts:
+        if name in OPS:
+            OPS[name].extra[fact] = value
+    for name in _COPIES:
+        if name in OPS:
+            OPS[name].tags |= {"copies"}
+    OPS["full"].tags |= {"filled"}

@@ -1,0 +1,77 @@
+"""Replace composites by their parts, where the target does not take them as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.ir.graph import Graph, Node, getitem, map_nodes
+from flambeau.ir.op import Op, ops, use_handler
+from flambeau.ir.tracing import GraphBuilder, GraphTensor
+from flambeau.ir.tree import tree_map
+
+Keep = Callable[[Op], bool]
+
+
+class Decomposer(GraphBuilder):
+    """Records ops as :class:`GraphBuilder` does, but the parts of those that ``keep`` does not want."""
+
+    def __init__(self, graph: Graph, keep: Keep, grad_enabled: bool = False) -> None:
+        super().__init__(graph, grad_enabled=grad_enabled)
+        self.keep = keep
+
+    def __call__(self, op: Op, args: tuple) -> Any:
+        if op.decompose is not None and not self.keep(op):
+            args = tree_map(self._symbolic, args)
+            found = op.decompose(*args)
+            if found is not NotImplemented:
+                return found
+        return super().__call__(op, args)
+
+
+def decompose(graph: Graph, keep: Keep) -> Graph:
+    """``graph`` in which ops that ``keep(op)`` refuses are replaced by their decompositions, recursively.
+
+    An op whose decomposition answers ``NotImplemented`` for its arguments stays.
+    """
+    new = Graph(graph.name)
+    env: dict[Node, Any] = {n: new.input(n.name, n.meta, n.requires_grad, n.loc) for n in graph.inputs}
+    builder = Decomposer(new, keep)
+    with use_handler(builder):
+        for node in graph.nodes:
+            env[node] = replace_node(builder, node, env)
+    new.outputs = [map_nodes(env.__getitem__, out) for out in graph.outputs]
+    return new
+
+
+def replace_node(builder: Decomposer, node: Node, env: dict[Node, Any]) -> Any:
+    """What stands for ``node`` in the new graph: a node, or a list of nodes for an op with several results."""
+    op = node.op
+    assert op is not None
+    if op is getitem and isinstance(env[node.args[0]], list):
+        return env[node.args[0]][node.args[1]]
+    if op.decompose is None or builder.keep(op):
+        return _copied(builder.graph, node, env)
+    builder.loc, builder.grad_enabled = node.loc, node.requires_grad
+    start = len(builder.graph.nodes)
+    result = op.decompose(*map_nodes(lambda n: _tensors(env[n]), node.args))
+    if result is NotImplemented:
+        del builder.graph.nodes[start:]
+        return _copied(builder.graph, node, env)
+    if isinstance(result, (tuple, list)):
+        return [None if r is None else _as_promised(r, m) for r, m in zip(result, node.meta)]
+    return _as_promised(result, node.meta)
+
+
+def _tensors(value: Any) -> Any:
+    return [None if n is None else GraphTensor(n) for n in value] if isinstance(value, list) else GraphTensor(value)
+
+
+def _as_promised(result: GraphTensor, meta: Any) -> Node:
+    """The result with the dtype of the op it stands for (parts promote by their own rules)."""
+    return (result if result.dtype is meta.dtype else ops.cast(result, meta.dtype)).node
+
+
+def _copied(graph: Graph, node: Node, env: dict[Node, Any]) -> Node:
+    args = map_nodes(env.__getitem__, node.args)
+    return graph.add(node.op, args, node.meta, node.loc, node.requires_grad, stem=node.name)  # type: ignore[arg-type]

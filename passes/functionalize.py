@@ -1,0 +1,336 @@
+"""Remove mutation and aliasing from a graph: every value is computed once, every write makes a new value.
+
+Each value of the traced program is a chain of view steps over a storage. A write replaces the storage's current value;
+a read of any alias replays its steps on the current value. What the program's caller can observe of mutation and
+aliasing goes into an *epilogue*, a small graph that the runtime runs eagerly on the real tensors: it copies new values
+into mutated inputs and makes the outputs that are views of inputs or of each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flambeau.ir.graph import Graph, Node, getitem, map_nodes, parse_graph
+from flambeau.ir.op import Op, get_op, ops, use_handler
+from flambeau.ir.tracing import GraphBuilder, GraphTensor
+
+_LARGEST_STAND_IN = 1 << 24  # elements of the array on which a chain of views is tried out
+
+
+@dataclass(eq=False)
+class Functional:
+    """A graph of pure ops on distinct values, and what makes the program's effects and outputs of its values.
+
+    ``epilogue`` takes inputs and outputs of ``graph`` by name; its ``copy_`` nodes write the mutated inputs.
+    """
+
+    graph: Graph
+    epilogue: Graph
+
+    def __str__(self) -> str:
+        return f"{self.graph}\n{self.epilogue}"
+
+    def check(self) -> None:
+        self.graph.check()
+        self.epilogue.check()
+        known = {n.name for n in self.graph.inputs + self.graph.output_nodes()}
+        for node in self.epilogue.inputs:
+            if node.name not in known:
+                raise ValueError(f"the epilogue reads {node.name}, which {self.graph.name} neither takes nor returns")
+        for node in self.graph.nodes:
+            if node.op.mutates:  # type: ignore[union-attr]
+                raise ValueError(f"{self.graph.name}: {node.name} still writes to its argument")
+
+    @property
+    def written(self) -> set[str]:
+        """Names of the inputs that the epilogue writes to (or through a view of)."""
+        return {root_of(node.args[node.op.mutates[0]]).name for node in self.epilogue.nodes  # type: ignore[union-attr]
+                if node.op.mutates}  # type: ignore[union-attr]
+
+
+def parse_functional(text: str, symbols: Any = None) -> Functional:
+    """The :class:`Functional` that prints as ``text``."""
+    first, _, second = text.rpartition("\ndef ")
+    return Functional(parse_graph(first, symbols), parse_graph("def " + second, symbols))
+
+
+def functionalize(graph: Graph) -> Functional:
+    """``graph`` without mutation and aliasing."""
+    run = _Functionalizer(graph)
+    for node in graph.nodes:
+        run.visit(node)
+    found = _Epilogue(run).build()
+    found.graph.remove_dead()
+    return found
+
+
+def root_of(node: Node) -> Node:
+    """The value whose storage a chain of views shows."""
+    while node.op is not None and is_view(node.op):
+        node = node.args[0]
+    return node
+
+
+def is_view(op: Op) -> bool:
+    """Whether the result shares the storage of the first argument."""
+    return "view" in op.tags
+
+
+@dataclass(eq=False)
+class _Storage:
+    """What aliases share: its current value, how often it was written, and the input it belongs to."""
+
+    current: GraphTensor
+    origin: Node | None = None
+    version: int = 0
+    written_with_grad: bool = False
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One view op of a chain: its arguments behind the tensor, and whether the program recorded it."""
+
+    op: Op
+    args: tuple
+    loc: str
+    grad: bool
+
+
+@dataclass(eq=False)
+class _Value:
+    """A tensor of the program: a window on a storage, and its latest functional value."""
+
+    storage: _Storage
+    steps: tuple[_Step, ...] = ()
+    tensor: GraphTensor | None = None
+    version: int = -1
+
+
+class _Functionalizer:
+    def __init__(self, graph: Graph) -> None:
+        self.source = graph
+        self.graph = Graph(graph.name)
+        self.builder = GraphBuilder(self.graph, grad_enabled=True)
+        self.writes = any(node.op.mutates for node in graph.nodes)  # type: ignore[union-attr]
+        self.values: dict[Node, Any] = {}
+        for node in graph.inputs:
+            new = GraphTensor(self.graph.input(node.name, node.meta, node.requires_grad, node.loc))
+            self.values[node] = _Value(_Storage(new, new.node), (), new, 0)
+
+    def visit(self, node: Node) -> None:
+        op = node.op
+        assert op is not None
+        if op.mutates:
+            self.write(node)
+        elif is_view(op) and not self.copies(node):
+            self.values[node] = self.view(node)
+        elif op is getitem:
+            self.values[node] = self.values[node.args[0]][node.args[1]]
+        elif "alias" in op.tags and op.decompose is not None:
+            self.inline(node)
+        else:
+            self.compute(node)
+
+    def compute(self, node: Node) -> None:
+        """A pure op: the same call on the current values of its arguments."""
+        args = map_nodes(lambda n: self.read(self.values[n]).node, node.args)
+        new = self.graph.add(node.op, args, node.meta, node.loc, node.requires_grad, stem=node.name)  # type: ignore[arg-type]
+        if not isinstance(node.meta, tuple):
+            self.values[node] = self.fresh(GraphTensor(new))
+            return
+        parts = [None if m is None else self.fresh(GraphTensor(self.graph.add(getitem, (new, i), m, node.loc)))
+                 for i, m in enumerate(node.meta)]
+        self.values[node] = parts
+        for user in self.source.nodes:
+            if user.op is getitem and user.args[0] is node and parts[user.args[1]] is not None:
+                tensor = parts[user.args[1]].tensor
+                tensor.requires_grad = tensor.node.requires_grad = user.requires_grad
+
+    @staticmethod
+    def fresh(tensor: GraphTensor) -> _Value:
+        return _Value(_Storage(tensor), (), tensor, 0)
+
+    def view(self, node: Node) -> _Value:
+        source = self.values[node.args[0]]
+        step = _Step(node.op, node.args[1:], node.loc, node.requires_grad)  # type: ignore[arg-type]
+        return _Value(source.storage, (*source.steps, step))
+
+    def copies(self, node: Node) -> bool:
+        """Whether an op that is a view only where the layout allows one copies here (inputs taken as row-major)."""
+        if "maybe_copy" not in node.op.tags or not self.writes:  # type: ignore[union-attr]
+            return False
+        value = self.view(node)
+        sizes = (*value.storage.current.shape, *node.meta.shape)
+        if not all(type(s) is int for s in sizes) or value.storage.current.numel() > _LARGEST_STAND_IN:
+            return False
+        shown = root = np.empty(value.storage.current.shape, np.uint8)
+        for step in value.steps:
+            shown = step.op.kernel(np, shown, *step.args)  # type: ignore[misc]
+        return not np.may_share_memory(shown, root)
+
+    def inline(self, node: Node) -> None:
+        """An op that may return its argument or a view of it: its parts say what it shares."""
+        with use_handler(_Inline(self, node)) as handler:
+            result = node.op.decompose(*map_nodes(handler.symbol, node.args))  # type: ignore[union-attr, misc]
+        if result is NotImplemented:
+            self.compute(node)
+        elif isinstance(result, (tuple, list)):
+            self.values[node] = [handler.values[id(r)] for r in result]
+        else:
+            self.values[node] = handler.values[id(result)]
+
+    # ---- reading and writing
+
+    def read(self, value: _Value) -> GraphTensor:
+        """The functional value of ``value`` now."""
+        storage = value.storage
+        if value.version != storage.version or value.tensor is None:
+            value.tensor = self.replay(value)
+            value.version = storage.version
+        return value.tensor
+
+    def replay(self, value: _Value, count: int | None = None) -> GraphTensor:
+        """The first ``count`` (None: all) view steps of ``value`` on the storage's current value."""
+        found = value.storage.current
+        with use_handler(self.builder):
+            for step in value.steps[:count]:
+                self.builder.loc, self.builder.grad_enabled = step.loc, found.requires_grad and "nograd" not in step.op.tags
+                found = self.builder(step.op, (found, *step.args))
+        return found
+
+    def write(self, node: Node) -> None:
+        """Compute what an in-place op writes, and put it into the storage through the target's views."""
+        op = node.op
+        assert op is not None and op.functional is not None
+        target_node = node.args[op.mutates[0]]
+        target = self.values[target_node]
+        args = map_nodes(lambda n: self.read(self.values[n]), node.args)
+        old = args[op.mutates[0]]
+        with use_handler(self.builder):
+            self.builder.loc, self.builder.grad_enabled = node.loc, node.requires_grad
+            new = self.builder(op.functional, args)
+            if new.dtype is not old.dtype:
+                new = ops.cast(new, old.dtype)
+            self.builder.grad_enabled = True
+            if old.requires_grad and not node.requires_grad:
+                new = ops.overwrite(old, new)
+            self.store(target, new)
+        target.storage.written_with_grad |= node.requires_grad
+        self.values[node] = target
+
+    def store(self, target: _Value, new: GraphTensor) -> None:
+        storage = target.storage
+        whole = new
+        for i in range(len(target.steps) - 1, -1, -1):
+            step = target.steps[i]
+            parent = self.replay(target, i)
+            whole = ops.view_scatter(parent, whole, step.op.name, step.args)
+            if "nograd" in step.op.tags and parent.requires_grad:  # written behind the tape's back
+                whole = ops.overwrite(parent, whole)
+        storage.current = whole
+        storage.version += 1
+        target.tensor, target.version = new, storage.version
+
+
+class _Inline:
+    """Handler for the parts of an op that may alias: each part is visited as if the program had called it."""
+
+    def __init__(self, owner: _Functionalizer, node: Node) -> None:
+        self.owner, self.node = owner, node
+        self.scratch = Graph()
+        self.builder = GraphBuilder(self.scratch, node.loc, node.requires_grad)
+        self.values: dict[int, _Value] = {}
+        self.kept: list[GraphTensor] = []
+
+    def symbol(self, node: Node) -> GraphTensor:
+        stand_in = GraphTensor(Node(node.name, None, (), node.meta, node.loc, node.requires_grad))
+        self.owner.values[stand_in.node] = self.owner.values[node]
+        return self.keep(stand_in)
+
+    def keep(self, tensor: GraphTensor) -> GraphTensor:
+        self.kept.append(tensor)
+        self.values[id(tensor)] = self.owner.values[tensor.node]
+        return tensor
+
+    def __call__(self, op: Op, args: tuple) -> Any:
+        before = len(self.scratch.nodes)
+        result = self.builder(op, args)
+        for node in self.scratch.nodes[before:]:
+            self.owner.visit(node)
+        for tensor in result if isinstance(result, tuple) else (result,):
+            if tensor is not None:
+                self.keep(tensor)
+        return result
+
+
+class _Epilogue:
+    """Decides how each output and each mutated input is made of the functional graph's values."""
+
+    def __init__(self, run: _Functionalizer) -> None:
+        self.run, self.source, self.graph = run, run.source, run.graph
+        self.epilogue = Graph("epilogue")
+        self.builder = GraphBuilder(self.epilogue, grad_enabled=True)
+        self.params: dict[Node, GraphTensor] = {}
+        self.made: dict[_Value, GraphTensor] = {}
+
+    def build(self) -> Functional:
+        self.write_backs()
+        shared = self._shared_storages()
+        outputs = [map_nodes(lambda n: self.output(self.run.values[n], shared).node, out) for out in self.source.outputs]
+        self.epilogue.outputs = outputs
+        return Functional(self.graph, self.epilogue)
+
+    def write_backs(self) -> None:
+        for node in self.source.inputs:
+            storage = self.run.values[node].storage
+            if storage.version:
+                self.builder.loc = node.loc
+                self.builder.grad_enabled = storage.written_with_grad
+                self.builder(get_op("copy_"), (self.param(storage.origin), self.returned(storage.current.node), False))
+        self.builder.grad_enabled = True
+
+    def _shared_storages(self) -> set[_Storage]:
+        """Storages of which several different outputs show parts."""
+        first: dict[_Storage, _Value] = {}
+        shared = set()
+        for node in self.source.output_nodes():
+            value = self.run.values[node]
+            if first.setdefault(value.storage, value) is not value:
+                shared.add(value.storage)
+        return shared
+
+    def output(self, value: _Value, shared: set[_Storage]) -> GraphTensor:
+        found = self.made.get(value)
+        if found is None:
+            storage = value.storage
+            if storage.origin is not None:
+                found = self.replay(self.param(storage.origin), value)
+            elif storage in shared:
+                found = self.replay(self.returned(storage.current.node), value)
+            else:
+                found = self.returned(self.run.read(value).node)
+            self.made[value] = found
+        return found
+
+    def replay(self, base: GraphTensor, value: _Value) -> GraphTensor:
+        for step in value.steps:
+            self.builder.loc, self.builder.grad_enabled = step.loc, step.grad
+            base = self.builder(step.op, (base, *step.args))
+        return base
+
+    def returned(self, node: Node) -> GraphTensor:
+        """``node`` as an output of the functional graph and an input of the epilogue."""
+        if node in self.graph.inputs:  # an output that is an input's new value, unchanged: computed as a copy
+            with use_handler(self.run.builder):
+                node = ops.clone(GraphTensor(node)).node
+        if node not in self.graph.outputs:
+            self.graph.outputs.append(node)
+        return self.param(node)
+
+    def param(self, node: Node) -> GraphTensor:
+        if node not in self.params:
+            self.params[node] = GraphTensor(self.epilogue.input(node.name, node.meta, node.requires_grad))
+        return self.params[node]

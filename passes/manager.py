@@ -1,0 +1,71 @@
+"""The pipeline of graph passes as named stages; each can be run alone on a graph's text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from flambeau.ir.graph import Graph, parse_graph
+from flambeau.ir.op import Op
+from flambeau.ir.stage import stage
+
+from .decompose import decompose
+from .functionalize import Functional, functionalize
+from .joint import Joint, joint, parse_joint
+from .partition import partition
+from .simplify import simplify
+
+Keep = Callable[[Op], bool]
+
+
+def functional(graph: Graph) -> Functional:
+    """The functional form of a captured graph, simplified."""
+    found = functionalize(graph)
+    found.graph = _renamed_outputs(found, simplify(found.graph))
+    return stage("functional", found)
+
+
+def _renamed_outputs(before: Functional, graph: Graph) -> Graph:
+    """``graph`` with the output names that the epilogue knows."""
+    for old, new in zip(before.graph.outputs, graph.outputs):
+        if old.name != new.name:
+            taken = {n.name for n in graph.inputs + graph.nodes}
+            new.name = old.name if old.name not in taken else new.name
+        for param in before.epilogue.inputs:
+            if param.name == old.name:
+                param.name = new.name
+    return graph
+
+
+def joint_of(graph: Graph) -> Joint:
+    """The joint graph of a functional graph."""
+    return stage("joint", joint(graph))
+
+
+def lowered(graph: Graph, keep: Keep) -> Graph:
+    """``graph`` in the ops that a target takes. Past differentiation: nothing in it requires a gradient."""
+    parts = decompose(graph, keep)
+    for node in parts.inputs + parts.nodes:
+        node.requires_grad = False
+    return simplify(parts)
+
+
+def lowered_joint(found: Joint, keep: Keep) -> Joint:
+    """The joint graph in the ops that a target takes."""
+    return replace(found, graph=lowered(found.graph, keep))
+
+
+_PASSES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "functionalize": (parse_graph, functionalize),
+    "decompose": (parse_graph, lambda graph: decompose(graph, lambda op: False)),
+    "simplify": (parse_graph, simplify),
+    "joint": (parse_graph, joint),
+    "partition": (parse_joint, partition),
+}
+
+
+def run_pass(name: str, text: str, **options: Any) -> Any:
+    """Parse ``text`` as what the pass takes, and run the pass. Raises ``KeyError`` for an unknown one."""
+    read, run = _PASSES[name]
+    return run(read(text), **options)
