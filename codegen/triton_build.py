@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from flambeau.codegen import cache
+
 STAGES = ("ttir", "ttgir", "llir", "ptx", "amdgcn")
 _BINARIES = ("cubin", "hsaco")
 _CONSTEXPR = "constexpr"
@@ -151,9 +153,7 @@ def load_function(kernel: TritonSource) -> Any:
 @contextmanager
 def _triton_cache(triton: ModuleType) -> Iterator[None]:
     """Triton's own kernel cache inside ours, so that one variable moves both; a temporary one if it is unwritable."""
-    root = os.environ.get("FLAMBEAU_CACHE_DIR") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "flambeau")
-    folder = os.path.join(root, "triton")
+    folder = str(cache.root() / "triton")
     with triton.knobs.cache.scope(), tempfile.TemporaryDirectory() as scratch:
         triton.knobs.cache.dir = folder if _writable(folder) else scratch
         yield
