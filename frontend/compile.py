@@ -1,0 +1,165 @@
+"""`compile()`: functions and Modules that run as compiled graphs.
+
+The wrapper keeps compiled versions per code object and resume point (`points`); the first call that no version accepts
+captures another one (`trace`) and hands its graph to the backend (`backends`).
+"""
+from __future__ import annotations
+
+import functools
+import warnings
+import weakref
+from collections.abc import Callable
+from types import FunctionType, MethodType
+from typing import Any
+
+from flambeau.frontend.backends import lookup
+from flambeau.frontend.points import Context, FallbackWarning, Settings, compilable, make_wrapper
+
+_contexts: weakref.WeakSet[Context] = weakref.WeakSet()
+_MODES = (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+
+def compile(model: Callable[..., Any] | None = None, *, fullgraph: bool = False, dynamic: bool | None = None,
+            backend: str | Callable[..., Any] = "cpp", mode: str | None = None,
+            options: dict[str, Any] | None = None, disable: bool = False) -> Any:
+    """Compile a function or a Module; also a decorator, with or without arguments (PyTorch: `torch.compile`).
+
+    Args:
+        model: a Python function, a bound method, a Module, or any callable object with a Python `__call__`.
+        fullgraph: raise `GraphBreakError` where the function cannot be captured as one graph.
+        dynamic: True makes sizes symbolic at once, False never; None when a size is seen to change.
+        backend: a name (`list_backends()`), or a callable `(graph_module, example_inputs) -> callable`.
+        mode: a preset of options: "default", "reduce-overhead" or "max-autotune".
+        options: options of the backend, and `recompile_limit`.
+        disable: return the model as it is.
+
+    Raises:
+        TypeError: `model` is not callable.
+        ValueError: unknown backend or mode, or both `mode` and `options` given.
+    """
+    if mode is not None and options is not None:
+        raise ValueError("Either mode or options can be specified, but both can't be specified at the same time.")
+    if mode not in _MODES:
+        raise ValueError(f"Unrecognized mode={mode}, should be one of: {', '.join(str(m) for m in _MODES if m)}")
+    if model is None:
+        return functools.partial(compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode,
+                                 options=options, disable=disable)
+    if not callable(model):
+        raise TypeError(f"compile() takes a function or a Module, not a {type(model).__name__}")
+    if disable:
+        return model
+    chosen = dict(options or {})
+    if mode not in (None, "default"):
+        chosen["mode"] = mode
+    settings = Settings(lookup(backend), fullgraph, dynamic, chosen)
+    return _compile(model, settings)
+
+
+def _compile(model: Any, settings: Settings) -> Any:
+    if isinstance(model, MethodType):
+        return MethodType(_compile(model.__func__, settings), model.__self__)
+    if isinstance(model, FunctionType):
+        return _compile_function(model, settings)
+    if isinstance(model, type):
+        raise TypeError("compile() takes a function or a Module object, not a class")
+    if isinstance(getattr(type(model), "__call__", None), FunctionType):
+        return _compile_object(model, settings)
+    warnings.warn(f"{model!r} runs eagerly: it is not written in Python", FallbackWarning, stacklevel=3)
+    return model
+
+
+def _compile_function(fn: FunctionType, settings: Settings) -> Any:
+    original = getattr(fn, "__flambeau_original__", fn)
+    if not compilable(original):
+        warnings.warn(f"{fn.__qualname__} runs eagerly: generators and coroutines are not compiled",
+                      FallbackWarning, stacklevel=4)
+        return fn
+    context = Context(settings)
+    _contexts.add(context)
+    wrapper = make_wrapper(context, original)
+    functools.update_wrapper(wrapper, original)
+    wrapper.__flambeau_original__ = original                      # type: ignore[attr-defined]
+    wrapper.__flambeau_context__ = context                        # type: ignore[attr-defined]
+    return wrapper
+
+
+def _compile_object(model: Any, settings: Settings) -> Any:
+    """The same object, seen through a subclass whose `__call__` is compiled.
+
+    It shares the original's `__dict__`, so parameters, buffers, `state_dict` keys and `train()` are the same object's;
+    `isinstance` still holds.
+    """
+    cls = type(model)
+    target = model.__dict__.get("_flambeau_original_module", model) if hasattr(model, "__dict__") else model
+    call = _compile_function(cls.__call__, settings)
+    original = getattr(cls, "_orig_mod", None)
+    target = original if original is not None else target
+
+    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return call(target, *args, **kwargs)
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        return target.__reduce_ex__(protocol)
+
+    def __deepcopy__(self: Any, memo: Any) -> Any:
+        import copy
+        return _compile_object(copy.deepcopy(target, memo), settings)
+
+    functools.update_wrapper(__call__, cls.__call__)
+    space = {"__call__": __call__, "_orig_mod": target, "__reduce_ex__": __reduce_ex__, "__deepcopy__": __deepcopy__,
+             "__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__,
+             "_flambeau_context": call.__flambeau_context__, "__slots__": ()}
+    seen = object.__new__(type(cls)(cls.__name__, (cls,), space))
+    object.__setattr__(seen, "__dict__", model.__dict__)
+    return seen
+
+
+def context_of(model: Any) -> Context | None:
+    """The context of something `compile` returned."""
+    fn = getattr(model, "__func__", model)
+    return getattr(fn, "__flambeau_context__", None) or getattr(type(model), "_flambeau_context", None)
+
+
+def original_of(model: Any) -> Any:
+    """What `compile` was given."""
+    if isinstance(model, MethodType):
+        return MethodType(original_of(model.__func__), model.__self__)
+    return getattr(model, "__flambeau_original__", None) or getattr(type(model), "_orig_mod", None) or model
+
+
+def reset() -> None:
+    """Forget everything compiled, in all compiled functions."""
+    for context in list(_contexts):
+        context.reset()
+
+
+def disable(fn: Any = None, recursive: bool = True) -> Any:
+    """Run `fn` eagerly, and break the graph of a compiled caller there; also a decorator."""
+    if fn is None:
+        return functools.partial(disable, recursive=recursive)
+    fn = original_of(fn)
+
+    @functools.wraps(fn)
+    def disabled(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    disabled.__flambeau_disable__ = True                          # type: ignore[attr-defined]
+    return disabled
+
+
+def graph_break(msg: str = "") -> None:
+    """End the graph here (a no-op when run eagerly)."""
+
+
+graph_break.__flambeau_disable__ = True                           # type: ignore[attr-defined]
+
+
+def is_compiling() -> bool:
+    """Whether the calling code is being traced (a traced call gives True)."""
+    return False
+
+
+def mark_dynamic(tensor: Any, index: int | tuple[int, ...]) -> None:
+    """Make a dimension of an input symbolic from the first compile on (PyTorch: `torch._dynamo.mark_dynamic`)."""
+    dims = (index,) if isinstance(index, int) else tuple(index)
+    tensor._flambeau_dynamic_dims = {d % tensor.ndim for d in dims} | getattr(tensor, "_flambeau_dynamic_dims", set())

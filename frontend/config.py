@@ -1,0 +1,19 @@
+"""Settings of the compiler. Set attributes of `config`; `options=` of one compile overrides them."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Config:
+    """The one mutable settings object of the frontend."""
+
+    recompile_limit: int = 8                  # entries per resume point before it runs eagerly
+    max_points: int = 256                     # resume points per compiled function
+    automatic_dynamic_shapes: bool = True     # a size that changes becomes a symbol
+    assume_static_by_default: bool = True     # the first trace takes every size as it is
+    suppress_errors: bool = True              # an internal error of the compiler falls back to eager (with a warning)
+    disable: bool = False                     # compiled functions run eagerly
+
+
+config = Config()

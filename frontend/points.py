@@ -1,0 +1,382 @@
+"""Entries and resume points: which compiled pieces a frame has, and how a call runs through them.
+
+A point is a place in a code object where execution can enter: the start of a function, or where it continues after a graph
+break. It keeps entries (guard, run function), tried newest first; when none accepts the present values it captures another
+one. A run ends in a result, or in `Broken`, whose step names the next point: `drive` loops, so breaks in a loop do not
+nest Python calls.
+"""
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import CellType, CodeType, FunctionType
+from typing import Any
+
+from flambeau.frontend.config import config
+from flambeau.frontend.trace.breaks import Broken, native_layout
+from flambeau.frontend.trace.capture import Break, Capture, Captured, parameter_names
+from flambeau.frontend.trace.decode import Program, decode
+from flambeau.frontend.trace.guards import Guard
+from flambeau.frontend.trace.resume import NULL, Layout, Resume
+from flambeau.frontend.trace.source import Source
+from flambeau.frontend.trace.values import Unsupported
+from flambeau.ir.op import _State as _op_state_class
+from flambeau.ir.op import state as op_state
+from flambeau.ir.stage import stage
+from flambeau.runtime.tensor import Tensor
+
+NATIVE: Any = object()      # `miss` says: run the original
+
+
+class GraphBreakError(RuntimeError):
+    """`fullgraph=True` and the function cannot be captured as one graph."""
+
+
+class RecompileWarning(UserWarning):
+    """A function was recompiled up to the limit and now runs eagerly when no compiled version fits."""
+
+
+class FallbackWarning(UserWarning):
+    """A function runs eagerly although it was to be compiled."""
+
+
+@dataclass
+class Event:
+    """Something `explain` reports: a graph, a break, a recompile, a fallback."""
+
+    kind: str
+    function: str
+    line: str
+    text: str
+    captured: Captured | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Settings:
+    """What `compile(...)` was called with."""
+
+    backend: Callable[..., Any]
+    fullgraph: bool = False
+    dynamic: bool | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Entry:
+    """One compiled version of a point."""
+
+    __slots__ = ("guard", "run", "captured")
+
+    def __init__(self, captured: Captured, run: Callable[..., Any]) -> None:
+        self.captured, self.guard, self.run = captured, captured.guards.function, run
+
+
+class Context:
+    """All points of one compiled function."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.events: list[Event] = []
+        self.lock = threading.RLock()
+        self._points: dict[Any, Point] = {}
+        self._binders: dict[int, tuple[CodeType, CodeType]] = {}
+
+    def point(self, code: CodeType, globals: dict[str, Any], index: int, layout: Layout) -> Point:
+        key = (id(code), id(globals), index, layout)
+        found = self._points.get(key)
+        if found is None:
+            found = self._points[key] = Point(self, code, globals, index, layout)
+        return found
+
+    def start(self, fn: FunctionType) -> Point:
+        """The point at the beginning of a function."""
+        return self.point(fn.__code__, fn.__globals__, 0, start_layout(fn.__code__))
+
+    def call(self, fn: FunctionType, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a Python function through compiled pieces (after a break inside it, when it was inlined)."""
+        if not compilable(fn) or len(self._points) > config.max_points:
+            return fn(*args, **kwargs)
+        code = fn.__code__
+        known = self._binders.get(id(code))
+        if known is None:
+            known = self._binders[id(code)] = (code, _binder(code))
+        binder = FunctionType(known[1], {}, fn.__name__, fn.__defaults__)
+        binder.__kwdefaults__ = fn.__kwdefaults__
+        point = self.start(fn)
+        values = binder(*args, **kwargs) + (fn.__closure__ or ())
+        result = point.enter(values)
+        if result is NATIVE:
+            return fn(*args, **kwargs)
+        return drive(result) if type(result) is Broken else result
+
+    def reset(self) -> None:
+        """Forget everything compiled."""
+        with self.lock:
+            for point in self._points.values():
+                point.reset()
+            self.events.clear()
+
+    def log(self, event: Event) -> None:
+        self.events.append(event)
+
+
+def start_layout(code: CodeType) -> Layout:
+    """What is bound when a function starts: its parameters, and its free variables' cells."""
+    count = code.co_argcount + code.co_kwonlyargcount
+    count += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    return Layout(code.co_varnames[:count], code.co_freevars, 0)
+
+
+def compilable(fn: Any) -> bool:
+    """Whether a function's frames can be captured at all."""
+    return isinstance(fn, FunctionType) and not fn.__code__.co_flags & 0x2A0 \
+        and not getattr(fn, "__flambeau_disable__", False)
+
+
+class Point:
+    """A place where a frame is entered, and its compiled versions."""
+
+    def __init__(self, context: Context, code: CodeType, globals: dict[str, Any], index: int, layout: Layout) -> None:
+        self.context, self.globals, self.index, self.layout = context, globals, index, layout
+        self.program: Program = decode(code)
+        self.names = parameter_names(layout)
+        self.entries: list[Entry] = []
+        self.versions: list[tuple[Any, Any]] = []     # (guard, run) newest first, for generated wrappers
+        self.sizes: dict[tuple[str, int | None], set[int]] = {}
+        self.given_up = ""
+        self._resume: Resume | None = None
+
+    @property
+    def line(self) -> str:
+        ins = self.program.instrs[self.index]
+        code = self.program.code
+        return f"{code.co_filename.rsplit('/', 1)[-1]}:{ins.line or code.co_firstlineno}"
+
+    def reset(self) -> None:
+        self.entries.clear()
+        self.versions.clear()
+        self.sizes.clear()
+        self.given_up = ""
+
+    def enter(self, values: Sequence[Any]) -> Any:
+        """Result, `Broken`, or NATIVE (only at the start of a function)."""
+        for guard, run in self.versions:
+            inputs = guard(*values)
+            if inputs is not None:
+                return run(inputs, *values)
+        return self.miss(values)
+
+    def miss(self, values: Sequence[Any]) -> Any:
+        """No version fits: capture one, or run the original."""
+        if config.disable or op_state.handler is not _op_state_class.handler:
+            return self.native(values)
+        if self.given_up:
+            return self.native(values)
+        with self.context.lock:
+            if len(self.entries) >= self._limit():
+                self._give_up(values)
+                return self.native(values)
+            try:
+                entry = self._capture(values)
+            except GraphBreakError:
+                raise
+            except Exception as error:
+                if not config.suppress_errors or self.context.settings.fullgraph:
+                    raise
+                self._fall_back(error)
+                return self.native(values)
+        inputs = entry.guard(*values)
+        if inputs is None:
+            failed = entry.captured.guards.first_failure(dict(zip(self.names, values)))[0]
+            self.entries.remove(entry)
+            self.versions.pop(0)
+            self._fall_back(AssertionError(f"a new guard rejects the values it was made from: {failed}"))
+            return self.native(values)
+        return entry.run(inputs, *values)
+
+    def _limit(self) -> int:
+        return int(self.context.settings.options.get("recompile_limit", config.recompile_limit))
+
+    # ---- capturing
+
+    def _capture(self, values: Sequence[Any]) -> Entry:
+        settings, name = self.context.settings, self.program.code.co_name
+        if self.entries:
+            self._log_recompile(values)
+        began = time.perf_counter()
+        captured = Capture(self.context, self.program, self.globals, self.index, self.layout, values,
+                           self.is_dynamic).run()
+        if captured.broke is not None and settings.fullgraph and captured.broke.code != "raises":
+            raise GraphBreakError(f"{name} is to be one graph (fullgraph=True) but breaks: {captured.broke}"
+                                  ) from captured.broke.cause
+        stage("guards", captured.guards)
+        compiled: Any = _nothing
+        if captured.graph.nodes or captured.graph.outputs:
+            compiled = settings.backend(captured.graph, captured.examples, dict(settings.options), settings.fullgraph)
+        run = captured.attach(compiled)
+        entry = Entry(captured, run)
+        self.entries.insert(0, entry)
+        self.versions.insert(0, (entry.guard, entry.run))
+        seconds = time.perf_counter() - began
+        self.context.log(Event("graph", name, self.line, str(captured.graph), captured, seconds))
+        if captured.broke is not None:
+            self.context.log(Event("break", name, captured.broke.line, str(captured.broke), captured))
+        return entry
+
+    def is_dynamic(self, source: Source, dim: int | None, size: int, raw: Any = None) -> bool:
+        """Whether a size (`dim` None: an int) is a symbol: asked for, or seen to change between captures."""
+        if size < 2:
+            self.sizes.setdefault((str(source), dim), set()).add(size)
+            return False
+        if dim is not None and dim in getattr(raw, "__dict__", {}).get("_flambeau_dynamic_dims", ()):
+            return True
+        if self.context.settings.dynamic is False or not config.automatic_dynamic_shapes:
+            return False
+        if self.context.settings.dynamic and dim is not None and type(raw) is Tensor:
+            return True
+        seen = self.sizes.setdefault((str(source), dim), set())
+        seen.add(size)
+        return len({n for n in seen if n >= 2}) > 1
+
+    # ---- words
+
+    def _log_recompile(self, values: Sequence[Any]) -> None:
+        roots = dict(zip(self.names, values))
+        text, guard, new = self.entries[0].captured.guards.first_failure(roots)
+        self.context.log(Event("recompile", self.program.code.co_name, guard.line if guard else self.line,
+                               recompile_text(text, guard, new)))
+
+    def _give_up(self, values: Sequence[Any]) -> None:
+        roots = dict(zip(self.names, values))
+        text, guard, new = self.entries[0].captured.guards.first_failure(roots)
+        self.given_up = f"{self.program.code.co_name} ({self.line}) was compiled {len(self.entries)} times and now runs " \
+            f"eagerly when no version fits. Last reason: {recompile_text(text, guard, new)}"
+        self.context.log(Event("fallback", self.program.code.co_name, self.line, self.given_up))
+        warnings.warn(self.given_up, RecompileWarning, stacklevel=4)
+
+    def _fall_back(self, error: Exception) -> None:
+        self.given_up = f"{self.program.code.co_name} ({self.line}) runs eagerly: {type(error).__name__}: {error}"
+        self.context.log(Event("fallback", self.program.code.co_name, self.line, self.given_up))
+        warnings.warn(self.given_up, FallbackWarning, stacklevel=4)
+
+    # ---- the original
+
+    def native(self, values: Sequence[Any]) -> Any:
+        """Run the original code from here."""
+        if self.index == 0:
+            return NATIVE
+        if self._resume is None:
+            self._resume = Resume(self.program.code, self.program.instrs[self.index].offset,
+                                  native_layout(self.layout, self.program))
+        layout = self.layout
+        n, m = len(layout.locals), len(layout.cells)
+        rest = iter(values[n + m:])
+        stack = [NULL if k in layout.nulls else next(rest) for k in range(layout.depth)]
+        cells: dict[str, CellType] = dict(zip(layout.cells, values[n:n + m]))
+        return self._resume(self.globals, dict(zip(layout.locals, values)), cells, stack)
+
+
+def recompile_text(text: str, guard: Guard | None, new: Any) -> str:
+    """One sentence: the assumption that no longer holds, and what the value is now."""
+    if isinstance(new, Tensor):
+        now = f" (now {new.dtype.short}[{', '.join(map(str, new.shape))}]" + (", requires_grad)" if new.requires_grad
+                                                                             else ")")
+    elif guard is None:
+        return f"no longer true: {text}"
+    else:
+        shown = repr(new)
+        now = f" (now {shown if len(shown) < 60 else shown[:57] + '...'})"
+    return f"no longer true: {text}{now}" + (f", needed by {guard.line}" if guard and guard.line else "")
+
+
+def _nothing(inputs: Any) -> tuple[Any, ...]:
+    return ()
+
+
+def drive(result: Any) -> Any:
+    """Follow breaks to the end of the frame."""
+    while type(result) is Broken:
+        done, value, values = result.step.take(result.state)
+        if done:
+            return value
+        result = value.enter(values)
+    return result
+
+
+# --------------------------------------------------------------------------- binding arguments
+
+def signature_text(code: CodeType, rename: dict[str, str]) -> tuple[str, str, str]:
+    """(parameters, bound names, call arguments) as Python text; defaults are set on the function object."""
+    names = [rename.get(n, n) for n in code.co_varnames]
+    count, only, kwonly = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount
+    parts, call, bound = [], [], names[:count]
+    for k in range(count):
+        parts.append(names[k])
+        call.append(names[k])
+        if k + 1 == only:
+            parts.append("/")
+    at = count + kwonly
+    if code.co_flags & inspect.CO_VARARGS:
+        parts.append("*" + names[at])
+        call.append("*" + names[at])
+    elif kwonly:
+        parts.append("*")
+    for n in names[count:count + kwonly]:
+        parts.append(n)
+        call.append(f"{n}={n}")
+    bound = bound + names[count:count + kwonly]
+    if code.co_flags & inspect.CO_VARARGS:
+        bound.append(names[at])
+        at += 1
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        parts.append("**" + names[at])
+        call.append("**" + names[at])
+        bound.append(names[at])
+    return ", ".join(parts), "".join(b + ", " for b in bound), ", ".join(call)
+
+
+def _binder(code: CodeType) -> CodeType:
+    """Code of a function with `code`'s signature that returns its bound arguments as a tuple."""
+    rename = {n: "_" + n.replace(".", "dot") for n in code.co_varnames if not n.isidentifier()}
+    parameters, bound, _ = signature_text(code, rename)
+    space: dict[str, Any] = {}
+    exec(f"def bind({parameters}): return ({bound})", space)              # noqa: S102 - from the signature
+    return space["bind"].__code__
+
+
+def make_wrapper(context: Context, fn: FunctionType) -> FunctionType:
+    """A function with `fn`'s signature whose calls run compiled versions; the fast path has no call overhead but theirs."""
+    code, point = fn.__code__, context.start(fn)
+    parameters, bound, call = signature_text(code, {})
+    space: dict[str, Any] = {"__versions": point.versions, "__miss": point.miss, "__native": NATIVE, "__fn": fn,
+                             "__Broken": Broken, "__drive": drive}
+    cells = ""
+    for k, cell in enumerate(fn.__closure__ or ()):
+        space[f"__cell{k}"] = cell
+        cells += f"__cell{k}, "
+    text = f"""def wrapper({parameters}):
+    for __guard, __run in __versions:
+        __inputs = __guard({bound}{cells})
+        if __inputs is not None:
+            __result = __run(__inputs, {bound}{cells})
+            break
+    else:
+        __result = __miss(({bound}{cells}))
+        if __result is __native:
+            return __fn({call})
+    if type(__result) is __Broken:
+        return __drive(__result)
+    return __result
+"""
+    exec(text, space)                                                     # noqa: S102 - from the signature
+    wrapper: FunctionType = space["wrapper"]
+    wrapper.__defaults__, wrapper.__kwdefaults__ = fn.__defaults__, fn.__kwdefaults__
+    return wrapper
+
+
+__all__ = ["Break", "Context", "Event", "GraphBreakError", "Settings", "Unsupported", "compilable", "drive",
+           "make_wrapper"]

@@ -1,0 +1,211 @@
+"""Operators over symbolic values."""
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.trace.containers import DictValue, DictView, ListValue, SetValue, TupleValue, dict_pairs
+from flambeau.frontend.trace.objects import ObjectValue
+from flambeau.frontend.trace.values import Const, SymValue, TensorValue, Unsupported, Value
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.interp import Tracer
+
+_BINARY: dict[str, tuple[Callable[..., Any], str]] = {
+    "+": (operator.add, "add"), "-": (operator.sub, "sub"), "*": (operator.mul, "mul"),
+    "/": (operator.truediv, "truediv"), "//": (operator.floordiv, "floordiv"), "%": (operator.mod, "mod"),
+    "**": (operator.pow, "pow"), "@": (operator.matmul, "matmul"), "&": (operator.and_, "and"),
+    "|": (operator.or_, "or"), "^": (operator.xor, "xor"), "<<": (operator.lshift, "lshift"),
+    ">>": (operator.rshift, "rshift"),
+}
+_INPLACE: dict[str, Callable[..., Any]] = {
+    "+=": operator.iadd, "-=": operator.isub, "*=": operator.imul, "/=": operator.itruediv, "//=": operator.ifloordiv,
+    "%=": operator.imod, "**=": operator.ipow, "@=": operator.imatmul, "&=": operator.iand, "|=": operator.ior,
+    "^=": operator.ixor, "<<=": operator.ilshift, ">>=": operator.irshift,
+}
+_COMPARE: dict[str, tuple[Callable[..., Any], str, str]] = {
+    "==": (operator.eq, "__eq__", "__eq__"), "!=": (operator.ne, "__ne__", "__ne__"),
+    "<": (operator.lt, "__lt__", "__gt__"), "<=": (operator.le, "__le__", "__ge__"),
+    ">": (operator.gt, "__gt__", "__lt__"), ">=": (operator.ge, "__ge__", "__le__"),
+}
+_UNARY: dict[str, tuple[Callable[..., Any], str]] = {
+    "-": (operator.neg, "__neg__"), "+": (operator.pos, "__pos__"), "~": (operator.invert, "__invert__"),
+}
+_PLAIN = (Const, SymValue)
+
+
+def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
+    """`a op b`, `op` being "+", ... or "+=", ..."""
+    plain_op = op.removesuffix("=") if op not in ("==", "<=", ">=", "!=") else op
+    if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
+        return tr.fold(_BINARY[plain_op][0], [a, b], {})
+    if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
+        return _object_binary(tr, op, plain_op, a, b)
+    if isinstance(a, TensorValue) or isinstance(b, TensorValue):
+        return tr.call_pure(_INPLACE[op] if op != plain_op and isinstance(a, TensorValue) else _BINARY[plain_op][0],
+                            [a, b], {})
+    found = _container_binary(tr, op, plain_op, a, b)
+    if found is not None:
+        return found
+    if isinstance(a, Const) and isinstance(a.value, str) and plain_op == "%":
+        return tr.fold(operator.mod, [a, b], {})
+    raise tr.observe(TypeError(f"unsupported operand type(s) for {op}: '{a.pytype().__name__}' and "
+                               f"'{b.pytype().__name__}'")) if _both_known(a, b) else \
+        Unsupported("operator", f"{op} between a {a.pytype().__name__} and a {b.pytype().__name__}")
+
+
+def _both_known(a: Value, b: Value) -> bool:
+    return all(isinstance(v, (Const, ListValue, TupleValue, DictValue, SetValue)) for v in (a, b))
+
+
+def _container_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) -> Value | None:
+    inplace = op != plain_op
+    if plain_op == "+" and isinstance(a, ListValue) and inplace:
+        a.m_extend(tr, b)
+        return a
+    if plain_op == "+" and isinstance(a, ListValue) and isinstance(b, ListValue):
+        return ListValue(a.values(tr) + b.values(tr), cls=a.cls)
+    if plain_op == "+" and isinstance(a, TupleValue) and isinstance(b, TupleValue):
+        return TupleValue(a.values(tr) + b.values(tr), a.cls if a.cls is b.cls and not hasattr(a.cls, "_fields")
+                          else tuple)
+    if plain_op == "*":
+        for seq, count in ((a, b), (b, a)):
+            if isinstance(seq, (ListValue, TupleValue)) and isinstance(count, _PLAIN):
+                items = seq.values(tr) * tr.index(count)
+                if inplace and isinstance(seq, ListValue) and seq is a:
+                    tr.effects.touch(seq)
+                    seq.items[:] = items
+                    return seq
+                return ListValue(items) if isinstance(seq, ListValue) else TupleValue(items)
+    if plain_op == "|" and isinstance(a, DictValue) and isinstance(b, DictValue):
+        if inplace:
+            a.m_update(tr, b)
+            return a
+        return DictValue.make(tr, dict_pairs(tr, a) + dict_pairs(tr, b), a.cls)
+    if isinstance(a, (SetValue, DictView)) and isinstance(b, (SetValue, DictView)):
+        left = a if isinstance(a, SetValue) else SetValue.make(tr, tr.unpack(a))
+        keep = {"|": set.union, "&": set.intersection, "-": set.difference, "^": set.symmetric_difference}.get(plain_op)
+        if keep is not None:
+            result = left.combine(tr, b, keep)
+            if inplace and isinstance(a, SetValue) and a.cls is set:
+                tr.effects.touch(a)
+                a.entries = result.entries
+                return a
+            return result
+    return None
+
+
+def _try_dunder(tr: Tracer, owner: Value, name: str, other: Value) -> Value | None:
+    """Result of a special method, or None if there is none or it returns NotImplemented."""
+    method = owner.dunder(tr, name) if isinstance(owner, ObjectValue) else None
+    if method is None:
+        return None
+    result = tr.call(method, [other], {})
+    return None if isinstance(result, Const) and result.value is NotImplemented else result
+
+
+def _object_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) -> Value:
+    name = _BINARY[plain_op][1]
+    attempts = [(a, f"__{name}__", b), (b, f"__r{name}__", a)]
+    if a.pytype() is not b.pytype() and issubclass(b.pytype(), a.pytype()):
+        attempts.reverse()
+    if op != plain_op:
+        attempts.insert(0, (a, f"__i{name}__", b))
+    for owner, method, other in attempts:
+        found = _try_dunder(tr, owner, method, other)
+        if found is not None:
+            return found
+    raise tr.observe(TypeError(f"unsupported operand type(s) for {op}: '{a.pytype().__name__}' and "
+                               f"'{b.pytype().__name__}'"))
+
+
+def compare(tr: Tracer, op: str, a: Value, b: Value) -> Value:
+    """`a op b` for the six comparisons."""
+    real, name, mirrored = _COMPARE[op]
+    if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
+        return tr.fold(real, [a, b], {})
+    if isinstance(a, TensorValue) or isinstance(b, TensorValue):
+        return _tensor_compare(tr, op, real, a, b)
+    if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
+        found = _try_dunder(tr, a, name, b) or _try_dunder(tr, b, mirrored, a)
+        if found is None and op == "!=":
+            equal = _try_dunder(tr, a, "__eq__", b) or _try_dunder(tr, b, "__eq__", a)
+            found = None if equal is None else Const(not tr.truth(equal))
+        if found is not None:
+            return found
+        if op in ("==", "!="):
+            return Const(tr.same(a, b) == (op == "=="))
+        raise tr.observe(TypeError(f"'{op}' not supported between instances of '{a.pytype().__name__}' and "
+                                   f"'{b.pytype().__name__}'"))
+    if op in ("==", "!="):
+        return Const(equal_values(tr, a, b) == (op == "=="))
+    return _order(tr, op, real, a, b)
+
+
+def _tensor_compare(tr: Tracer, op: str, real: Callable[..., Any], a: Value, b: Value) -> Value:
+    if op in ("==", "!=") and not all(isinstance(v, (TensorValue, *_PLAIN)) and not _is_odd(v) for v in (a, b)):
+        return Const(op == "!=")                     # a tensor is never equal to None, a string, a list...
+    return tr.call_pure(real, [a, b], {})
+
+
+def _is_odd(value: Value) -> bool:
+    return isinstance(value, Const) and not isinstance(value.value, (int, float, complex, bool))
+
+
+def equal_values(tr: Tracer, a: Value, b: Value) -> bool:
+    """`==` of values of built-in types."""
+    if a is b:
+        return True
+    for kind in (ListValue, TupleValue):
+        if isinstance(a, kind) and isinstance(b, kind):
+            left, right = a.values(tr), b.values(tr)
+            return len(left) == len(right) and all(
+                tr.same(x, y) or tr.truth(tr.compare("==", x, y)) for x, y in zip(left, right))
+    if isinstance(a, DictValue) and isinstance(b, DictValue):
+        if a.length(tr) != b.length(tr):
+            return False
+        for key, value in a.pairs(tr):
+            other = b.lookup(tr, key)
+            if other is None or not (tr.same(value, other) or tr.truth(tr.compare("==", value, other))):
+                return False
+        return True
+    if isinstance(a, (SetValue, DictView)) and isinstance(b, (SetValue, DictView)):
+        return a.length(tr) == b.length(tr) and all(b.contains(tr, v) for v in _members(tr, a))
+    simple = (Const, SymValue, ListValue, TupleValue, DictValue, SetValue)
+    if isinstance(a, simple) and isinstance(b, simple):
+        return False
+    return tr.same(a, b)
+
+
+def _members(tr: Tracer, value: Value) -> list[Value]:
+    return list(value.entries.values()) if isinstance(value, SetValue) else tr.unpack(value)
+
+
+def _order(tr: Tracer, op: str, real: Callable[..., Any], a: Value, b: Value) -> Value:
+    if isinstance(a, (ListValue, TupleValue)) and type(a) is type(b):
+        for x, y in zip(a.values(tr), b.values(tr)):                      # type: ignore[attr-defined]
+            if not tr.truth(tr.compare("==", x, y)):
+                return tr.compare(op, x, y)
+        return Const(real(a.length(tr), b.length(tr)))
+    if isinstance(a, SetValue) and isinstance(b, SetValue):
+        return Const(real(set(a.entries), set(b.entries)))
+    raise tr.observe(TypeError(f"'{op}' not supported between instances of '{a.pytype().__name__}' and "
+                               f"'{b.pytype().__name__}'"))
+
+
+def unary(tr: Tracer, op: str, a: Value) -> Value:
+    if op == "not":
+        return Const(not tr.truth(a))
+    real, name = _UNARY[op]
+    if isinstance(a, ObjectValue):
+        method = a.dunder(tr, name)
+        if method is None:
+            raise tr.observe(TypeError(f"bad operand type for unary {op}: '{a.pytype().__name__}'"))
+        return tr.call(method, [], {})
+    if isinstance(a, TensorValue):
+        return tr.call_pure(real, [a], {})
+    return tr.fold(real, [a], {})
+
+
+

@@ -1,0 +1,714 @@
+"""What built-in functions and classes, and C functions of the standard library, do to symbolic values.
+
+A table from the real function to a handler. Functions that are pure on constants are folded; op functions are called
+with symbolic tensors; everything else is a graph break.
+"""
+from __future__ import annotations
+
+import cmath
+import collections
+import copy
+import functools
+import inspect
+import itertools
+import math
+import operator
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.trace.callables import (
+    BoundMethod, FunctionValue, GeneratorValue, PartialValue,
+)
+from flambeau.frontend.trace.containers import (
+    CombinedIterator, DictValue, HostIterator, ListValue, SequenceIterator, SetValue, SliceValue, TupleValue,
+    dict_pairs, sorted_values,
+)
+from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
+from flambeau.frontend.trace.values import (
+    NONE, Const, Observed, SymValue, TensorValue, Unsupported, Value,
+)
+from flambeau.runtime.tensor import Size
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.interp import Tracer
+
+Handler = Callable[..., Value]
+_HANDLERS: dict[Any, Handler] = {}
+_MISSING: Any = object()
+
+
+def on(*functions: Any) -> Callable[[Handler], Handler]:
+    def mark(handler: Handler) -> Handler:
+        for function in functions:
+            _HANDLERS[function] = handler
+        return handler
+    return mark
+
+
+def knows(raw: Any) -> bool:
+    """Whether calling `raw` is described here."""
+    return _hashable(raw) and (raw in _HANDLERS or raw in _FOLDED) or bool(getattr(raw, "__flambeau_pure__", False))
+
+
+def _hashable(raw: Any) -> bool:
+    try:
+        hash(raw)
+    except TypeError:
+        return False
+    return True
+
+
+def call_builtin(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    """Call a function the tracer does not look into."""
+    if getattr(raw, "__flambeau_pure__", False):
+        return tr.call_pure(raw, args, kwargs)
+    handler = _HANDLERS.get(raw) if _hashable(raw) else None
+    if handler is not None:
+        try:
+            return handler(tr, *args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                raise tr.observe(error) from None                 # wrong number of arguments
+            raise
+    if isinstance(raw, (types.MethodDescriptorType, types.WrapperDescriptorType)) and args:
+        return args[0].method(tr, raw.__name__, args[1:], kwargs)  # `list.append(xs, 1)`, `object.__setattr__(o, ...)`
+    if _hashable(raw) and raw in _FOLDED:
+        return tr.fold(raw, args, kwargs)
+    if isinstance(raw, functools._lru_cache_wrapper):
+        return tr.call(tr.constant(raw.__wrapped__), args, kwargs)
+    owner = getattr(raw, "__self__", None)
+    if isinstance(owner, types.ModuleType) and owner.__name__ in ("math", "cmath", "_operator"):
+        return tr.fold(raw, args, kwargs)
+    name = getattr(raw, "__qualname__", repr(raw))
+    raise Unsupported("builtin", f"the built-in function {name} is called",
+                      "move the call out of the compiled function" if raw is not print
+                      else "print after the compiled function, or accept the break")
+
+
+# Pure on constants (and, for `operator`, on anything through the operators themselves).
+_FOLDED: set[Any] = {
+    abs, bin, chr, complex, divmod, format, hash, hex, oct, ord, pow, round, ascii, bytes, range, math.prod,
+    str.maketrans, int.from_bytes, dict.fromkeys, float.fromhex, bytes.fromhex, math.comb,
+    *(f for m in (math, cmath) for f in vars(m).values() if isinstance(f, types.BuiltinFunctionType)),
+}
+_FOLDED.discard(hash)
+_FOLDED.discard(dict.fromkeys)
+
+
+# --------------------------------------------------------------------------- inspection
+
+@on(len)
+def _len(tr: Tracer, value: Value) -> Value:
+    return tr.constant(value.length(tr))
+
+
+@on(type)
+def _type(tr: Tracer, value: Value, *rest: Value) -> Value:
+    if rest:
+        raise Unsupported("class", "a class is made in the compiled function", "define classes outside")
+    if isinstance(value, ClassValue):
+        return tr.class_value(type(value.raw))
+    return tr.class_value(value.pytype())
+
+
+def _classes(tr: Tracer, kinds: Value) -> tuple[type, ...]:
+    if isinstance(kinds, TupleValue):
+        return tuple(c for k in kinds.values(tr) for c in _classes(tr, k))
+    if isinstance(kinds, ClassValue):
+        return (kinds.raw,)
+    try:
+        found = kinds.as_python(tr)
+    except Exception:
+        raise Unsupported("isinstance", "the classes of isinstance are not known while tracing") from None
+    return found.__args__ if isinstance(found, types.UnionType) else (found,)
+
+
+@on(isinstance)
+def _isinstance(tr: Tracer, value: Value, kinds: Value) -> Value:
+    real = value.pytype()
+    for cls in _classes(tr, kinds):
+        check = type(cls).__instancecheck__
+        if check is type.__instancecheck__ or type(cls).__module__ in ("abc", "typing"):
+            if issubclass(real, cls):
+                return Const(True)
+        elif isinstance(value, TensorValue) and value.raw is None:
+            if issubclass(real, cls):                             # Parameter's and Buffer's checks look at instances
+                return Const(True)
+        elif getattr(value, "raw", None) is not None:
+            if isinstance(value.raw, cls):                        # type: ignore[attr-defined]
+                return Const(True)
+        elif not isinstance(value, Const):
+            if issubclass(real, cls):
+                return Const(True)
+        elif isinstance(value.value, cls):
+            return Const(True)
+    return Const(False)
+
+
+@on(issubclass)
+def _issubclass(tr: Tracer, cls: Value, kinds: Value) -> Value:
+    if not isinstance(cls, ClassValue):
+        raise tr.observe(TypeError("issubclass() arg 1 must be a class"))
+    return Const(issubclass(cls.raw, _classes(tr, kinds)))
+
+
+@on(callable)
+def _callable(tr: Tracer, value: Value) -> Value:
+    return Const(hasattr(value.pytype(), "__call__"))
+
+
+@on(id)
+def _id(tr: Tracer, value: Value) -> Value:
+    raise Unsupported("id", "id() of an object is asked", "compare objects with `is`")
+
+
+@on(hash)
+def _hash(tr: Tracer, value: Value) -> Value:
+    if isinstance(value, (Const, SymValue)) or (isinstance(value, TupleValue)):
+        return tr.fold(hash, [value], {})
+    raise Unsupported("hash", f"the hash of a {value.pytype().__name__} is asked")
+
+
+@on(getattr)
+def _getattr(tr: Tracer, value: Value, name: Value, default: Value | None = None) -> Value:
+    try:
+        return value.getattr(tr, tr.index_key(name))
+    except Observed as error:
+        if default is None or not issubclass(error.value.pytype(), AttributeError):
+            raise
+        return default
+
+
+@on(hasattr)
+def _hasattr(tr: Tracer, value: Value, name: Value) -> Value:
+    return Const(_getattr(tr, value, name, _ABSENT) is not _ABSENT)
+
+
+_ABSENT = Const(_MISSING)
+
+
+@on(setattr)
+def _setattr(tr: Tracer, value: Value, name: Value, new: Value) -> Value:
+    value.setattr(tr, tr.index_key(name), new)
+    return NONE
+
+
+@on(delattr)
+def _delattr(tr: Tracer, value: Value, name: Value) -> Value:
+    value.delattr(tr, tr.index_key(name))
+    return NONE
+
+
+@on(vars)
+def _vars(tr: Tracer, value: Value) -> Value:
+    return value.getattr(tr, "__dict__")
+
+
+@on(super)
+def _super(tr: Tracer, *args: Value) -> Value:
+    if args:
+        cls, instance = args
+    else:
+        frame = tr.frames[-1]
+        cell, name = frame.cells.get("__class__"), frame.code.co_varnames[0] if frame.code.co_argcount else ""
+        if cell is None or not name:
+            raise tr.observe(RuntimeError("super(): no arguments"))
+        found = cell.get(tr)
+        first = frame.locals.get(name) or (frame.cells[name].get(tr) if name in frame.cells else None)
+        if found is None or first is None:
+            raise Unsupported("super", "super() cannot find its class")
+        cls, instance = found, first
+    if not isinstance(cls, ClassValue):
+        raise Unsupported("super", "super() of a class made in the traced code")
+    return SuperValue(cls.raw, instance)
+
+
+# --------------------------------------------------------------------------- conversion
+
+@on(bool)
+def _bool(tr: Tracer, value: Value = Const(False)) -> Value:
+    return Const(tr.truth(value))
+
+
+@on(int)
+def _int(tr: Tracer, value: Value = Const(0), *rest: Value) -> Value:
+    if isinstance(value, SymValue) and not rest:
+        return value
+    return _number(tr, int, "__int__", value, rest)
+
+
+@on(float)
+def _float(tr: Tracer, value: Value = Const(0.0)) -> Value:
+    return _number(tr, float, "__float__", value, ())
+
+
+def _number(tr: Tracer, kind: type, name: str, value: Value, rest: tuple[Value, ...]) -> Value:
+    if isinstance(value, ObjectValue):
+        method = value.dunder(tr, name)
+        if method is not None:
+            return tr.call(method, [], {})
+    if isinstance(value, TensorValue):
+        raise Unsupported("data-dependent", f"{kind.__name__}() needs the data of a tensor",
+                          "keep it a tensor: `.to(dtype)`")
+    return tr.fold(kind, [value, *rest], {})
+
+
+@on(str)
+def _str(tr: Tracer, value: Value = Const(""), *rest: Value) -> Value:
+    if rest:
+        return tr.fold(str, [value, *rest], {})
+    return format_text(tr, value, "str", Const(""))
+
+
+@on(repr)
+def _repr(tr: Tracer, value: Value) -> Value:
+    return format_text(tr, value, "repr", Const(""))
+
+
+def format_text(tr: Tracer, value: Value, conversion: str | None, spec: Value) -> Value:
+    """The text of a value in an f-string, str() or repr()."""
+    if isinstance(value, SymValue):
+        value = Const(tr.index(value))
+    if isinstance(value, ObjectValue):
+        found = _object_text(tr, value, conversion)
+        if found is None:
+            raise Unsupported("format", f"the text of a {value.cls.__name__} is asked")
+        value, conversion = found, None
+    if isinstance(value, ClassValue):
+        value = Const(value.raw)
+    convert: Callable[..., Any] = {"str": str, "repr": repr, "ascii": ascii, None: lambda v: v}[conversion]
+    return tr.fold(lambda v, s: format(convert(v), s), [value, spec], {})
+
+
+def _object_text(tr: Tracer, value: ObjectValue, conversion: str | None) -> Value | None:
+    if value.args is not None and conversion != "repr":
+        if not value.args:
+            return Const("")
+        return format_text(tr, value.args[0] if len(value.args) == 1 else TupleValue(value.args), "str", Const(""))
+    for name in ("__repr__",) if conversion == "repr" else ("__str__", "__repr__"):
+        method = value.dunder(tr, name)
+        if isinstance(method, BoundMethod):
+            return tr.call(method, [], {})
+    return None
+
+
+@on(list)
+def _list(tr: Tracer, items: Value | None = None) -> Value:
+    return ListValue(tr.unpack(items) if items is not None else [])
+
+
+@on(tuple)
+def _tuple(tr: Tracer, items: Value | None = None) -> Value:
+    if isinstance(items, TupleValue) and items.cls is tuple:
+        return items
+    return TupleValue(tr.unpack(items) if items is not None else [])
+
+
+@on(Size)
+def _size(tr: Tracer, items: Value | None = None) -> Value:
+    return TupleValue(tr.unpack(items) if items is not None else [], Size)
+
+
+@on(tuple.__new__)
+def _tuple_new(tr: Tracer, cls: Value, items: Value | None = None) -> Value:
+    return TupleValue(tr.unpack(items) if items is not None else [], cls.as_python(tr))
+
+
+@on(dict)
+def _dict(tr: Tracer, other: Value | None = None, **kwargs: Value) -> Value:
+    pairs = dict_pairs(tr, other) if other is not None else []
+    return DictValue.make(tr, pairs + [(Const(k), v) for k, v in kwargs.items()])
+
+
+@on(collections.OrderedDict)
+def _ordered_dict(tr: Tracer, other: Value | None = None, **kwargs: Value) -> Value:
+    pairs = dict_pairs(tr, other) if other is not None else []
+    return DictValue.make(tr, pairs + [(Const(k), v) for k, v in kwargs.items()], collections.OrderedDict)
+
+
+@on(collections.defaultdict)
+def _defaultdict(tr: Tracer, factory: Value = NONE, other: Value | None = None, **kwargs: Value) -> Value:
+    pairs = dict_pairs(tr, other) if other is not None else []
+    new = DictValue.make(tr, pairs + [(Const(k), v) for k, v in kwargs.items()], collections.defaultdict)
+    new.factory = None if isinstance(factory, Const) and factory.value is None else factory
+    return new
+
+
+@on(dict.fromkeys)
+def _fromkeys(tr: Tracer, keys: Value, value: Value = NONE) -> Value:
+    return DictValue.make(tr, [(k, value) for k in tr.unpack(keys)])
+
+
+@on(set)
+def _set(tr: Tracer, items: Value | None = None) -> Value:
+    return SetValue.make(tr, tr.unpack(items) if items is not None else [])
+
+
+@on(frozenset)
+def _frozenset(tr: Tracer, items: Value | None = None) -> Value:
+    return SetValue.make(tr, tr.unpack(items) if items is not None else [], frozenset)
+
+
+@on(collections.deque)
+def _deque(tr: Tracer, items: Value | None = None, maxlen: Value = NONE) -> Value:
+    if not (isinstance(maxlen, Const) and maxlen.value is None):
+        raise Unsupported("deque", "a deque with a maximum length is made")
+    return ListValue(tr.unpack(items) if items is not None else [], cls=collections.deque)
+
+
+@on(slice)
+def _slice(tr: Tracer, *parts: Value) -> Value:
+    if len(parts) == 1:
+        parts = (NONE, parts[0])
+    return SliceValue([*parts, *[NONE] * (3 - len(parts))])
+
+
+@on(range)
+def _range(tr: Tracer, *parts: Value) -> Value:
+    return Const(range(*(tr.index(p) for p in parts)))
+
+
+@on(object)
+def _object(tr: Tracer) -> Value:
+    return ObjectValue(object)
+
+
+@on(object.__new__)
+def _object_new(tr: Tracer, cls: Value, *args: Value, **kwargs: Value) -> Value:
+    if not isinstance(cls, ClassValue):
+        raise Unsupported("construct", "an object of an unknown class is made")
+    return ObjectValue(cls.raw)
+
+
+# --------------------------------------------------------------------------- iteration
+
+@on(iter)
+def _iter(tr: Tracer, value: Value, *sentinel: Value) -> Value:
+    if sentinel:
+        raise Unsupported("iteration", "iter() with a sentinel")
+    return value.iterate(tr)
+
+
+@on(next)
+def _next(tr: Tracer, iterator: Value, default: Value | None = None) -> Value:
+    if isinstance(iterator, GeneratorValue):
+        kind, value = iterator.resume(tr, NONE, None)
+        if kind == "yield":
+            return value
+        result = [] if isinstance(value, Const) and value.value is None else [value]
+    else:
+        found = iterator.next(tr)
+        if found is not None:
+            return found
+        result = []
+    if default is not None:
+        return default
+    raise tr.observe_with(StopIteration, result)
+
+
+@on(enumerate)
+def _enumerate(tr: Tracer, items: Value, start: Value = Const(0)) -> Value:
+    count = [tr.index(start)]
+
+    def step(parts: list[Value]) -> Value:
+        count[0] += 1
+        return TupleValue([Const(count[0] - 1), parts[0]])
+
+    return CombinedIterator(enumerate, [items.iterate(tr)], step,
+                            lambda out, inner: f"enumerate({inner[0]}, {count[0]})")
+
+
+@on(zip)
+def _zip(tr: Tracer, *parts: Value, strict: Value = Const(False)) -> Value:
+    checked = tr.truth(strict)
+    return CombinedIterator(zip, [p.iterate(tr) for p in parts], TupleValue,
+                            lambda out, inner: f"zip({', '.join(inner)}{', strict=True' if checked else ''})", checked)
+
+
+@on(map)
+def _map(tr: Tracer, fn: Value, *parts: Value) -> Value:
+    return CombinedIterator(map, [p.iterate(tr) for p in parts], lambda items: tr.call(fn, items, {}),
+                            lambda out, inner: f"map({out.expr(fn)}, {', '.join(inner)})")
+
+
+def host(tr: Tracer, values: Iterator[Value], kind: type) -> Value:
+    iterator = HostIterator(values, kind)
+    iterator.born = tr.tick                                       # type: ignore[attr-defined]
+    return iterator
+
+
+def _each(tr: Tracer, items: Value) -> Iterator[Value]:
+    iterator = items.iterate(tr)
+    while (item := iterator.next(tr)) is not None:
+        yield item
+
+
+@on(filter)
+def _filter(tr: Tracer, fn: Value, items: Value) -> Value:
+    plain = isinstance(fn, Const) and fn.value is None
+    return host(tr, (v for v in _each(tr, items) if tr.truth(v if plain else tr.call(fn, [v], {}))), filter)
+
+
+@on(reversed)
+def _reversed(tr: Tracer, items: Value) -> Value:
+    if isinstance(items, ObjectValue):
+        method = items.dunder(tr, "__reversed__")
+        if method is not None:
+            return tr.call(method, [], {})
+        return SequenceIterator([items.getitem(tr, Const(k)) for k in range(items.length(tr) - 1, -1, -1)])
+    return SequenceIterator(tr.unpack(items)[::-1])
+
+
+@on(sorted)
+def _sorted(tr: Tracer, items: Value, *, key: Value = NONE, reverse: Value = Const(False)) -> Value:
+    return ListValue(sorted_values(tr, tr.unpack(items), key, tr.truth(reverse)))
+
+
+@on(sum)
+def _sum(tr: Tracer, items: Value, start: Value = Const(0)) -> Value:
+    total = start
+    for item in tr.unpack(items):
+        total = tr.binary("+", total, item)
+    return total
+
+
+@on(any)
+def _any(tr: Tracer, items: Value) -> Value:
+    return Const(any(tr.truth(v) for v in _each(tr, items)))
+
+
+@on(all)
+def _all(tr: Tracer, items: Value) -> Value:
+    return Const(all(tr.truth(v) for v in _each(tr, items)))
+
+
+def _extreme(op: str) -> Handler:
+    def handler(tr: Tracer, *args: Value, key: Value = NONE, default: Value | None = None) -> Value:
+        items = tr.unpack(args[0]) if len(args) == 1 else list(args)
+        if not items:
+            if default is None:
+                raise tr.observe(ValueError("max() iterable argument is empty" if op == ">"
+                                            else "min() iterable argument is empty"))
+            return default
+        keyed = [(v if isinstance(key, Const) else tr.call(key, [v], {}), v) for v in items]
+        best = keyed[0]
+        for pair in keyed[1:]:
+            if tr.truth(tr.compare(op, pair[0], best[0])):
+                best = pair
+        return best[1]
+    return handler
+
+
+on(max)(_extreme(">"))
+on(min)(_extreme("<"))
+
+
+@on(abs)
+def _abs(tr: Tracer, value: Value) -> Value:
+    if isinstance(value, TensorValue):
+        return tr.call_pure(operator.abs, [value], {})
+    if isinstance(value, ObjectValue):
+        method = value.dunder(tr, "__abs__")
+        if method is not None:
+            return tr.call(method, [], {})
+    return tr.fold(abs, [value], {})
+
+
+@on(pow)
+def _pow(tr: Tracer, base: Value, exponent: Value, *mod: Value) -> Value:
+    return tr.fold(pow, [base, exponent, *mod], {}) if mod else tr.binary("**", base, exponent)
+
+
+@on(divmod)
+def _divmod(tr: Tracer, a: Value, b: Value) -> Value:
+    return TupleValue([tr.binary("//", a, b), tr.binary("%", a, b)])
+
+
+# --------------------------------------------------------------------------- operator, functools, itertools, ...
+
+def _operator(symbol: str) -> Handler:
+    return lambda tr, a, b: tr.binary(symbol, a, b)
+
+
+for _name, _symbol in {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
+                       "matmul": "@", "and_": "&", "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
+                       "iadd": "+=", "isub": "-=", "imul": "*=", "itruediv": "/=", "imatmul": "@="}.items():
+    on(getattr(operator, _name))(_operator(_symbol))
+
+
+def _comparison(symbol: str) -> Handler:
+    return lambda tr, a, b: tr.compare(symbol, a, b)
+
+
+for _name, _symbol in {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}.items():
+    on(getattr(operator, _name))(_comparison(_symbol))
+
+
+@on(operator.getitem)
+def _getitem(tr: Tracer, owner: Value, key: Value) -> Value:
+    return owner.getitem(tr, key)
+
+
+@on(operator.setitem)
+def _setitem(tr: Tracer, owner: Value, key: Value, value: Value) -> Value:
+    owner.setitem(tr, key, value)
+    return NONE
+
+
+@on(operator.neg)
+def _neg(tr: Tracer, value: Value) -> Value:
+    from flambeau.frontend.trace.arithmetic import unary
+    return unary(tr, "-", value)
+
+
+@on(operator.not_)
+def _not(tr: Tracer, value: Value) -> Value:
+    return Const(not tr.truth(value))
+
+
+@on(operator.truth)
+def _truth(tr: Tracer, value: Value) -> Value:
+    return Const(tr.truth(value))
+
+
+@on(operator.is_)
+def _is(tr: Tracer, a: Value, b: Value) -> Value:
+    return Const(tr.same(a, b))
+
+
+@on(operator.is_not)
+def _is_not(tr: Tracer, a: Value, b: Value) -> Value:
+    return Const(not tr.same(a, b))
+
+
+@on(operator.contains)
+def _contains(tr: Tracer, owner: Value, item: Value) -> Value:
+    return Const(owner.contains(tr, item))
+
+
+@on(operator.index)
+def _index(tr: Tracer, value: Value) -> Value:
+    return value if isinstance(value, SymValue) else tr.fold(operator.index, [value], {})
+
+
+@on(functools.partial)
+def _partial(tr: Tracer, fn: Value, *args: Value, **kwargs: Value) -> Value:
+    if isinstance(fn, PartialValue):
+        return PartialValue(fn.function, [*fn.args, *args], {**fn.kwargs, **kwargs})
+    return PartialValue(fn, list(args), kwargs)
+
+
+@on(functools.reduce)
+def _reduce(tr: Tracer, fn: Value, items: Value, *initial: Value) -> Value:
+    values = [*initial, *tr.unpack(items)]
+    if not values:
+        raise tr.observe(TypeError("reduce() of empty iterable with no initial value"))
+    total = values[0]
+    for item in values[1:]:
+        total = tr.call(fn, [total, item], {})
+    return total
+
+
+@on(functools.wraps)
+def _wraps(tr: Tracer, wrapped: Value, *rest: Value, **kwargs: Value) -> Value:
+    def keep(tr: Tracer, wrapper: Value) -> Value:
+        if isinstance(wrapper, FunctionValue):
+            wrapper.attributes["__wrapped__"] = wrapped
+        return wrapper
+    return HostFunction(keep, "wraps")
+
+
+class HostFunction(Value):
+    """A callable that exists only while tracing."""
+
+    def __init__(self, handler: Handler, label: str) -> None:
+        self.handler, self.label = handler, label
+
+    def pytype(self) -> type:
+        return types.FunctionType
+
+    def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        return self.handler(tr, *args, **kwargs)
+
+
+@on(itertools.chain)
+def _chain(tr: Tracer, *parts: Value) -> Value:
+    return host(tr, (v for p in parts for v in _each(tr, p)), itertools.chain)
+
+
+@on(itertools.chain.from_iterable)
+def _chain_from(tr: Tracer, parts: Value) -> Value:
+    return host(tr, (v for p in _each(tr, parts) for v in _each(tr, p)), itertools.chain)
+
+
+@on(itertools.islice)
+def _islice(tr: Tracer, items: Value, *parts: Value) -> Value:
+    bounds = [None if isinstance(p, Const) and p.value is None else tr.index(p) for p in parts]
+    return host(tr, itertools.islice(_each(tr, items), *bounds), itertools.islice)
+
+
+@on(itertools.count)
+def _count(tr: Tracer, start: Value = Const(0), step: Value = Const(1)) -> Value:
+    return host(tr, map(tr.constant, itertools.count(start.as_python(tr), step.as_python(tr))), itertools.count)
+
+
+@on(itertools.product)
+def _product(tr: Tracer, *parts: Value, repeat: Value = Const(1)) -> Value:
+    pools = [tr.unpack(p) for p in parts]
+    return host(tr, map(TupleValue, itertools.product(*pools, repeat=tr.index(repeat))), itertools.product)
+
+
+def _plain_itertool(fn: Any) -> Handler:
+    """itertools functions that only rearrange items: run them on the symbolic values."""
+    def handler(tr: Tracer, items: Value, *rest: Value) -> Value:
+        found = fn(tr.unpack(items), *(tr.index(r) for r in rest))
+        return host(tr, (TupleValue(v) if isinstance(v, tuple) else v for v in found), fn)
+    return handler
+
+
+for _fn in (itertools.combinations, itertools.permutations, itertools.cycle,
+            getattr(itertools, "pairwise", itertools.cycle)):
+    on(_fn)(_plain_itertool(_fn))
+
+
+@on(itertools.repeat)
+def _repeat(tr: Tracer, item: Value, *times: Value) -> Value:
+    return host(tr, itertools.repeat(item, *(tr.index(t) for t in times)), itertools.repeat)
+
+
+@on(itertools.zip_longest)
+def _zip_longest(tr: Tracer, *parts: Value, fillvalue: Value = NONE) -> Value:
+    rows = itertools.zip_longest(*(tr.unpack(p) for p in parts), fillvalue=fillvalue)
+    return host(tr, map(TupleValue, rows), itertools.zip_longest)
+
+
+@on(itertools.accumulate)
+def _accumulate(tr: Tracer, items: Value, fn: Value | None = None) -> Value:
+    combine = (lambda a, b: tr.binary("+", a, b)) if fn is None else (lambda a, b: tr.call(fn, [a, b], {}))
+    return host(tr, itertools.accumulate(_each(tr, items), combine), itertools.accumulate)
+
+
+@on(copy.copy)
+def _copy(tr: Tracer, value: Value) -> Value:
+    if isinstance(value, (Const, SymValue, TupleValue)):
+        return value
+    if isinstance(value, (ListValue, DictValue, SetValue)):
+        return value.m_copy(tr)
+    if isinstance(value, ObjectValue) and value.dunder(tr, "__copy__") is None:
+        new = ObjectValue(value.cls)
+        new.attrs = {n: value.own_attribute(tr, n) for n in value.own_names(tr)}
+        return new
+    raise Unsupported("copy", f"a {value.pytype().__name__} is copied")
+
+
+@on(warnings.warn)
+def _warn(tr: Tracer, *args: Value, **kwargs: Value) -> Value:
+    raise Unsupported("warning", "a warning is given", "give it outside the compiled function")
+
+
+@on(inspect.signature)
+def _signature(tr: Tracer, fn: Value) -> Value:
+    raise Unsupported("inspect", "a signature is inspected")
+

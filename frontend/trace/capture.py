@@ -1,0 +1,269 @@
+"""One capture: trace a frame from a resume point to its end or its first break, and write the entry's functions."""
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType
+from typing import Any
+
+import numpy as np
+
+from flambeau.frontend.trace import guards as g
+from flambeau.frontend.trace.breaks import Broken, Points, Step, can_perform
+from flambeau.frontend.trace.callables import CellValue
+from flambeau.frontend.trace.decode import Program
+from flambeau.frontend.trace.effects import CannotRebuild, Rebuilder
+from flambeau.frontend.trace.frame import Frame
+from flambeau.frontend.trace.interp import Stop, Tracer
+from flambeau.frontend.trace.resume import Layout
+from flambeau.frontend.trace.source import Constant, Root, Source
+from flambeau.frontend.trace.values import NULL_VALUE, Observed, Unsupported, Value
+from flambeau.frontend.trace.writer import Writer
+from flambeau.ir.graph import Graph, Node
+from flambeau.ir.meta import TensorMeta
+from flambeau.ir import dtype as dtypes
+from flambeau.runtime.tensor import Tensor
+
+_files = itertools.count()
+
+
+@dataclass
+class Break:
+    """Why and where a trace stopped: what `explain` and `fullgraph` say."""
+
+    code: str
+    why: str
+    fix: str
+    line: str
+    native: bool
+    cause: BaseException | None = None
+
+    def __str__(self) -> str:
+        text = f"[{self.code}] {self.line}: {self.why}"
+        return text + (f". Fix: {self.fix}" if self.fix else "")
+
+
+@dataclass
+class Captured:
+    """A captured graph with everything around it."""
+
+    graph: Graph
+    inputs: list[Source]
+    examples: list[Any]
+    guards: g.GuardFunction
+    writer: Writer
+    parameters: list[str]
+    broke: Break | None
+    instructions: int
+    file: str
+    run: FunctionType | None = field(default=None)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to compile."""
+        return not self.graph.nodes
+
+    def attach(self, compiled: Callable[[Sequence[Any]], Sequence[Any]]) -> FunctionType:
+        """The run function: inputs and frame values -> result, or `Broken`."""
+        self.writer.globals["graph"] = compiled
+        self.run = self.writer.build("run", ", ".join(["i", *self.parameters]), self.file.replace("guard", "run"))
+        return self.run
+
+
+def parameter_names(layout: Layout) -> list[str]:
+    """Names, in generated functions, of the values of a point."""
+    names = [_safe(n) for n in layout.locals] + [f"cell_{n}" for n in layout.cells]
+    return names + [f"stack{k}" for k in range(layout.depth) if k not in layout.nulls]
+
+
+def _safe(name: str) -> str:
+    return name if name.isidentifier() and name not in ("i", "o", "graph") else "_" + name.replace(".", "dot")
+
+
+class Capture:
+    """Traces `program` from `index`, with real values in the order of `layout`."""
+
+    def __init__(self, points: Points, program: Program, globals: dict[str, Any], index: int, layout: Layout,
+                 values: Sequence[Any], dynamic: Callable[..., bool], callee: bool = True) -> None:
+        self.points, self.program, self.globals, self.index, self.layout = points, program, globals, index, layout
+        self.values, self.dynamic, self.callee = values, dynamic, callee
+        self.code: CodeType = program.code
+
+    def run(self) -> Captured:
+        """Trace; on a break trace again up to the breaking step, so that nothing has to be undone."""
+        at, reason, native = 0, None, False
+        seen: set[tuple[int, bool]] = set()
+        while True:
+            tr = Tracer(self.code.co_name, self.dynamic)
+            try:
+                return self._attempt(tr, at, reason, native)
+            except Unsupported as error:
+                error.line = error.line or tr.where()
+                reason, at, native = error, *self._place(tr, error)
+            except CannotRebuild as error:
+                reason = error.error
+                reason.line = reason.line or self._line_of(tr)
+                at = getattr(error.value, "born", 0) or at or tr.tick
+            while (at, native) in seen:                           # the same step failed before: give the frame back earlier
+                at, native = (at, True) if not native else (at - 1, True)
+            seen.add((at, native))
+
+    def _place(self, tr: Tracer, error: Unsupported) -> tuple[int, bool]:
+        """The step to break at: the present one; inside an exception handler the one that raised."""
+        frame = self.frame
+        if frame.handled:
+            return frame.raised_at, True
+        return tr.tick, False
+
+    def _line_of(self, tr: Tracer) -> str:
+        return tr.where()
+
+    def _attempt(self, tr: Tracer, at: int, reason: Unsupported | None, native: bool) -> Captured:
+        self.frame = frame = self._frame(tr)
+        tr.root, tr.stop_at = frame, at
+        result: Value | None = None
+        try:
+            result = tr.run(frame)[1]
+        except Stop:
+            pass
+        except Observed as error:
+            found = Unsupported("raises", f"the code raises {error.value.pytype().__name__}: "
+                                          f"{_message(error.value)}")
+            found.cause, found.line = error.__cause__, frame.raised_line 
+            raise found from error
+        w = Writer([*parameter_names(self.layout), "i", "o", "graph"])
+        out = Rebuilder(tr, w)
+        broke = None
+        tr.frames.append(frame)
+        if result is not None:
+            state = out.expr(result)
+            ending = f"return {state}"
+        else:
+            assert reason is not None
+            broke, ending = self._break(tr, out, frame, reason, native)
+        out.finish()
+        statements = out.effects()
+        out.finish()
+        tr.frames.pop()
+        return self._finish(tr, w, out, statements, ending, broke)
+
+    def _frame(self, tr: Tracer) -> Frame:
+        """The root frame with its values wrapped."""
+        layout, names = self.layout, parameter_names(self.layout)
+        n, m = len(layout.locals), len(layout.cells)
+        frame = Frame(self.program, self.globals, {}, {})
+        frame.ip = self.index
+        frame.current = self.program.instrs[self.index]
+        frame.blocks = list(layout.blocks)
+        tr.frames.append(frame)
+        for name, parameter, raw in zip(layout.locals, names, self.values):
+            frame.locals[name] = tr.wrap(raw, Root(parameter))
+        for name, parameter, raw in zip(layout.cells, names[n:], self.values[n:]):
+            frame.cells[name] = tr.outside_cell(raw, Root(parameter))
+        for name in self.code.co_cellvars:
+            if name not in frame.cells:
+                frame.cells[name] = CellValue(frame.locals.pop(name, None))
+        stack = iter(zip(names[n + m:], self.values[n + m:]))
+        for k in range(layout.depth):
+            if k in layout.nulls:
+                frame.push(NULL_VALUE)
+            else:
+                parameter, raw = next(stack)
+                frame.push(tr.wrap(raw, Root(parameter)))
+        tr.frames.pop()
+        return frame
+
+    def _break(self, tr: Tracer, out: Rebuilder, frame: Frame, reason: Unsupported, native: bool) -> tuple[Break, str]:
+        """Write the hand-over of the frame's state; returns why, and the return statement."""
+        live = self.program.live(frame.ip)
+        local = tuple(n for n in frame.locals if n in live)
+        cells = tuple(frame.cells)
+        nulls = tuple(k for k, v in enumerate(frame.stack) if v is NULL_VALUE)
+        layout = Layout(local, cells, len(frame.stack), nulls, tuple(frame.blocks))
+        native = native or not can_perform(self.program, frame.ip)
+        compile_callee = self.callee and reason.inlined is not None and reason.code not in ("disabled", "raises")
+        step = Step(self.points, self.program, self.globals, frame.ip, layout, native, compile_callee)
+        state = [out.expr(frame.locals[n]) for n in local] + [out.expr(frame.cells[n]) for n in cells] + \
+            [out.expr(v) for v in frame.stack if v is not NULL_VALUE]
+        text = f"({', '.join(state)}{',' if len(state) == 1 else ''})"
+        broke = Break(reason.code, reason.why, reason.fix, reason.line, native, reason.cause)
+        return broke, f"return {out.constant(Broken)}({out.constant(step)}, {text})"
+
+    def _finish(self, tr: Tracer, w: Writer, out: Rebuilder, statements: list[str], ending: str,
+                broke: Break | None) -> Captured:
+        graph = tr.graph
+        graph.outputs = list(out.outputs)
+        if not any("random" in n.op.tags for n in graph.nodes if n.op is not None):
+            graph.remove_dead()
+        sources, examples = self._inputs(tr)
+        prologue = ["    o = graph(i)"] if graph.nodes or graph.outputs else []
+        w.lines[:0] = prologue
+        for statement in statements:
+            w.line(statement)
+        w.line(ending)
+        names = parameter_names(self.layout)
+        file = f"<flambeau guard {next(_files)} of {self.code.co_name}>"
+        guards = g.GuardFunction(tr.guards.finished() + tr.shapes.guards(), names, sources, file)
+        return Captured(graph, sources, examples, guards, w, names, broke, tr.instructions, file)
+
+    def _inputs(self, tr: Tracer) -> tuple[list[Source], list[Any]]:
+        """Sources and example values of the graph's inputs; inputs nobody reads are dropped unless they carry a size."""
+        graph = tr.graph
+        used = {n for node in graph.nodes for n in node.inputs} | set(graph.output_nodes())
+        bound: set[str] = set()
+        kept: list[Node] = []
+        for node in graph.inputs:
+            symbols = {s for d in node.meta.shape for s in tr.shapes.names(d)}
+            if node in used or symbols - bound:
+                kept.append(node)
+                bound |= symbols
+        lifted = {node: tensor for tensor, node in tr.builder.lifted.values()}
+        sources: list[Source] = []
+        examples = []
+        for node in kept:
+            if node in tr.inputs:
+                source, raw = tr.inputs[node]
+            else:
+                raw = lifted[node]
+                source = Constant(raw, node.name)
+            sources.append(source)
+            examples.append(raw)
+        graph.inputs = kept
+        for name, hint, source in tr.shapes.unbound(bound):
+            node = graph.input(name, TensorMeta((tr.shapes.env.named(name),), dtypes.bool_), False)
+            sources.append(SizeCarrier(source))
+            examples.append(size_carrier(hint))
+            bound.add(name)
+            assert node in graph.inputs
+        return sources, examples
+
+
+class SizeCarrier(Source):
+    """An int of the frame as a tensor input of that size that takes no memory: how a graph gets to know the int."""
+
+    def __init__(self, base: Source) -> None:
+        self.base = base
+
+    def code(self, w: Writer) -> str:
+        return f"{w.constant(size_carrier)}({w.fetch(self.base)})"      # type: ignore[arg-type]
+
+    def step(self, base: Any) -> Any:
+        return size_carrier(base)
+
+    def __str__(self) -> str:
+        return f"size {self.base}"
+
+
+_zero = np.zeros((), dtype=np.bool_)
+
+
+def size_carrier(n: int) -> Tensor:
+    """A tensor of n times the same byte."""
+    return Tensor(np.broadcast_to(_zero, (n,)))
+
+
+def _message(error: Any) -> str:
+    args = getattr(error, "args", None) or []
+    return ", ".join(str(getattr(a, "value", a)) for a in args)
+

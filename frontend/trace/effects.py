@@ -1,0 +1,169 @@
+"""Side effects of the traced code on outside objects, and the run function that makes everything real.
+
+While tracing, a change is only made in the symbolic value. `Effects` remembers which values were changed, in the order of
+their first change; `Rebuilder` writes the Python that runs the graph, builds the new objects, makes the changes and
+returns the result.
+"""
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.trace.containers import DictValue, ListValue, Pending, SetValue
+from flambeau.frontend.trace.values import Const, SymValue, TensorValue, Unsupported, Value
+from flambeau.frontend.trace.writer import Writer
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.interp import Tracer
+
+
+class Effects:
+    """Outside values that the trace has changed."""
+
+    def __init__(self) -> None:
+        self.touched: dict[int, Value] = {}
+
+    def touch(self, value: Value) -> None:
+        """To be called before `value` changes. Values made in the trace need no replay."""
+        if value.source is not None:
+            self.touched.setdefault(id(value), value)
+
+
+class CannotRebuild(Exception):
+    """A value made in the trace has no real counterpart; `value` says which."""
+
+    def __init__(self, value: Value, error: Unsupported) -> None:
+        super().__init__(str(error))
+        self.value, self.error = value, error
+
+
+class Rebuilder:
+    """Writes the run function of an entry."""
+
+    def __init__(self, tr: Tracer, w: Writer) -> None:
+        self.tr, self.w = tr, w
+        self.outputs: list[Any] = []                 # graph nodes, in the order of the compiled graph's results
+        self._texts: dict[int, str] = {}
+        self._busy: set[int] = set()
+        self._late: list[Callable[[], None]] = []
+
+    # ---- writing
+
+    def line(self, text: str) -> None:
+        self.w.line(text)
+
+    def variable(self, expression: str) -> str:
+        name = self.w.fresh("r")
+        self.w.line(f"{name} = {expression}")
+        return name
+
+    def constant(self, value: Any) -> str:
+        return self.w.constant(value)
+
+    def literal(self, value: Any) -> str:
+        return self.w.literal(value)
+
+    def remember(self, value: Value, text: str) -> None:
+        """`text` names `value` from now on (before its parts are filled in, so that cycles work)."""
+        self._texts[id(value)] = text
+
+    def later(self, action: Callable[[], None]) -> None:
+        """Fill in parts once the outermost expression is complete."""
+        self._late.append(action)
+
+    def expr(self, value: Value) -> str:
+        """Expression for the real object of `value`. Objects with identity are built once, in a variable."""
+        text = self._texts.get(id(value))
+        if text is None:
+            text = self._texts[id(value)] = self._expr(value)
+        return text
+
+    def _expr(self, value: Value) -> str:
+        if isinstance(value, Const):
+            return value.rebuild(self)
+        if value.source is not None and not isinstance(value, SymValue):
+            return self.w.fetch(value.source)
+        if id(value) in self._busy:
+            raise CannotRebuild(value, Unsupported("rebuild", f"a {value.pytype().__name__} contains itself"))
+        self._busy.add(id(value))
+        try:
+            text = value.rebuild(self)
+        except Unsupported as error:
+            raise CannotRebuild(value, error) from None
+        self._busy.discard(id(value))
+        if value.mutable and not text.isidentifier():
+            text = self.variable(text)
+        return self._texts.get(id(value), text)
+
+    def item(self, item: Any) -> str:
+        """An item of an outside container; one never looked at is passed on as it is."""
+        return self.w.fetch(item.source) if isinstance(item, Pending) else self.expr(item)
+
+    def tensor(self, value: TensorValue) -> str:
+        node = value.tensor.node                     # type: ignore[attr-defined]
+        if node not in self.outputs:
+            self.outputs.append(node)
+        return f"o[{self.outputs.index(node)}]"
+
+    def symbol(self, value: Any) -> str:
+        return self.tr.shapes.code(value, self.w)
+
+    def finish(self) -> None:
+        """Run what was put off."""
+        while self._late:
+            self._late.pop(0)()
+
+    # ---- replay
+
+    def effects(self) -> list[str]:
+        """Statements that make the recorded changes; everything they mention is already in variables."""
+        statements: list[str] = []
+        for value in list(self.tr.effects.touched.values()):
+            target = self.w.fetch(value.source)      # type: ignore[arg-type]
+            statements += self._replay(value, target)
+            self.finish()
+        return statements
+
+    def _replay(self, value: Value, target: str) -> list[str]:
+        if isinstance(value, ListValue):
+            return self._replay_list(value, target)
+        if isinstance(value, DictValue):
+            return self._replay_dict(value, target)
+        if isinstance(value, SetValue):
+            items = ", ".join(self.expr(v) + "," for v in value.entries.values())
+            return [] if value.entries == value.before else [f"{target}.clear()", f"{target}.update(({items}))"
+                                                              if items else "pass"]
+        return self.tr.replay_object(self, value, target)
+
+    def _replay_list(self, value: ListValue, target: str) -> list[str]:
+        old, new = value.before, value.items
+        kept = len(old)
+        if len(new) >= kept and all(_same(a, b) for a, b in zip(old, new)):
+            if len(new) == kept:
+                return []
+            return [f"{target}.extend([{', '.join(self.item(v) for v in new[kept:])}])"]
+        items = f"[{', '.join(self.item(v) for v in new)}]"
+        if value.cls is collections.deque:
+            return [f"{target}.clear()", f"{target}.extend({items})"]
+        return [f"{target}[:] = {items}"]
+
+    def _replay_dict(self, value: DictValue, target: str) -> list[str]:
+        gone = [k for k in value.before if k not in value.entries]
+        stays = [k for k in value.before if k in value.entries]
+        in_order = list(value.entries)[:len(stays)] == stays
+        key = {k: self.literal(k) if not isinstance(k, Value) else self.expr(k)
+               for k in [*value.before, *value.entries]}
+        if not in_order:
+            body = ", ".join(f"{key[k]}: {self.item(v)}" for k, (_, v) in value.entries.items())
+            return [f"{target}.clear()", f"{target}.update({{{body}}})"]
+        changed = [k for k, (_, v) in value.entries.items() if k not in value.before or not _same(value.before[k], v)]
+        return [f"del {target}[{key[k]}]" for k in gone] + \
+            [f"{target}[{key[k]}] = {self.item(value.entries[k][1])}" for k in changed]
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether an item is still the one that was there (it may have been looked at since)."""
+    if old is new:
+        return True
+    return isinstance(old, Pending) and isinstance(new, Value) and new.source == old.source

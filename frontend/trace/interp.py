@@ -1,0 +1,625 @@
+"""The tracer: wraps outside values, runs frames symbolically, records ops in a graph.
+
+`wrap` is the one way in for values from outside; it adds the value's guard at that moment. The instruction handlers are
+in `instructions`, what built-in functions do is in `builtins`, Python's attribute protocol is in `objects`.
+"""
+from __future__ import annotations
+
+import collections
+import enum
+import functools
+import operator
+import os
+import types
+from collections.abc import Callable
+from typing import Any
+
+from flambeau.frontend.trace import guards as g
+from flambeau.frontend.trace.callables import (
+    BoundBuiltin, BoundMethod, BuiltinValue, CellValue, FunctionValue, GeneratorValue, PartialValue, bind,
+    outside_function,
+)
+from flambeau.frontend.trace.containers import (
+    CombinedIterator, DictValue, HostIterator, InstanceDict, ListValue, Pending, SequenceIterator, SetValue,
+    SliceValue, TupleValue, dict_key,
+)
+from flambeau.frontend.trace.decode import Instr, decode
+from flambeau.frontend.trace.effects import Effects, Rebuilder
+from flambeau.frontend.trace.frame import Frame
+from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue
+from flambeau.frontend.trace.shapes import Shapes, SizeOf
+from flambeau.frontend.trace.source import Attr, ClassItem, Constant, DictKey, Global, Item, Length, Root, Source
+from flambeau.frontend.trace.tensors import ModeValue
+from flambeau.frontend.trace.values import (
+    NONE, Const, NotConstant, Observed, SymValue, TensorValue, Unsupported, Value,
+)
+from flambeau.ir.device import Device
+from flambeau.ir.dtype import DType
+from flambeau.ir.graph import Graph
+from flambeau.ir.meta import TensorMeta
+from flambeau.ir.op import use_handler
+from flambeau.ir.tensorlike import TensorLike
+from flambeau.ir.tracing import DataDependentError, GraphBuilder, GraphTensor
+from flambeau.runtime.autograd import mode
+from flambeau.runtime.tensor import Size, Tensor
+
+# Modules whose functions and classes are taken to stay what they are: no guard per use.
+TRUSTED = {"flambeau", "torch", "builtins", "math", "cmath", "operator", "functools", "itertools", "collections",
+           "contextlib", "copy", "typing", "types", "abc", "dataclasses", "enum", "warnings", "numbers", "inspect"}
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range)
+_BUILTIN_TYPES = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
+                  types.MethodWrapperType, types.GetSetDescriptorType, types.MemberDescriptorType,
+                  types.ClassMethodDescriptorType, property, functools._lru_cache_wrapper)
+MAX_DEPTH = 120
+
+
+class Stop(Exception):
+    """The root frame has reached the step at which it is to break."""
+
+
+PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class Tracer:
+    """One trace of one frame. `dynamic(source, dim, size, raw)` says whether a size (or int, dim None) is a symbol."""
+
+    def __init__(self, name: str, dynamic: Callable[[Source, int | None, int, Any], bool]) -> None:
+        self.graph = Graph(name)
+        self.builder = GraphBuilder(self.graph, grad_enabled=mode.grad)
+        self.guards = g.GuardSet()
+        self.effects = Effects()
+        self.shapes = Shapes()
+        self.dynamic = dynamic
+        self.frames: list[Frame] = []
+        self.handling: list[Value] = []
+        self.inputs: dict[Any, tuple[Source, Any]] = {}          # graph input -> (source, real tensor)
+        self.tensor_attrs: dict[int, dict[str, Value]] = {}
+        self.root: Frame | None = None
+        self.tick = 0                                            # native steps of the root frame so far
+        self.stop_at = 0                                         # the step at which the root frame breaks (0: never)
+        self._known: dict[int, Value] = {}
+        self._tensors: dict[int, TensorValue] = {}
+        self._globals: dict[int, GlobalsValue] = {}
+        self._keep: list[Any] = []                               # objects whose ids are keys above
+        self.instructions = 0
+
+    # ------------------------------------------------------------------ where we are
+
+    def where(self) -> str:
+        """The user's line: the innermost frame outside flambeau itself."""
+        for frame in reversed(self.frames):
+            if not frame.code.co_filename.startswith(PACKAGE):
+                return f"{os.path.basename(frame.code.co_filename)}:{frame.line}"
+        return f"{os.path.basename(self.frames[-1].code.co_filename)}:{self.frames[-1].line}" if self.frames else ""
+
+    def _module_path(self) -> str:
+        """Attribute path of the innermost module being called (`block.act`)."""
+        for frame in reversed(self.frames):
+            owner = frame.locals.get("self")
+            if isinstance(owner, ObjectValue) and owner.source is not None:
+                parts = [p for p in str(owner.source).replace("']", "").replace("['", ".").split(".")
+                         if p not in ("_modules", "self", "")]
+                return ".".join(parts)
+        return ""
+
+    # ------------------------------------------------------------------ outside values
+
+    def guard(self, source: Source, kind: tuple[Any, Any, str], cost: int = 1) -> None:
+        key, test, text = kind
+        self.guards.add(source, key, test, text.format(source), self.where(), cost)
+
+    def guard_absent(self, source: Source | None, name: str) -> None:
+        assert source is not None
+        if not isinstance(source, Constant):
+            self.guards.add_absent(source, name, self.where())
+
+    def is_fixed(self, source: Source | None) -> bool:
+        """Whether the value at `source` is one object for as long as the guards hold (a global, a class attribute)."""
+        return not isinstance(source, Root) and source is not None and isinstance(source.root, Constant) \
+            and not isinstance(source, Constant)
+
+    def wrap(self, raw: Any, source: Source) -> Value:
+        """The symbolic value of an outside object, with the guard that its use needs."""
+        known = self._known.get(id(raw))
+        if known is not None:
+            if known.source != source:
+                first = known.source
+                assert first is not None
+                self.guards.add(source, ("same", first), lambda w, v: f"{v} is {w.fetch(first)}",
+                                f"{source} is {first}", self.where())
+            return known
+        value = self._wrap(raw, source)
+        if not isinstance(value, (Const, SymValue)):
+            self._known[id(raw)] = value
+            self._keep.append(raw)
+        return value
+
+    def _wrap(self, raw: Any, source: Source) -> Value:
+        cls = type(raw)
+        if isinstance(raw, Tensor):
+            return self._wrap_tensor(raw, source)
+        if cls is int and self.dynamic(source, None, raw, raw):
+            self.guard(source, g.is_type(int))
+            return SymValue(self._int_symbol(raw, source), source)
+        if cls in _PLAIN:
+            self.guard(source, g.equals(raw))
+            return Const(raw, source)
+        if isinstance(raw, (DType, Device, enum.Enum)):
+            self.guard(source, g.equals(raw) if isinstance(raw, Device) else g.is_object(raw))
+            return Const(raw, source)
+        if isinstance(raw, type):
+            self.guard(source, g.is_object(raw))
+            return ClassValue(raw, source)
+        handler = _WRAPPERS.get(cls)
+        if handler is not None:
+            return handler(self, raw, source)
+        if isinstance(raw, tuple) and cls.__iter__ is tuple.__iter__ and cls.__getitem__ in (tuple.__getitem__,
+                                                                                            Size.__getitem__):
+            return self._wrap_tuple(raw, source)
+        if raw is mode:
+            return ModeValue(source)
+        if getattr(raw, "__flambeau_pure__", False) or isinstance(raw, _BUILTIN_TYPES):
+            self.guard(source, g.is_object(raw))
+            return BuiltinValue(raw, source)
+        return self._wrap_object(raw, source)
+
+    def _wrap_object(self, raw: Any, source: Source) -> Value:
+        cls = type(raw)
+        self.guard(source, g.is_type(cls))
+        written_in_python = bool(cls.__flags__ & (1 << 9)) and not isinstance(raw, (list, dict, set, str, int, float))
+        return ObjectValue(cls, raw, source) if written_in_python else OpaqueValue(raw, source)
+
+    def _wrap_tensor(self, raw: Any, source: Source) -> Value:
+        shape: list[Any] = list(raw.shape)
+        symbols = {}
+        for k, n in enumerate(shape):
+            if self.dynamic(source, k, n, raw):
+                shape[k] = symbols[k] = self.shapes.symbol(n, SizeOf(source, k))
+        self.guard(source, g.is_tensor(raw, symbols))
+        node = self.graph.input(str(source), TensorMeta(tuple(shape), raw.dtype, raw.device), bool(raw.requires_grad),
+                                self.where())
+        self.inputs[node] = (source, raw)
+        tensor = GraphTensor(node)
+        value = TensorValue(tensor, type(raw), source, raw)
+        self._tensors[id(tensor)] = value
+        return value
+
+    def _int_symbol(self, raw: int, source: Source) -> Any:
+        return self.shapes.symbol(raw, SizeOf(source, None))
+
+    def _wrap_tuple(self, raw: tuple[Any, ...], source: Source) -> Value:
+        self.guard(source, g.is_type(type(raw)))
+        self.guard(source, g.has_length(len(raw)))
+        return TupleValue([Pending(v, Item(source, k)) for k, v in enumerate(raw)], type(raw), source)
+
+    def _wrap_list(self, raw: Any, source: Source) -> Value:
+        self.guard(source, g.is_type(type(raw)))
+        if isinstance(raw, collections.deque) and raw.maxlen is not None:
+            return OpaqueValue(raw, source)
+        self.guard(source, g.has_length(len(raw)))
+        return ListValue([Pending(v, Item(source, k)) for k, v in enumerate(raw)], source, type(raw))
+
+    def _wrap_dict(self, raw: Any, source: Source) -> Value:
+        self.guard(source, g.is_type(type(raw)))
+        factory = getattr(raw, "default_factory", None)
+        return DictValue(raw, source, type(raw),
+                         None if factory is None else self.wrap(factory, Attr(source, "default_factory")))
+
+    def _wrap_set(self, raw: Any, source: Source) -> Value:
+        self.guard(source, g.is_type(type(raw)))
+        if all(type(v) in _PLAIN for v in raw):
+            self.guard(source, g.equals(frozenset(raw)) if type(raw) is frozenset else _equals_set(raw))
+            return SetValue({v: Const(v) for v in raw}, type(raw), source)
+        self.guard(source, g.has_length(len(raw)))
+        members = [self.wrap(v, DictKey(source, k)) for k, v in enumerate(raw)]
+        return SetValue({dict_key(self, v): v for v in members}, type(raw), source)
+
+    def _wrap_slice(self, raw: slice, source: Source) -> Value:
+        self.guard(source, g.is_type(slice))
+        return SliceValue([self.wrap(getattr(raw, n), Attr(source, n)) for n in ("start", "stop", "step")])
+
+    def _wrap_function(self, raw: types.FunctionType, source: Source) -> Value:
+        if getattr(raw, "__flambeau_pure__", False):
+            self.guard(source, g.is_object(raw))
+            return BuiltinValue(raw, source)
+        original = getattr(raw, "__flambeau_original__", None)
+        if self.is_fixed(source):
+            self.guard(source, g.is_object(raw))
+        else:
+            self.guard(source, g.is_type(types.FunctionType))
+            code = raw.__code__
+            self.guard(source, (("code", id(code)), lambda w, v: f"{v}.__code__ is {w.constant(code)}",
+                                f"{{}} runs {code.co_name}"))
+        if original is not None:
+            return self.wrap(original, Attr(source, "__flambeau_original__"))
+        return outside_function(self, raw, source)
+
+    def _wrap_method(self, raw: types.MethodType, source: Source) -> Value:
+        self.guard(source, g.is_type(types.MethodType))
+        return BoundMethod(self.wrap(raw.__func__, Attr(source, "__func__")),
+                           self.wrap(raw.__self__, Attr(source, "__self__")), source)
+
+    def _wrap_builtin(self, raw: Any, source: Source) -> Value:
+        owner = raw.__self__
+        if owner is None or isinstance(owner, (types.ModuleType, type)):
+            self.guard(source, g.is_object(raw))
+            return BuiltinValue(raw, source)
+        self.guard(source, g.is_type(type(raw)))
+        self.guard(Attr(source, "__name__"), g.equals(raw.__name__))
+        return BoundBuiltin(self.wrap(owner, Attr(source, "__self__")), raw.__name__)
+
+    def _wrap_partial(self, raw: Any, source: Source) -> Value:
+        self.guard(source, g.is_type(type(raw)))
+        args = self.unpack(self.wrap(raw.args, Attr(source, "args")))
+        keywords = self.wrap(raw.keywords, Attr(source, "keywords"))
+        assert isinstance(keywords, DictValue)
+        pairs = {k.as_python(self): v for k, v in keywords.pairs(self)}
+        return PartialValue(self.wrap(raw.func, Attr(source, "func")), args, pairs, source)
+
+    def _wrap_module(self, raw: types.ModuleType, source: Source) -> Value:
+        self.guard(source, g.is_object(raw))
+        return ModuleValue(raw, source)
+
+    def _wrap_cell(self, raw: types.CellType, source: Source) -> Value:
+        return self.outside_cell(raw, source)
+
+    def outside_cell(self, raw: types.CellType, source: Source) -> CellValue:
+        found = self._known.get(id(raw))
+        if found is None:
+            found = self._known[id(raw)] = CellValue(None, source, raw)
+            self._keep.append(raw)
+        return found                                             # type: ignore[return-value]
+
+    def wrap_global(self, raw: Any, source: Source, module: str) -> Value:
+        """A global of a module; functions and classes of trusted modules need no guard."""
+        if module.split(".")[0] in TRUSTED and (callable(raw) or isinstance(raw, types.ModuleType)) \
+                and not isinstance(raw, Tensor) and not hasattr(type(raw), "forward"):
+            source = Constant(raw, str(source))
+        return self.wrap(raw, source)
+
+    def outside_attribute(self, value: Any, name: str) -> Value:
+        """An attribute of a real function or other object, by its source."""
+        if not hasattr(value.raw, name):
+            raise self.observe(AttributeError(f"'{value.pytype().__name__}' object has no attribute '{name}'"))
+        return self.wrap(getattr(value.raw, name), Attr(value.source, name))
+
+    def globals_of(self, space: dict[str, Any]) -> GlobalsValue:
+        found = self._globals.get(id(space))
+        if found is None:
+            found = self._globals[id(space)] = GlobalsValue(space)
+        return found
+
+    # ------------------------------------------------------------------ values made while tracing
+
+    def constant(self, raw: Any) -> Value:
+        """The value of a Python object computed while tracing."""
+        if isinstance(raw, Value):
+            return raw
+        if isinstance(raw, TensorLike):
+            return self.from_python(raw)
+        if type(raw).__name__ == "SymInt":
+            return SymValue(raw)
+        if isinstance(raw, type):
+            return self.class_value(raw)
+        if isinstance(raw, tuple) and type(raw).__iter__ is tuple.__iter__:
+            return TupleValue([self.constant(v) for v in raw], type(raw))
+        if type(raw) is list:
+            return ListValue([self.constant(v) for v in raw])
+        if type(raw) in (dict, collections.OrderedDict):
+            return DictValue.make(self, [(self.constant(k), self.constant(v)) for k, v in raw.items()], type(raw))
+        if type(raw) in (set, frozenset):
+            return SetValue.make(self, [self.constant(v) for v in raw], type(raw))
+        if isinstance(raw, slice):
+            return SliceValue([self.constant(v) for v in (raw.start, raw.stop, raw.step)])
+        if callable(raw) or isinstance(raw, types.ModuleType):
+            return self.wrap(raw, Constant(raw, getattr(raw, "__name__", "object")))
+        return Const(raw)
+
+    def from_python(self, raw: Any) -> Value:
+        """The value of what a pure function returned."""
+        if isinstance(raw, GraphTensor):
+            found = self._tensors.get(id(raw))
+            if found is None:
+                found = self._tensors[id(raw)] = TensorValue(raw, Tensor)
+                self._keep.append(raw)
+            return found
+        if isinstance(raw, Tensor):
+            return self.wrap(raw, Constant(raw, "constant"))
+        if isinstance(raw, tuple) and not hasattr(raw, "_fields"):
+            return TupleValue([self.from_python(v) for v in raw], type(raw))
+        if isinstance(raw, tuple):
+            return TupleValue([self.from_python(v) for v in raw], type(raw))
+        if type(raw) is list:
+            return ListValue([self.from_python(v) for v in raw])
+        return self.constant(raw)
+
+    def class_value(self, cls: type) -> Value:
+        found = self._known.get(id(cls))
+        if found is None:
+            found = self._known[id(cls)] = ClassValue(cls, Constant(cls, cls.__name__))
+            self._keep.append(cls)
+        return found
+
+    def as_exception(self, value: Value) -> Value:
+        """What `raise value` raises."""
+        if isinstance(value, ClassValue):
+            return self.call(value, [], {})
+        return value
+
+    def observe(self, error: BaseException) -> Observed:
+        """A real exception raised by a pure computation, as one of the traced program."""
+        found = Observed(ObjectValue(type(error), args=[self.constant(a) if _is_plain(a) else Const(str(a))
+                                                        for a in error.args]))
+        found.__cause__ = error
+        return found
+
+    def observe_with(self, cls: type, args: list[Value]) -> Observed:
+        return Observed(ObjectValue(cls, args=args))
+
+    # ------------------------------------------------------------------ calling
+
+    def call(self, fn: Value, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        return fn.call(self, args, kwargs)
+
+    def call_pure(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        """Call a function that is pure apart from ops: its ops go into the graph."""
+        try:
+            real = [a.as_python(self) for a in args]
+            named = {k: v.as_python(self) for k, v in kwargs.items()}
+        except NotConstant as error:
+            raise Unsupported("argument", f"{_name(fn)} gets {error}, which is not known while tracing") from None
+        return self.from_python(self.call_host(fn, *real, **named))
+
+    def call_host(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call with the graph builder as the op handler; errors become the traced program's or a break."""
+        path = self._module_path()
+        self.builder.loc = self.where() + (" " + path if path else "")
+        try:
+            with use_handler(self.builder):
+                return fn(*args, **kwargs)
+        except DataDependentError as error:
+            raise Unsupported("data-dependent", f"{_name(fn)} needs the data of a tensor: {error}",
+                              "keep it a tensor, or move this line out of the compiled function") from error
+        except (Unsupported, Observed):
+            raise
+        except NotImplementedError as error:
+            raise Unsupported("op", f"{_name(fn)}: {error}") from error
+        except Exception as error:
+            found = Unsupported("raises", f"{_name(fn)} raises {type(error).__name__}: {error}")
+            found.cause = error
+            raise found from error
+
+    def fold(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        """Call a pure function of constants now."""
+        try:
+            real = [a.as_python(self) for a in args]
+            named = {k: v.as_python(self) for k, v in kwargs.items()}
+        except NotConstant as error:
+            raise Unsupported("builtin", f"{_name(fn)} is called with {error}, which is not known while tracing"
+                              ) from None
+        try:
+            with use_handler(self.builder):
+                return self.constant(fn(*real, **named))
+        except (Unsupported, Observed):
+            raise
+        except DataDependentError as error:
+            raise Unsupported("data-dependent", f"{_name(fn)} needs the data of a tensor") from error
+        except Exception as error:
+            raise self.observe(error) from None
+
+    def inline(self, fn: FunctionValue, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        """Trace a Python function as part of the caller."""
+        if len(self.frames) > MAX_DEPTH:
+            raise Unsupported("recursion", f"calls are nested more than {MAX_DEPTH} deep in {fn.label}")
+        if fn.raw is not None and getattr(fn.raw, "__flambeau_disable__", False):
+            raise Unsupported("disabled", f"{fn.label} is marked with disable()")
+        flags = fn.code.co_flags
+        if flags & 0x280:                                         # coroutine, async generator
+            raise Unsupported("async", f"{fn.label} is asynchronous")
+        frame = self.new_frame(fn, bind(self, fn, args, kwargs))
+        if flags & 0x20:
+            generator = GeneratorValue(frame)
+            generator.born = self.tick                            # type: ignore[attr-defined]
+            return generator
+        try:
+            return self.run(frame)[1]
+        except Unsupported as error:
+            error.inlined = fn
+            raise
+
+    def new_frame(self, fn: FunctionValue, local: dict[str, Value]) -> Frame:
+        code = fn.code
+        cells = dict(zip(code.co_freevars, fn.closure))
+        for name in code.co_cellvars:
+            cells[name] = CellValue(local.pop(name, None))
+        return Frame(decode(code), fn.globals, local, cells, fn)
+
+    def run(self, frame: Frame) -> tuple[str, Value]:
+        """Run until the frame returns ("return") or yields ("yield")."""
+        from flambeau.frontend.trace.instructions import HANDLERS
+        self.frames.append(frame)
+        frame.started = True
+        instrs = frame.program.instrs
+        try:
+            while True:
+                ins = frame.current = instrs[frame.ip]
+                self.instructions += 1
+                if frame is self.root and ins.group == frame.ip:
+                    self.tick += 1
+                    if self.tick == self.stop_at:
+                        raise Stop
+                frame.ip += 1
+                try:
+                    handler = HANDLERS.get(ins.op)
+                    if handler is None:
+                        raise Unsupported("instruction", f"the instruction {ins.arg or ins.op} is not supported")
+                    outcome = handler(self, frame, ins)
+                except Observed as error:
+                    if not frame.handled:
+                        frame.raised_at, frame.raised_line = self.tick, self.where()
+                    if not frame.unwind(self, error, ins):
+                        raise
+                    continue
+                if outcome is not None:
+                    return outcome
+        except Unsupported as error:
+            error.line = error.line or self.where()
+            raise
+        finally:
+            self.frames.pop()
+
+    def run_generator(self, frame: Frame, sent: Value, thrown: Observed | None) -> tuple[str, Value]:
+        """Resume a generator's frame, sending a value or throwing an exception at its yield."""
+        if thrown is not None:
+            if not frame.started or not frame.unwind(self, thrown, frame.current):
+                raise thrown
+        elif frame.started:
+            frame.push(sent)
+        return self.run(frame)
+
+    # ------------------------------------------------------------------ Python's protocols
+
+    def truth(self, value: Value) -> bool:
+        return value.truth(self)
+
+    def same(self, a: Value, b: Value) -> bool:
+        """`a is b`."""
+        if a is b:
+            return True
+        if isinstance(a, Const) and isinstance(b, Const):
+            return a.value is b.value or (type(a.value) is type(b.value) and type(a.value) in (int, str, bytes)
+                                          and a.value == b.value)
+        return False
+
+    def identity_hashed(self, value: Value) -> bool:
+        """Whether the real object hashes by identity, so that its symbolic value can stand for it."""
+        if isinstance(value, ObjectValue):
+            return value.cls.__hash__ is object.__hash__ and value.cls.__eq__ is object.__eq__
+        return isinstance(value, (TensorValue, ClassValue, FunctionValue, BuiltinValue, ModuleValue, OpaqueValue))
+
+    def unpack(self, value: Value) -> list[Value]:
+        """All items of an iterable."""
+        if isinstance(value, (TupleValue, ListValue)):
+            return value.values(self)
+        iterator = value.iterate(self)
+        items = []
+        while (item := iterator.next(self)) is not None:
+            items.append(item)
+        return items
+
+    def index(self, value: Value) -> Any:
+        """A Python int or slice for indexing Python containers; a symbolic one is pinned to its present value."""
+        try:
+            found = value.as_python(self)
+            if isinstance(found, slice):
+                return slice(*(None if p is None else operator.index(p)
+                               for p in (found.start, found.stop, found.step)))
+            return operator.index(found)
+        except NotConstant:
+            raise Unsupported("index", f"a {value.pytype().__name__} is used as an index") from None
+        except DataDependentError:
+            raise Unsupported("data-dependent", "a tensor is used as an index of a Python container",
+                              "index a tensor instead, or use .item() outside the compiled function") from None
+        except TypeError as error:
+            raise self.observe(error) from None
+
+    def index_key(self, value: Value) -> str:
+        """An attribute name."""
+        if isinstance(value, Const) and isinstance(value.value, str):
+            return value.value
+        raise Unsupported("attribute", "an attribute name is not known while tracing")
+
+    def binary(self, op: str, a: Value, b: Value) -> Value:
+        from flambeau.frontend.trace.arithmetic import binary
+        return binary(self, op, a, b)
+
+    def compare(self, op: str, a: Value, b: Value) -> Value:
+        from flambeau.frontend.trace.arithmetic import compare
+        return compare(self, op, a, b)
+
+    # ------------------------------------------------------------------ replay of objects
+
+    def replay_object(self, out: Rebuilder, value: Value, target: str) -> list[str]:
+        """Statements that make the changes to one outside object."""
+        if isinstance(value, ModeValue):
+            return [f"{target}.grad = {value.now['grad']}"] if value.now["grad"] != mode.grad else []
+        if isinstance(value, ObjectValue):
+            setter, deleter = out.constant(object.__setattr__), out.constant(object.__delattr__)
+            return [f"{deleter}({target}, {n!r})" if v is None else f"{setter}({target}, {n!r}, {out.expr(v)})"
+                    for n, v in value.attrs.items() if v is None or v is not value.read.get(n)]
+        if isinstance(value, CellValue):
+            contents = value.get(self)
+            return [f"del {target}.cell_contents" if contents is None
+                    else f"{target}.cell_contents = {out.expr(contents)}"]
+        if isinstance(value, GlobalsValue):
+            return [f"{target}.pop({n!r}, None)" if v is None else f"{target}[{n!r}] = {out.expr(v)}"
+                    for n, v in value.stored.items()]
+        if isinstance(value, TensorValue):
+            return [f"{target}.{n} = {out.expr(v)}" for n, v in self.tensor_attrs[id(value)].items()]
+        raise Unsupported("effect", f"a change to a {value.pytype().__name__} cannot be replayed")
+
+
+class GlobalsValue(Value):
+    """A module's namespace."""
+
+    mutable = True
+
+    def __init__(self, space: dict[str, Any]) -> None:
+        self.space = space
+        self.module = str(space.get("__name__", ""))
+        self.source = Constant(space, f"globals of {self.module}")
+        self.stored: dict[str, Value | None] = {}
+        self.read: dict[str, Value] = {}
+
+    def pytype(self) -> type:
+        return dict
+
+    def load(self, tr: Tracer, name: str) -> Value:
+        if name in self.stored:
+            found = self.stored[name]
+            if found is None:
+                raise tr.observe(NameError(f"name '{name}' is not defined"))
+            return found
+        if name in self.read:
+            return self.read[name]
+        if name in self.space:
+            value = tr.wrap_global(self.space[name], Global(self.source, name), self.module)
+        else:
+            builtins = self.space.get("__builtins__", {})
+            builtins = builtins if isinstance(builtins, dict) else vars(builtins)
+            if name not in builtins:
+                raise tr.observe(NameError(f"name '{name}' is not defined"))
+            if self.module.split(".")[0] not in TRUSTED:
+                tr.guard(self.source, g.contains(name, False))
+            value = tr.wrap(builtins[name], Constant(builtins[name], name))
+        self.read[name] = value
+        return value
+
+    def store(self, tr: Tracer, name: str, value: Value | None) -> None:
+        tr.effects.touch(self)
+        self.stored[name] = value
+
+
+def _equals_set(raw: set[Any]) -> tuple[Any, Any, str]:
+    frozen = frozenset(raw)
+    return ("set", frozen), lambda w, v: f"{v} == {w.constant(frozen)}", f"{{}} has {len(frozen)} given elements"
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in _PLAIN
+
+
+def _name(fn: Any) -> str:
+    return getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None) or repr(fn)
+
+
+_WRAPPERS: dict[type, Callable[[Tracer, Any, Source], Value]] = {
+    tuple: Tracer._wrap_tuple, list: Tracer._wrap_list, collections.deque: Tracer._wrap_list,
+    dict: Tracer._wrap_dict, collections.OrderedDict: Tracer._wrap_dict, collections.defaultdict: Tracer._wrap_dict,
+    set: Tracer._wrap_set, frozenset: Tracer._wrap_set, slice: Tracer._wrap_slice,
+    types.FunctionType: Tracer._wrap_function, types.MethodType: Tracer._wrap_method,
+    types.BuiltinFunctionType: Tracer._wrap_builtin, types.MethodWrapperType: Tracer._wrap_builtin,
+    functools.partial: Tracer._wrap_partial, types.ModuleType: Tracer._wrap_module, types.CellType: Tracer._wrap_cell,
+}
+
+

@@ -1,0 +1,558 @@
+"""User objects, classes, Python modules, `super()`, exceptions: Python's attribute protocol over symbolic values."""
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.trace import guards as g
+from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, BuiltinValue, FunctionValue
+from flambeau.frontend.trace.containers import InstanceDict, TupleValue
+from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Source
+from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.effects import Rebuilder
+    from flambeau.frontend.trace.interp import Tracer
+
+MISSING: Any = object()
+
+
+def mro_lookup(mro: tuple[type, ...], name: str) -> tuple[type | None, Any]:
+    """The class attribute `name` without running descriptors, and the class that has it."""
+    for cls in mro:
+        if name in cls.__dict__:
+            return cls, cls.__dict__[name]
+    return None, MISSING
+
+
+def is_data_descriptor(found: Any) -> bool:
+    return hasattr(type(found), "__set__") or hasattr(type(found), "__delete__")
+
+
+def class_attribute(tr: Tracer, owner: type, name: str, found: Any) -> Value:
+    """The value of a plain class attribute, guarded against being replaced."""
+    base = Constant(owner, owner.__name__)
+    source: Source = Attr(base, name) if isinstance(found, types.FunctionType) else ClassItem(base, name)
+    return tr.wrap(found, source)
+
+
+def bind_attribute(tr: Tracer, owner: type, name: str, found: Any, instance: Value | None, cls: Value) -> Value:
+    """What access to class attribute `found` gives on an instance (None: on the class itself)."""
+    at = ClassItem(Constant(owner, owner.__name__), name)
+    if isinstance(found, types.FunctionType):
+        function = class_attribute(tr, owner, name, found)
+        return function if instance is None else BoundMethod(function, instance)
+    if isinstance(found, staticmethod):
+        return tr.wrap(found.__func__, Attr(at, "__func__"))
+    if isinstance(found, classmethod):
+        return BoundMethod(tr.wrap(found.__func__, Attr(at, "__func__")), cls)
+    if instance is None:
+        if isinstance(found, property):
+            return BuiltinValue(found)
+        return class_attribute(tr, owner, name, found)
+    if isinstance(found, property):
+        if found.fget is None:
+            raise tr.observe(AttributeError(f"property '{name}' has no getter"))
+        return tr.call(tr.wrap(found.fget, Attr(at, "fget")), [instance], {})
+    if isinstance(found, functools.cached_property):
+        value = tr.call(tr.wrap(found.func, Attr(at, "func")), [instance], {})
+        instance.store(tr, name, value)                                     # type: ignore[attr-defined]
+        return value
+    if isinstance(found, functools.partialmethod):
+        raise Unsupported("descriptor", f"{owner.__name__}.{name} is a partialmethod")
+    if isinstance(found, (types.MethodDescriptorType, types.WrapperDescriptorType, types.BuiltinFunctionType,
+                          types.ClassMethodDescriptorType)):
+        return BoundBuiltin(instance, name)
+    if hasattr(type(found), "__get__"):
+        getter = type(found).__get__
+        if isinstance(getter, types.FunctionType):
+            return tr.call(tr.wrap(getter, Attr(Constant(type(found), type(found).__name__), "__get__")),
+                           [class_attribute(tr, owner, name, found), instance, cls], {})
+        if getattr(found, "__flambeau_pure__", False):
+            return BoundMethod(BuiltinValue(found), instance)
+        raise Unsupported("descriptor", f"{owner.__name__}.{name} is a {type(found).__name__}")
+    return class_attribute(tr, owner, name, found)
+
+
+def generic_getattr(tr: Tracer, value: Value, name: str) -> Value:
+    """Attributes of values of built-in types: methods, and the class."""
+    cls = value.pytype()
+    if name == "__class__":
+        return tr.class_value(cls)
+    owner, found = mro_lookup(cls.__mro__, name)
+    if found is MISSING:
+        raise tr.observe(AttributeError(f"'{cls.__name__}' object has no attribute '{name}'"))
+    if isinstance(found, (types.FunctionType, property, classmethod, staticmethod)):
+        assert owner is not None
+        return bind_attribute(tr, owner, name, found, value, tr.class_value(cls))
+    if callable(found):
+        return BoundBuiltin(value, name)
+    if name == "__doc__":
+        return tr.constant(cls.__doc__)
+    raise Unsupported("attribute", f"attribute {name!r} of a {cls.__name__} is read")
+
+
+class ClassValue(Value):
+    """A class from outside."""
+
+    def __init__(self, raw: type, source: Source | None = None) -> None:
+        self.raw, self.source = raw, source
+
+    def __repr__(self) -> str:
+        return f"Class({self.raw.__name__})"
+
+    def pytype(self) -> type:
+        return type(self.raw)
+
+    @property
+    def label(self) -> str:
+        return self.raw.__name__
+
+    def as_python(self, tr: Tracer) -> Any:
+        return self.raw
+
+    def truth(self, tr: Tracer) -> bool:
+        return True
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        if name in ("__name__", "__qualname__", "__module__", "__doc__"):
+            return Const(getattr(self.raw, name))
+        if name == "__class__":
+            return tr.class_value(type(self.raw))
+        if name in ("__mro__", "__bases__"):
+            return TupleValue(tr.class_value(c) for c in getattr(self.raw, name))
+        owner, found = mro_lookup(self.raw.__mro__, name)
+        if owner is None:
+            meta, found = mro_lookup(type(self.raw).__mro__, name)
+            if meta is None:
+                raise tr.observe(AttributeError(f"type object '{self.raw.__name__}' has no attribute '{name}'"))
+            return bind_attribute(tr, meta, name, found, self, tr.class_value(type(self.raw)))
+        if isinstance(found, (types.MethodDescriptorType, types.WrapperDescriptorType, types.BuiltinFunctionType)):
+            return BuiltinValue(getattr(self.raw, name))
+        if isinstance(found, types.ClassMethodDescriptorType):
+            return BoundBuiltin(self, name)
+        return bind_attribute(tr, owner, name, found, None, self)
+
+    def setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        raise Unsupported("class-store", f"attribute {name!r} of the class {self.raw.__name__} is assigned",
+                          "keep state on instances")
+
+    def iterate(self, tr: Tracer) -> Value:
+        from flambeau.frontend.trace.containers import SequenceIterator
+        import enum
+        if issubclass(self.raw, enum.Enum):
+            return SequenceIterator([tr.constant(m) for m in self.raw])
+        return super().iterate(tr)
+
+    def getitem(self, tr: Tracer, key: Value) -> Value:
+        return tr.fold(self.raw.__class_getitem__ if not hasattr(type(self.raw), "__getitem__")
+                       else type(self.raw).__getitem__.__get__(self.raw), [key], {})
+
+    def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        from flambeau.frontend.trace.builtins import call_builtin, knows
+        if knows(self.raw):
+            return call_builtin(tr, self.raw, args, kwargs)
+        return instantiate(tr, self, args, kwargs)
+
+    def rebuild(self, out: Rebuilder) -> str:
+        return out.constant(self.raw)
+
+
+def instantiate(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    """`cls(*args, **kwargs)` for a class written in Python (or an exception class)."""
+    raw = cls.raw
+    if type(raw).__call__ is not type.__call__:
+        raise Unsupported("metaclass", f"{raw.__name__} is constructed by its metaclass {type(raw).__name__}")
+    if issubclass(raw, tuple) and hasattr(raw, "_fields") and raw.__init__ is object.__init__:
+        return _namedtuple(tr, raw, args, kwargs)
+    new_owner, new = mro_lookup(raw.__mro__, "__new__")
+    if issubclass(raw, BaseException) and not isinstance(new, (staticmethod, types.FunctionType)):
+        instance: Value = ObjectValue(raw, args=list(args))
+    elif new_owner is object:
+        instance = ObjectValue(raw)
+    elif isinstance(new, (staticmethod, types.FunctionType)):
+        assert new_owner is not None
+        function = new.__func__ if isinstance(new, staticmethod) else new
+        at = Attr(ClassItem(Constant(new_owner, new_owner.__name__), "__new__"), "__func__") \
+            if isinstance(new, staticmethod) else ClassItem(Constant(new_owner, new_owner.__name__), "__new__")
+        instance = tr.call(tr.wrap(function, at), [cls, *args], kwargs)
+    else:
+        raise Unsupported("construct", f"an object of the class {raw.__name__} is made by C code",
+                          "make it outside the compiled function")
+    if not issubclass(instance.pytype(), raw):
+        return instance
+    init_owner, init = mro_lookup(raw.__mro__, "__init__")
+    if isinstance(init, types.FunctionType):
+        assert init_owner is not None
+        tr.call(class_attribute(tr, init_owner, "__init__", init), [instance, *args], kwargs)
+    elif init_owner is object and new_owner is object and (args or kwargs):
+        raise tr.observe(TypeError(f"{raw.__name__}() takes no arguments"))
+    return instance
+
+
+def _namedtuple(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    items = dict(zip(raw._fields, args))
+    items.update(kwargs)
+    for name, default in raw._field_defaults.items():
+        items.setdefault(name, tr.constant(default))
+    if len(args) > len(raw._fields) or set(items) != set(raw._fields):
+        raise tr.observe(TypeError(f"{raw.__name__}() got the wrong arguments"))
+    return TupleValue([items[n] for n in raw._fields], raw)
+
+
+class ObjectValue(Value):
+    """An instance of a class written in Python: one from outside (`raw`), or one made in the trace.
+
+    `attrs` holds what the trace stored (None: deleted), `read` what it has read from the real object.
+    """
+
+    mutable = True
+
+    def __init__(self, cls: type, raw: Any = None, source: Source | None = None, args: list[Value] | None = None
+                 ) -> None:
+        self.cls, self.raw, self.source, self.args = cls, raw, source, args
+        self.attrs: dict[str, Value | None] = {}
+        self.read: dict[str, Value | None] = {}
+
+    def __repr__(self) -> str:
+        return f"Object({self.cls.__name__})"
+
+    def pytype(self) -> type:
+        return self.cls
+
+    @property
+    def label(self) -> str:
+        return self.cls.__name__
+
+    def children(self) -> Iterator[Value]:
+        yield from (v for v in self.attrs.values() if v is not None)
+        yield from self.args or ()
+
+    # ---- own attributes
+
+    def own_attribute(self, tr: Tracer, name: str) -> Value | None:
+        """The instance's own attribute, or None."""
+        if name in self.attrs:
+            return self.attrs[name]
+        if self.raw is None:
+            return None
+        if name not in self.read:
+            space = getattr(self.raw, "__dict__", None)
+            if space is not None and name in space:
+                self.read[name] = tr.wrap(space[name], self._at(name))
+            else:
+                if space is not None:
+                    tr.guard_absent(self.source, name)
+                self.read[name] = None
+        return self.read[name]
+
+    def _at(self, name: str) -> Source:
+        """Where an own attribute is read: plain access unless a data descriptor of the class would answer instead."""
+        from flambeau.frontend.trace.source import Item
+        assert self.source is not None
+        if is_data_descriptor(mro_lookup(self.cls.__mro__, name)[1]):
+            return Item(Attr(self.source, "__dict__"), name)
+        return Attr(self.source, name)
+
+    def own_names(self, tr: Tracer) -> list[str]:
+        names: list[str] = []
+        if self.raw is not None:
+            names = list(self.raw.__dict__)
+            tr.guard(Attr(self.source, "__dict__"), g.has_keys(names))       # type: ignore[arg-type]
+        names += [n for n in self.attrs if n not in names]
+        return [n for n in names if self.attrs.get(n, MISSING) is not None]
+
+    def store(self, tr: Tracer, name: str, value: Value | None) -> None:
+        """Set (None: delete) an own attribute, past any `__setattr__`."""
+        if self.raw is not None:
+            tr.effects.touch(self)
+        self.attrs.pop(name, None)               # so that a deleted and re-added name moves to the end
+        self.attrs[name] = value
+
+    # ---- the attribute protocol
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        owner, override = mro_lookup(self.cls.__mro__, "__getattribute__")
+        if isinstance(override, types.FunctionType):
+            assert owner is not None
+            return tr.call(class_attribute(tr, owner, "__getattribute__", override), [self, Const(name)], {})
+        try:
+            return self.default_getattr(tr, name)
+        except Observed as error:
+            owner, fallback = mro_lookup(self.cls.__mro__, "__getattr__")
+            if owner is None or not issubclass(error.value.pytype(), AttributeError):
+                raise
+            return tr.call(class_attribute(tr, owner, "__getattr__", fallback), [self, Const(name)], {})
+
+    def default_getattr(self, tr: Tracer, name: str) -> Value:
+        """`object.__getattribute__`."""
+        if name == "__class__":
+            return tr.class_value(self.cls)
+        if name == "__dict__":
+            return InstanceDict(self)
+        if self.args is not None and name == "args":
+            return TupleValue(self.args)
+        if issubclass(self.cls, BaseException) and name in ("__traceback__", "__cause__", "__context__"):
+            return self.attrs.get(name) or Const(None)
+        owner, found = mro_lookup(self.cls.__mro__, name)
+        if isinstance(found, types.MemberDescriptorType):
+            return self._slot(tr, name)
+        if owner is not None and is_data_descriptor(found) and not isinstance(found, functools.cached_property):
+            if isinstance(found, types.GetSetDescriptorType):
+                raise Unsupported("attribute", f"attribute {name!r} of a {self.cls.__name__} is computed by C code")
+            return bind_attribute(tr, owner, name, found, self, tr.class_value(self.cls))
+        own = self.own_attribute(tr, name)
+        if own is not None:
+            return own
+        if owner is not None:
+            return bind_attribute(tr, owner, name, found, self, tr.class_value(self.cls))
+        raise tr.observe(AttributeError(f"'{self.cls.__name__}' object has no attribute '{name}'"))
+
+    def _slot(self, tr: Tracer, name: str) -> Value:
+        if name in self.attrs:
+            found = self.attrs[name]
+        elif self.raw is not None:
+            found = self.read.get(name)
+            if found is None and hasattr(self.raw, name):
+                assert self.source is not None
+                found = self.read[name] = tr.wrap(getattr(self.raw, name), Attr(self.source, name))
+            elif found is None:
+                raise Unsupported("attribute", f"slot {name!r} of a {self.cls.__name__} is empty")
+        else:
+            found = None
+        if found is None:
+            raise tr.observe(AttributeError(f"'{self.cls.__name__}' object has no attribute '{name}'"))
+        return found
+
+    def setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        owner, override = mro_lookup(self.cls.__mro__, "__setattr__")
+        if isinstance(override, types.FunctionType):
+            assert owner is not None
+            tr.call(class_attribute(tr, owner, "__setattr__", override), [self, Const(name), value], {})
+        else:
+            self.default_setattr(tr, name, value)
+
+    def default_setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        """`object.__setattr__`."""
+        owner, found = mro_lookup(self.cls.__mro__, name)
+        if isinstance(found, property):
+            if found.fset is None:
+                raise tr.observe(AttributeError(f"property '{name}' of '{self.cls.__name__}' object has no setter"))
+            at = Attr(ClassItem(Constant(owner, self.cls.__name__), name), "fset")
+            tr.call(tr.wrap(found.fset, at), [self, value], {})
+        elif owner is not None and is_data_descriptor(found) and \
+                not isinstance(found, (types.MemberDescriptorType, functools.cached_property)):
+            setter = type(found).__set__
+            if not isinstance(setter, types.FunctionType) or owner is None:
+                raise Unsupported("attribute-store", f"attribute {name!r} of a {self.cls.__name__} is set by C code")
+            tr.call(tr.wrap(setter, Attr(Constant(type(found), type(found).__name__), "__set__")),
+                    [class_attribute(tr, owner, name, found), self, value], {})
+        elif name in ("__class__", "__dict__"):
+            raise Unsupported("attribute-store", f"{name} of an object is assigned")
+        else:
+            self.store(tr, name, value)
+
+    def delattr(self, tr: Tracer, name: str) -> None:
+        owner, override = mro_lookup(self.cls.__mro__, "__delattr__")
+        if isinstance(override, types.FunctionType):
+            assert owner is not None
+            tr.call(class_attribute(tr, owner, "__delattr__", override), [self, Const(name)], {})
+        else:
+            self.default_delattr(tr, name)
+
+    def default_delattr(self, tr: Tracer, name: str) -> None:
+        if self.own_attribute(tr, name) is None:
+            raise tr.observe(AttributeError(f"'{self.cls.__name__}' object has no attribute '{name}'"))
+        self.store(tr, name, None)
+
+    # ---- operators, through the class
+
+    def dunder(self, tr: Tracer, name: str) -> Value | None:
+        """The special method `name`, bound, if the class defines it in Python."""
+        owner, found = mro_lookup(self.cls.__mro__, name)
+        if owner is None or owner is object or found is None:
+            return None
+        return bind_attribute(tr, owner, name, found, self, tr.class_value(self.cls))
+
+    def _must(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value] | None = None) -> Value:
+        method = self.dunder(tr, name)
+        if method is None:
+            raise tr.observe(TypeError(f"'{self.cls.__name__}' object does not support {name}"))
+        return tr.call(method, args, kwargs or {})
+
+    def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        return self._must(tr, "__call__", args, kwargs)
+
+    def getitem(self, tr: Tracer, key: Value) -> Value:
+        return self._must(tr, "__getitem__", [key])
+
+    def setitem(self, tr: Tracer, key: Value, value: Value) -> None:
+        self._must(tr, "__setitem__", [key, value])
+
+    def delitem(self, tr: Tracer, key: Value) -> None:
+        self._must(tr, "__delitem__", [key])
+
+    def contains(self, tr: Tracer, item: Value) -> bool:
+        if self.dunder(tr, "__contains__") is None:
+            return super().contains(tr, item)
+        return tr.truth(self._must(tr, "__contains__", [item]))
+
+    def truth(self, tr: Tracer) -> bool:
+        for name in ("__bool__", "__len__"):
+            method = self.dunder(tr, name)
+            if method is not None:
+                return tr.truth(tr.call(method, [], {}))
+        return True
+
+    def length(self, tr: Tracer) -> Any:
+        return tr.index(self._must(tr, "__len__", []))
+
+    def iterate(self, tr: Tracer) -> Value:
+        if self.dunder(tr, "__iter__") is not None:
+            return self._must(tr, "__iter__", [])
+        if self.dunder(tr, "__getitem__") is not None:
+            from flambeau.frontend.trace.containers import HostIterator
+            return HostIterator(self._by_index(tr), type(iter([])))
+        raise tr.observe(TypeError(f"'{self.cls.__name__}' object is not iterable"))
+
+    def _by_index(self, tr: Tracer) -> Iterator[Value]:
+        k = 0
+        while True:
+            try:
+                yield self.getitem(tr, Const(k))
+            except Observed as error:
+                if issubclass(error.value.pytype(), IndexError):
+                    return
+                raise
+            k += 1
+
+    def next(self, tr: Tracer) -> Value | None:
+        try:
+            return self._must(tr, "__next__", [])
+        except Observed as error:
+            if issubclass(error.value.pytype(), StopIteration):
+                return None
+            raise
+
+    # ---- methods of `object` (and of exceptions)
+
+    def m___setattr__(self, tr: Tracer, name: Value, value: Value) -> None:
+        self.default_setattr(tr, tr.index_key(name), value)
+
+    def m___delattr__(self, tr: Tracer, name: Value) -> None:
+        self.default_delattr(tr, tr.index_key(name))
+
+    def m___getattribute__(self, tr: Tracer, name: Value) -> Value:
+        return self.default_getattr(tr, tr.index_key(name))
+
+    def m___init__(self, tr: Tracer, *args: Value, **kwargs: Value) -> None:
+        if self.args is not None:
+            self.args = list(args)
+
+    def m___init_subclass__(self, tr: Tracer) -> None:
+        return None
+
+    def m___eq__(self, tr: Tracer, other: Value) -> Value:
+        return Const(True) if other is self else Const(NotImplemented)
+
+    def m___ne__(self, tr: Tracer, other: Value) -> Value:
+        return Const(False) if other is self else Const(NotImplemented)
+
+    def m_with_traceback(self, tr: Tracer, tb: Value) -> Value:
+        return self
+
+    def rebuild(self, out: Rebuilder) -> str:
+        cls = out.constant(self.cls)
+        made = ", ".join([cls, *(out.expr(a) for a in self.args or ())])
+        name = out.variable(f"{cls}.__new__({made})")
+        if self.args:
+            out.line(f"{name}.args = ({', '.join(out.expr(a) for a in self.args)},)")
+        out.remember(self, name)
+        for attribute, value in self.attrs.items():
+            if value is not None:
+                out.later(functools.partial(self._set, out, name, attribute, value))
+        return name
+
+    def _set(self, out: Rebuilder, name: str, attribute: str, value: Value) -> None:
+        out.line(f"{out.constant(object.__setattr__)}({name}, {attribute!r}, {out.expr(value)})")
+
+
+class ModuleValue(Value):
+    """A Python module."""
+
+    def __init__(self, raw: types.ModuleType, source: Source) -> None:
+        self.raw, self.source = raw, source
+
+    def pytype(self) -> type:
+        return types.ModuleType
+
+    def truth(self, tr: Tracer) -> bool:
+        return True
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        try:
+            found = getattr(self.raw, name)
+        except AttributeError as error:
+            raise tr.observe(error) from None
+        return tr.wrap_global(found, Attr(self.source, name), self.raw.__name__)
+
+    def setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        raise Unsupported("module-store", f"the module attribute {self.raw.__name__}.{name} is assigned")
+
+    def rebuild(self, out: Rebuilder) -> str:
+        return out.constant(self.raw)
+
+
+class OpaqueValue(Value):
+    """An object of a C type the tracer knows nothing about: it can be passed around, compared by identity, returned."""
+
+    mutable = True
+
+    def __init__(self, raw: Any, source: Source) -> None:
+        self.raw, self.source = raw, source
+
+    def pytype(self) -> type:
+        return type(self.raw)
+
+    @property
+    def label(self) -> str:
+        return type(self.raw).__name__
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        raise Unsupported("opaque", f"attribute {name!r} of a {type(self.raw).__qualname__} is read")
+
+
+class SuperValue(Value):
+    """`super(cls, obj)`."""
+
+    def __init__(self, cls: type, instance: Value) -> None:
+        self.cls, self.instance = cls, instance
+
+    def pytype(self) -> type:
+        return super
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        is_class = isinstance(self.instance, ClassValue)
+        kind = self.instance.raw if isinstance(self.instance, ClassValue) else self.instance.pytype()
+        mro = kind.__mro__
+        owner, found = mro_lookup(mro[mro.index(self.cls) + 1:], name)
+        if owner is None:
+            raise tr.observe(AttributeError(f"'super' object has no attribute '{name}'"))
+        if owner is object and name == "__new__":
+            return BuiltinValue(object.__new__)
+        if is_class and not isinstance(found, (types.FunctionType, classmethod, staticmethod)):
+            return BuiltinValue(getattr(owner, name))
+        return bind_attribute(tr, owner, name, found, None if is_class and not isinstance(found, classmethod)
+                              else self.instance, self.instance if is_class else tr.class_value(kind))
+
+    def rebuild(self, out: Rebuilder) -> str:
+        return f"super({out.constant(self.cls)}, {out.expr(self.instance)})"
+
+
+def function_owner(value: Value) -> FunctionValue | None:
+    """The Python function that calling `value` would run, if that is plain."""
+    while isinstance(value, BoundMethod):
+        value = value.function
+    return value if isinstance(value, FunctionValue) else None

@@ -1,0 +1,87 @@
+"""Dynamic shapes and changing ints of one trace: which sizes are symbols, where they are read, what is guarded."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.trace.guards import Guard
+from flambeau.frontend.trace.source import Attr, Item, Source
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.writer import Writer
+
+
+@dataclass(frozen=True)
+class SizeOf:
+    """Where a symbol is read at run time."""
+
+    source: Source
+    dim: int | None          # None: the source is the int itself
+
+    @property
+    def fetched(self) -> Source:
+        return self.source if self.dim is None else Item(Attr(self.source, "shape"), self.dim)
+
+    def __str__(self) -> str:
+        return str(self.source) if self.dim is None else f"{self.source}.shape[{self.dim}]"
+
+
+class Shapes:
+    """The shape environment of a trace; sympy is imported when the first symbol is made."""
+
+    def __init__(self) -> None:
+        self.env: Any = None
+        self.origins: dict[str, list[SizeOf]] = {}
+
+    def symbol(self, hint: int, origin: SizeOf) -> Any:
+        """A SymInt for a size or int whose present value is `hint`; equal sizes share a symbol."""
+        if self.env is None:
+            from flambeau.ir.symint import ShapeEnv
+            self.env = ShapeEnv()
+        new = self.env.create(hint, str(origin))
+        self.origins.setdefault(str(new), []).append(origin)
+        return new
+
+    def code(self, value: Any, w: Writer) -> str:
+        """Python expression of a SymInt in a generated function."""
+        names = {name: w.fetch(places[0].fetched) for name, places in self.origins.items()
+                 if name in self.env.symbols_of(value)}
+        return self.env.python(value, names)
+
+    def names(self, size: Any) -> set[str]:
+        """Symbols in a size."""
+        return self.env.symbols_of(size) if self.env is not None else set()
+
+    def unbound(self, bound: set[str]) -> list[tuple[str, int, Source]]:
+        """(symbol, present value, source) of the symbols that no tensor input shows."""
+        return [(name, self.env.hints[name], places[0].fetched) for name, places in self.origins.items()
+                if name not in bound]
+
+    def guards(self) -> list[Guard]:
+        """Each symbol is at least 2 and the same wherever it is read; then what the trace assumed."""
+        found = []
+        for name, places in self.origins.items():
+            first = places[0]
+            found.append(Guard(first.fetched, ("size", name), lambda w, v: f"{v} >= 2", f"{name} = {first} >= 2", ""))
+            for other in dict.fromkeys(places[1:]):
+                found.append(Guard(other.fetched, ("same", name), _equal_to(first), f"{other} == {first}", ""))
+        if self.env is not None:
+            for assumed in self.env.guards:
+                found.append(self._assumption(assumed))
+        return found
+
+    def _assumption(self, assumed: Any) -> Guard:
+        used = [name for name in self.origins if re.search(rf"\b{name}\b", assumed.text)]
+        first = self.origins[used[0]][0]
+
+        def test(w: Writer, v: str) -> str:
+            names = {name: w.fetch(self.origins[name][0].fetched) for name in used}
+            return re.sub(r"\bs\d+\b", lambda m: names[m.group()], assumed.text)
+
+        where = ", ".join(f"{name} = {self.origins[name][0]}" for name in used)
+        return Guard(first.fetched, ("assumed", assumed.text), test, f"{assumed.text} ({where})", assumed.loc)
+
+
+def _equal_to(first: SizeOf) -> Any:
+    return lambda w, v: f"{v} == {w.fetch(first.fetched)}"

@@ -1,0 +1,91 @@
+"""Attributes of symbolic tensors, and the thread's autograd mode."""
+from __future__ import annotations
+
+import types
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod
+from flambeau.frontend.trace.objects import ObjectValue, bind_attribute, mro_lookup
+from flambeau.frontend.trace.source import Attr
+from flambeau.frontend.trace.values import Const, TensorValue, Unsupported, Value
+from flambeau.runtime.autograd import mode
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.interp import Tracer
+
+_BREAKS = {"item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "__int__", "__float__", "__index__",
+           "__complex__", "__format__"}
+
+
+def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
+    """What `tensor.name` gives: facts of the symbolic tensor, op methods, or the real tensor's own state."""
+    if name == "__class__":
+        return tr.class_value(value.cls)
+    if name in value_attrs(tr, value):
+        return value_attrs(tr, value)[name]
+    if name in _BREAKS:
+        return BoundBuiltin(value, name)
+    found = getattr(type(value.tensor), name, None)
+    if found is not None and callable(found):
+        return BoundBuiltin(value, name)
+    owner, own = mro_lookup(value.cls.__mro__, name)
+    if name == "data" or (name == "is_leaf" and value.source is None):
+        return _derived(tr, value, name)
+    if found is None and value.source is not None and not (callable(own) and not isinstance(own, type)):
+        return _outside(tr, value, name)
+    if found is not None:
+        return tr.from_python(tr.call_host(getattr, value.tensor, name))
+    if isinstance(own, types.FunctionType) and owner is not None and getattr(own, "__flambeau_inline__", False):
+        return BoundMethod(bind_attribute(tr, owner, name, own, None, tr.class_value(value.cls)), value)
+    raise Unsupported("tensor-attribute", f"Tensor.{name} is not known while tracing")
+
+
+def _derived(tr: Tracer, value: TensorValue, name: str) -> Value:
+    if name == "data":
+        return tr.call_pure(value.tensor.detach, [], {})          # type: ignore[attr-defined]
+    return Const(not value.tensor.requires_grad)
+
+
+def _outside(tr: Tracer, value: TensorValue, name: str) -> Value:
+    """State that only the real tensor has: `grad`, `grad_fn`, user attributes."""
+    if not hasattr(value.raw, name):
+        raise tr.observe(AttributeError(f"'{value.cls.__name__}' object has no attribute '{name}'"))
+    assert value.source is not None
+    return tr.wrap(getattr(value.raw, name), Attr(value.source, name))
+
+
+def value_attrs(tr: Tracer, value: TensorValue) -> dict[str, Value]:
+    """Attributes stored by the traced code."""
+    return tr.tensor_attrs.setdefault(id(value), {})
+
+
+_STORABLE = {"grad"}
+
+
+def set_tensor_attribute(tr: Tracer, value: TensorValue, name: str, new: Value) -> None:
+    """`tensor.name = new`; only attributes without meaning to the tape, and `grad`, on tensors from outside."""
+    if name == "requires_grad":
+        tr.call_pure(value.tensor.requires_grad_, [new], {})      # type: ignore[attr-defined]
+        return
+    known = hasattr(value.cls, name)
+    if value.source is None or (known and name not in _STORABLE):
+        raise Unsupported("tensor-store", f"Tensor.{name} is assigned")
+    tr.effects.touch(value)
+    value_attrs(tr, value)[name] = new
+
+
+class ModeValue(ObjectValue):
+    """`runtime.autograd.mode`: grad and inference mode of the thread, as the traced code sees them."""
+
+    def __init__(self, source: Any) -> None:
+        super().__init__(type(mode), mode, source)
+        self.now = {"grad": mode.grad, "inference": mode.inference}
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        return Const(self.now[name]) if name in self.now else super().getattr(tr, name)
+
+    def setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        if name != "grad" or not isinstance(value, Const):
+            raise Unsupported("autograd-mode", f"autograd mode {name!r} is set")
+        tr.effects.touch(self)
+        self.now[name] = tr.builder.grad_enabled = bool(value.value)

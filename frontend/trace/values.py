@@ -1,0 +1,266 @@
+"""Symbolic values: what the interpreter pushes on its stack instead of Python objects.
+
+A `Value` answers the questions the interpreter asks (attribute, item, call, truth, length, iteration) the way the real
+object would, and can be rebuilt as a real object in an entry's run function. Everything it cannot answer raises
+`Unsupported`, which becomes a graph break.
+"""
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any, Iterator
+
+from flambeau.frontend.trace.source import Source
+from flambeau.ir.tensorlike import TensorLike
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.effects import Rebuilder
+    from flambeau.frontend.trace.interp import Tracer
+
+
+class Unsupported(Exception):
+    """The trace cannot go past this instruction. `code` is stable, `why` one sentence, `fix` what the user can do."""
+
+    def __init__(self, code: str, why: str, fix: str = "") -> None:
+        super().__init__(why)
+        self.code, self.why, self.fix = code, why, fix
+        self.line: str = ""
+        self.inlined: Any = None          # the user function (a Value) in which it happened, if not the root frame
+        self.cause: BaseException | None = None
+
+
+class Observed(Exception):
+    """The traced program raises; `value` is the symbolic exception."""
+
+    def __init__(self, value: Value) -> None:
+        super().__init__(str(value))
+        self.value = value
+
+
+class NotConstant(Exception):
+    """A value has no Python object while tracing."""
+
+
+class Value:
+    """Base. `source` is set for values that come from outside the trace."""
+
+    source: Source | None = None
+    mutable = False
+
+    def pytype(self) -> type:
+        """The type of the real object."""
+        raise NotImplementedError(type(self).__name__)
+
+    def as_python(self, tr: Tracer) -> Any:
+        """The real object (with symbolic tensors for tensors), for a pure function; raises NotConstant."""
+        raise NotConstant(f"a {self.pytype().__name__}")
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        from flambeau.frontend.trace.objects import generic_getattr
+        return generic_getattr(tr, self, name)
+
+    def setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        raise Unsupported("attribute-store", f"an attribute is stored on a {self.pytype().__name__}")
+
+    def delattr(self, tr: Tracer, name: str) -> None:
+        raise Unsupported("attribute-store", f"an attribute is deleted on a {self.pytype().__name__}")
+
+    def getitem(self, tr: Tracer, key: Value) -> Value:
+        raise Unsupported("subscript", f"a {self.pytype().__name__} is subscripted")
+
+    def setitem(self, tr: Tracer, key: Value, value: Value) -> None:
+        raise Unsupported("subscript", f"an item of a {self.pytype().__name__} is assigned")
+
+    def delitem(self, tr: Tracer, key: Value) -> None:
+        raise Unsupported("subscript", f"an item of a {self.pytype().__name__} is deleted")
+
+    def contains(self, tr: Tracer, item: Value) -> bool:
+        return any(tr.same(v, item) or tr.truth(tr.compare("==", v, item)) for v in tr.unpack(self))
+
+    def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        raise Unsupported("call", f"a {self.pytype().__name__} is called")
+
+    def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        """Call of a method that the real type implements in C."""
+        handler = getattr(self, "m_" + name, None)
+        if handler is None:
+            raise Unsupported("builtin-method", f"{self.pytype().__name__}.{name} is called")
+        try:
+            return handler(tr, *args, **kwargs) or NONE
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+                raise tr.observe(error) from None        # wrong arguments
+            raise
+
+    def truth(self, tr: Tracer) -> bool:
+        raise Unsupported("truth", f"the truth of a {self.pytype().__name__} is asked")
+
+    def length(self, tr: Tracer) -> int:
+        raise Unsupported("len", f"the length of a {self.pytype().__name__} is asked")
+
+    def iterate(self, tr: Tracer) -> Value:
+        """An iterator value."""
+        raise Unsupported("iteration", f"a {self.pytype().__name__} is iterated")
+
+    def next(self, tr: Tracer) -> Value | None:
+        """The next item of an iterator; None when exhausted."""
+        raise Unsupported("iteration", f"a {self.pytype().__name__} is advanced")
+
+    def rebuild(self, out: Rebuilder) -> str:
+        """Expression, in the run function, of the real object. Only called for values without a source."""
+        raise Unsupported("rebuild", f"a {self.pytype().__name__} made in the traced code cannot be made for real")
+
+    def children(self) -> Iterator[Value]:
+        """Values this one holds."""
+        return iter(())
+
+
+class Null(Value):
+    """The NULL stack entry below a callable."""
+
+    def pytype(self) -> type:
+        return type(None)
+
+
+NULL_VALUE = Null()
+
+
+class Const(Value):
+    """An immutable Python object that is known while tracing."""
+
+    def __init__(self, value: Any, source: Source | None = None) -> None:
+        self.value, self.source = value, source
+
+    def __repr__(self) -> str:
+        return f"Const({self.value!r})"
+
+    def pytype(self) -> type:
+        return type(self.value)
+
+    def as_python(self, tr: Tracer) -> Any:
+        return self.value
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        from flambeau.frontend.trace.callables import BoundBuiltin
+        try:
+            found = getattr(self.value, name)
+        except AttributeError as error:
+            raise tr.observe(error) from None
+        if callable(found) and getattr(found, "__self__", None) is self.value:
+            return BoundBuiltin(self, name)
+        return tr.constant(found)
+
+    def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        return tr.fold(getattr(self.value, name), args, kwargs)
+
+    def getitem(self, tr: Tracer, key: Value) -> Value:
+        return tr.fold(operator.getitem, [self, key], {})
+
+    def contains(self, tr: Tracer, item: Value) -> bool:
+        return tr.truth(tr.fold(operator.contains, [self, item], {}))
+
+    def truth(self, tr: Tracer) -> bool:
+        return bool(self.value)
+
+    def length(self, tr: Tracer) -> int:
+        try:
+            return len(self.value)
+        except TypeError as error:
+            raise tr.observe(error) from None
+
+    def iterate(self, tr: Tracer) -> Value:
+        from flambeau.frontend.trace.containers import SequenceIterator
+        try:
+            items = [tr.constant(v) for v in self.value]
+        except TypeError as error:
+            raise tr.observe(error) from None
+        return SequenceIterator(items, f"iter({self.value!r})")
+
+    def rebuild(self, out: Rebuilder) -> str:
+        return out.literal(self.value)
+
+
+NONE = Const(None)
+
+
+class SymValue(Value):
+    """A Python int that is symbolic: a size of a dynamic dimension, or an int argument that changes between calls."""
+
+    def __init__(self, value: Any, source: Source | None = None) -> None:
+        self.value, self.source = value, source
+
+    def __repr__(self) -> str:
+        return f"Sym({self.value})"
+
+    def pytype(self) -> type:
+        return int
+
+    def as_python(self, tr: Tracer) -> Any:
+        return self.value
+
+    def truth(self, tr: Tracer) -> bool:
+        return bool(self.value != 0)
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        from flambeau.frontend.trace.callables import BoundBuiltin
+        if name in ("real", "numerator"):
+            return self
+        if name in ("imag", "denominator"):
+            return Const(0 if name == "imag" else 1)
+        return BoundBuiltin(self, name)
+
+    def rebuild(self, out: Rebuilder) -> str:
+        return out.symbol(self.value)
+
+
+class TensorValue(Value):
+    """A tensor: a node of the graph. `cls` is the real class (Tensor, Parameter)."""
+
+    def __init__(self, tensor: TensorLike, cls: type, source: Source | None = None, raw: Any = None) -> None:
+        self.tensor, self.cls, self.source, self.raw = tensor, cls, source, raw
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.tensor!r})"
+
+    def pytype(self) -> type:
+        return self.cls
+
+    def as_python(self, tr: Tracer) -> Any:
+        return self.tensor
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        from flambeau.frontend.trace.tensors import tensor_attribute
+        return tensor_attribute(tr, self, name)
+
+    def setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        from flambeau.frontend.trace.tensors import set_tensor_attribute
+        set_tensor_attribute(tr, self, name, value)
+
+    def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        return tr.call_pure(getattr(type(self.tensor), name), [self, *args], kwargs)
+
+    def getitem(self, tr: Tracer, key: Value) -> Value:
+        return tr.call_pure(operator.getitem, [self, key], {})
+
+    def setitem(self, tr: Tracer, key: Value, value: Value) -> None:
+        tr.call_pure(operator.setitem, [self, key, value], {})
+
+    def contains(self, tr: Tracer, item: Value) -> bool:
+        raise Unsupported("data-dependent", "`in` on a tensor needs the tensor's data",
+                          "compute the test with tensor operations, such as `(t == v).any()`")
+
+    def truth(self, tr: Tracer) -> bool:
+        raise Unsupported("data-dependent", "a branch depends on the data of a tensor",
+                          "use where(), or mark the branch as data with cond()")
+
+    def length(self, tr: Tracer) -> int:
+        return tr.call_host(len, self.tensor)
+
+    def iterate(self, tr: Tracer) -> Value:
+        from flambeau.frontend.trace.containers import SequenceIterator
+        if not self.tensor.shape:
+            raise tr.observe(TypeError("iteration over a 0-d tensor"))
+        rows = tr.call_pure(self.tensor.unbind, [Const(0)], {})
+        return SequenceIterator(tr.unpack(rows), "iter(tensor)")
+
+    def rebuild(self, out: Rebuilder) -> str:
+        return out.tensor(self)
