@@ -13,10 +13,11 @@ pytest.importorskip("triton")
 from gpu import loop_oracle  # noqa: E402
 
 import flambeau.ir.ops  # noqa: E402, F401
-from flambeau.codegen.triton import TritonUnsupported, generate  # noqa: E402
+from flambeau.codegen.triton import generate  # noqa: E402
 from flambeau.codegen.triton_blocks import Blocking  # noqa: E402
 from flambeau.codegen.triton_build import lower  # noqa: E402
 from flambeau.codegen.triton_interp import interpret  # noqa: E402
+from flambeau.codegen.triton_values import TritonUnsupported  # noqa: E402
 from flambeau.ir import dtype as D  # noqa: E402
 from flambeau.ir import index as ix  # noqa: E402
 from flambeau.ir import loops as L  # noqa: E402
