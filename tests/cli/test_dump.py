@@ -134,3 +134,13 @@ def test_render_diffs_against_the_stage_it_was_made_from() -> None:
     assert lines[0] == "======== functional (against graph)"
     assert "-b" in lines and "+c" in lines and " a" in lines
     assert lines[-3:] == ["======== plan", "p", ""]
+
+
+def test_stages_of_the_same_name_are_told_apart() -> None:
+    def named(*names: str) -> list[str]:
+        return [stage.name for stage in dump.label([Stage(name, "", 0.0) for name in names])]
+
+    assert named("graph", "loops", "plan") == ["graph", "loops", "plan"]
+    assert named("graph", "loops", "plan", "loops", "plan") == [
+        "graph", "loops/forward", "plan/forward", "loops/backward", "plan/backward"]
+    assert named("graph", "loops", "graph", "loops") == ["graph/1", "loops/1", "graph/2", "loops/2"]

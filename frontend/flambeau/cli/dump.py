@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +81,24 @@ def collect(chosen: subject.Subject, backends: Iterable[str], target: str, gradi
         flambeau.compiler.reset()
         with record_stages() as stages:
             _compile_and_run(chosen, backend, target, gradients)
-        found += [stage for stage in stages if not found or kind_of(stage) == backend]
+        found += [stage for stage in label(stages) if not found or kind_of(stage) == backend]
     return found
+
+
+def label(stages: list[Stage]) -> list[Stage]:
+    """Tell stages of the same name apart: "loops/forward" and "loops/backward"; numbered if there are several graphs."""
+    total = Counter(stage.name for stage in stages)
+    seen: Counter[str] = Counter()
+    labelled = []
+    for stage in stages:
+        which = seen[stage.name]
+        seen[stage.name] += 1
+        if total[stage.name] == 2 and total["graph"] == 1:
+            stage = replace(stage, name=f"{stage.name}/{('forward', 'backward')[which]}")
+        elif total[stage.name] > 1:
+            stage = replace(stage, name=f"{stage.name}/{which + 1}")
+        labelled.append(stage)
+    return labelled
 
 
 def _compile_and_run(chosen: subject.Subject, backend: str, target: str, gradients: bool) -> None:
