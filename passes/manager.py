@@ -14,15 +14,16 @@ from .decompose import decompose
 from .functionalize import Functional, functionalize
 from .joint import Joint, joint, parse_joint
 from .partition import partition
+from .patterns import use_kernels
 from .simplify import simplify
 
 Keep = Callable[[Op], bool]
 
 
 def functional(graph: Graph) -> Functional:
-    """The functional form of a captured graph, simplified."""
+    """The functional form of a captured graph, simplified, with the kernels we have for what it spells out."""
     found = functionalize(graph)
-    found.graph = _renamed_outputs(found, simplify(found.graph))
+    found.graph = _renamed_outputs(found, use_kernels(simplify(found.graph)))
     return stage("functional", found)
 
 
@@ -62,6 +63,7 @@ _PASSES: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "simplify": (parse_graph, simplify),
     "joint": (parse_graph, joint),
     "partition": (parse_joint, partition),
+    "patterns": (parse_graph, use_kernels),
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from flambeau.ir.graph import Graph, Node, map_nodes
 from flambeau.ir.meta import TensorMeta
+from flambeau.ir.op import get_op
 from flambeau.ir.tree import tree_map
 
 _LARGEST_STAND_IN = 1 << 20  # elements of the array on which a chain of views is tried out
@@ -42,7 +43,7 @@ class _Simplifier:
             new = self.visit(node)
             if node in outputs:
                 if new in taken:
-                    new = self.graph.add(node.op, self.arguments(node), node.meta, node.loc, node.requires_grad, node.name)  # type: ignore[arg-type]
+                    new = self.graph.add(get_op("clone"), (new, None), node.meta, node.loc, node.requires_grad, node.name)
                 taken.add(new)
             self.env[node] = new
         self.graph.outputs = [map_nodes(self.env.__getitem__, o) for o in self.source.outputs]

@@ -1,4 +1,4 @@
-"""Algebra that graph simplification may use, stated as facts about ops: neutral elements, involutions, idempotence."""
+"""Algebra that graph simplification may use, stated as facts about ops: neutral elements, commutativity, involutions, idempotence."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ..op import OPS
 _NEUTRAL = {"add": ((0, 0), (1, 0)), "mul": ((0, 1), (1, 1)), "sub": ((1, 0),), "div": ((1, 1),), "pow": ((1, 1),)}
 _INVOLUTIONS = ("neg", "conj", "logical_not", "bitwise_not")
 _IDEMPOTENT = ("abs", "relu", "sign", "floor", "ceil", "round", "trunc")
+_COMMUTATIVE = ("add", "mul", "maximum", "minimum", "eq", "ne", "logical_and", "logical_or")
 _COPIES = ("clone", "contiguous", "alias", "detach")
 
 
@@ -15,6 +16,7 @@ def state_identities() -> None:
     """Enter the facts with the ops, once all are defined."""
     facts = [(name, "neutral", pairs) for name, pairs in _NEUTRAL.items()]
     facts += [(name, "involution", True) for name in _INVOLUTIONS] + [(name, "idempotent", True) for name in _IDEMPOTENT]
+    facts += [(name, "commutative", True) for name in _COMMUTATIVE]
     for name, fact, value in facts:
         if name in OPS:
             OPS[name].extra[fact] = value
