@@ -11,6 +11,7 @@ from flambeau.ir import device as _device
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.family import common_device, promotion
 from flambeau.ir.op import Op, set_base_handler, type_name
+from flambeau.ir.randomness import set_source
 from flambeau.ir.tensorlike import TensorLike
 from flambeau.ir.tree import leaves
 
@@ -352,5 +353,12 @@ def unwrap_all(args: tuple) -> list[Tensor]:
     return [x for x in leaves(args) if isinstance(x, TensorLike)]
 
 
+def generator(given: Any) -> Any:
+    """The generator a random op draws from."""
+    from .rng import generator_or_default  # noqa: PLC0415 - numpy.random is only loaded by who draws numbers
+    return generator_or_default(given)
+
+
 autograd.tensor_class = Tensor
 set_base_handler(dispatch)
+set_source(generator)

@@ -25,8 +25,22 @@ globals().update(_dtype.BY_NAME)
 bool = _dtype.bool_  # noqa: A001 - PyTorch's name
 globals().update(_PUBLIC["torch"])
 
+from flambeau._interop import (  # noqa: E402 - they need the ops above
+    as_tensor,
+    asarray,
+    from_dlpack,
+    from_numpy,
+    frombuffer,
+    get_rng_state,
+    initial_seed,
+    is_tensor,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
+
 _LAZY = {  # public names that live in a sub-module which is imported when they are first used
-    "save": "serialization", "load": "serialization",
+    "Generator": "_interop", "save": "serialization", "load": "serialization",
     "compile": "compiler", "is_compiling": "compiler", "as_torch": "dropin",
 }
 

@@ -332,8 +332,8 @@ class OneCycleLR(LRScheduler):
         if self.last_epoch > self.total_steps:
             raise ValueError(f"Tried to step {self.last_epoch} times. The specified number of total steps is {self.total_steps}")
         start = 0.0
-        for number, (end, lr_from, lr_to, m_from, m_to) in enumerate(self._phases):
-            if self.last_epoch <= end or number == len(self._phases) - 1:
+        for end, lr_from, lr_to, m_from, m_to in self._phases:  # noqa: B007 - the names of the phase it stops at
+            if self.last_epoch <= end or end == self._phases[-1][0]:
                 part = (self.last_epoch - start) / (end - start)
                 break
             start = end
