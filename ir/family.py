@@ -79,7 +79,7 @@ def operands(op: Op, args: tuple) -> list[Any]:
 def promotion(op: Op, args: tuple) -> tuple[DType, DType]:
     """The dtype an op computes in and the dtype of its result.
 
-    Kinds: "default" PyTorch's result type; "float" also makes integers the default float; "bool" result bool;
+    Kinds: "default" PyTorch's result type; "float" also makes integers the default float; "bool" result bool; "truth" bool, but uint8 for uint8;
     "real" complex becomes real; "sum" integers become int64 (an explicit ``dtype`` argument wins); "same" all tensors
     must agree; "select" the first tensor is a condition and does not count; "index" result int64; "keep" the first
     tensor's dtype; "cast" the ``dtype`` argument; "copy" the first tensor's, operands as they are. Half precisions compute in float32 everywhere (the runner sees to it).
@@ -108,6 +108,8 @@ def promotion(op: Op, args: tuple) -> tuple[DType, DType]:
         dtype = _dtype.int64
     if kind == "bool":
         return dtype, _dtype.bool_
+    if kind == "truth":
+        return dtype, _dtype.uint8 if dtype is _dtype.uint8 else _dtype.bool_
     if kind == "index":
         return dtype, _dtype.int64
     if kind == "real":
@@ -229,15 +231,16 @@ def reduction(schema: str, *, kernel: Callable[..., Any], reduce: str, vjp: Any 
 
 
 def view(schema: str, *, kernel: Callable[..., Any], infer: Callable[..., Any], vjp: Any, samples: Any = None,
-         lower: Callable[..., Any] | None = None, tags: Iterable[str] = (), api: tuple[str, ...] | None = None,
-         dtypes: str = "buifc", doc: str = "") -> Op:
+         lower: Callable[..., Any] | None = None, write: Callable[..., Any] | None = None, tags: Iterable[str] = (),
+         api: tuple[str, ...] | None = None, dtypes: str = "buifc", doc: str = "") -> Op:
     """An op whose result shares the storage of its first argument: ``kernel`` returns a NumPy view.
 
-    ``lower(index, *args)`` maps the indices of the result to those of the input, for the loop IR.
+    ``lower(index, *args)`` maps the indices of the result to those of the input, for the loop IR. ``write(base, value,
+    *args)`` (kept in ``extra["write"]``) is, in ops, the base with the part that the view shows replaced by ``value``.
     """
     parsed = parse(schema)
     op = Op(parsed.name, parsed, "view", infer, kernel, vjp, samples=samples, lower=lower,
-            tags=frozenset({"view", *tags}), dtypes=dtypes, doc=doc,
+            tags=frozenset({"view", *tags}), dtypes=dtypes, doc=doc, extra={"write": write},
             api=default_api(parsed.name) if api is None else api)
     return register(op)
 

@@ -112,6 +112,8 @@ def _data_uses(op: Op, needs: tuple[bool, ...]) -> tuple[bool, tuple[bool, ...]]
         own = op.vjp if isinstance(op.vjp, tuple) else (op.vjp,)
         rules = [rule for rule, need in zip(own, needs) if need and rule is not None]
     n = len(op.schema.params)
+    if op.family == "view":
+        return False, (False,) * n  # where elements come from depends on shapes alone
     out, params = False, [False] * n
     for rule in rules:
         uses = parameter_uses(rule)  # aligned with (g, out, *args)
@@ -119,7 +121,7 @@ def _data_uses(op: Op, needs: tuple[bool, ...]) -> tuple[bool, tuple[bool, ...]]
             return True, (True,) * n
         out |= uses[1]
         for i in range(n):
-            params[i] |= uses[2 + i]
+            params[i] |= 2 + i >= len(uses) or uses[2 + i]
     return out, tuple(params)
 
 
@@ -160,10 +162,14 @@ def public(*targets: str) -> Callable[[Any], Any]:
     Such a function must be pure apart from the ops it calls: tracers call it with symbolic tensors.
     """
     def mark(fn: Any) -> Any:
-        fn.__flambeau_pure__ = True
+        for plain in (fn.fget, fn.fset) if isinstance(fn, property) else (fn,):
+            if plain is not None:
+                plain.__flambeau_pure__ = True
         for target in targets:
             space, _, name = target.rpartition(".")
             _publish(space, name, fn)
+            if space == "torch" and not hasattr(ops, name):
+                setattr(ops, name, fn)  # derivatives and decompositions may use it too; an op of that name replaces it
         return fn
     return mark
 

@@ -16,9 +16,12 @@ _SKIP = {"PUSH_NULL", "CACHE", "RESUME", "EXTENDED_ARG"}
 
 
 def parameter_uses(fn: Callable[..., Any]) -> list[bool] | None:
-    """For each positional parameter of ``fn``, whether its data is read; None when that cannot be told."""
+    """For each positional parameter of ``fn``, whether its data is read; None when that cannot be told.
+
+    What ``*args`` take in is not among them: it counts as read.
+    """
     code = getattr(fn, "__code__", None)
-    if code is None or code.co_flags & 0x0C:  # no Python code, or *args/**kwargs
+    if code is None or code.co_flags & 0x08:  # no Python code, or **kwargs
         return None
     names = code.co_varnames[:code.co_argcount]
     uses = {name: name in code.co_cellvars for name in names}

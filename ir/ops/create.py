@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .. import dtype as _dtype
+from .. import loops
 from ..device import as_device
-from ..family import ops, pointwise, primitive
+from ..family import composite, ops, pointwise, primitive
 from ..meta import TensorMeta, meta_of
 from ..op import Scalar
 from ..samples import S, T
@@ -16,26 +18,204 @@ def _full_dtype(value: Any, dtype: Any) -> _dtype.DType:
     return dtype if dtype is not None else _dtype.of_number(value)
 
 
+def _check_size(size: Any) -> tuple:
+    if any(n < 0 for n in size):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
+    return tuple(size)
+
+
 full = primitive(
     "full(int[] size, Number fill_value, *, dtype? dtype=None, device? device=None) -> Tensor", "create",
-    kernel=lambda xp, size, value, dtype, device: xp.full(tuple(size), value, _full_dtype(value, dtype).np),
-    infer=lambda size, value, dtype, device: TensorMeta(tuple(size), _full_dtype(value, dtype), as_device(device)),
+    kernel=lambda xp, size, value, dtype, device: xp.full(_check_size(size), value, _full_dtype(value, dtype).np),
+    infer=lambda size, value, dtype, device: TensorMeta(_check_size(size), _full_dtype(value, dtype), as_device(device)),
+    lower=lambda index, size, value, dtype, device: loops.const(value, _full_dtype(value, dtype)),
     api=(), samples=lambda: [S((2, 3), 1.5), S((), 2), S((4,), True)])
 
+empty = primitive(
+    "empty(int[] size, *, dtype? dtype=None, device? device=None) -> Tensor", "create", tags=("undefined",),
+    kernel=lambda xp, size, dtype, device: xp.empty(_check_size(size), (dtype or _dtype.get_default_dtype()).np),
+    infer=lambda size, dtype, device: TensorMeta(_check_size(size), dtype or _dtype.get_default_dtype(), as_device(device)),
+    lower=lambda index, size, dtype, device: loops.const(0, dtype or _dtype.get_default_dtype()), api=(),
+    samples=lambda: [S((2, 3))])
+
+
+def _arange_dtype(start: Any, end: Any, step: Any, dtype: Any) -> _dtype.DType:
+    if dtype is not None:
+        return dtype
+    return _dtype.get_default_dtype() if any(isinstance(v, float) for v in (start, end, step)) else _dtype.int64
+
+
+def _arange_length(start: Any, end: Any, step: Any) -> Any:
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (step > 0 and start > end) or (step < 0 and start < end):
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if any(isinstance(v, float) for v in (start, end, step)):
+        if any(math.isinf(v) or math.isnan(v) for v in (start, end)):
+            raise RuntimeError(f"unsupported range: {start} -> {end}")
+        return math.ceil((end - start) / step)
+    return (end - start + step - (1 if step > 0 else -1)) // step
+
+
+def _arange(xp: Any, start: Any, end: Any, step: Any, dtype: Any, device: Any) -> Any:
+    kind = _arange_dtype(start, end, step, dtype)
+    n = _arange_length(start, end, step)
+    wide = "f8" if kind.is_floating_point else "i8"
+    if wide == "i8" and not isinstance(start, float) and not isinstance(step, float):
+        return xp.arange(start, start + n * step, step, dtype="i8").astype(kind.np, copy=False)
+    steps = xp.arange(n, dtype="f8") * step + start
+    return steps.astype(kind.np)
+
+
+def _arange_element(index: Any, start: Any, end: Any, step: Any, dtype: Any, device: Any) -> Any:
+    kind = _arange_dtype(start, end, step, dtype)
+    if isinstance(start, float) or isinstance(step, float):
+        count = loops.index_value(index[0], _dtype.float64)
+        return loops.cast(count * loops.const(step, _dtype.float64) + loops.const(start, _dtype.float64), kind)
+    return loops.cast(loops.index_value(index[0] * step + start, _dtype.int64), kind)
+
+
+arange_ = primitive(
+    "arange(Number start, Number end, Number step=1, *, dtype? dtype=None, device? device=None) -> Tensor", "create",
+    kernel=_arange, lower=_arange_element, api=(), tags=("check",),
+    infer=lambda start, end, step, dtype, device: TensorMeta(
+        (_arange_length(start, end, step),), _arange_dtype(start, end, step, dtype), as_device(device)),
+    samples=lambda: [S(0, 5), S(1, 8, 2), S(5, 0, -2), S(0.0, 1.0, 0.25), S(0, 4, dtype=_dtype.float32)])
+
+
+def _linspace(xp: Any, start: float, end: float, steps: int, dtype: Any, device: Any) -> Any:
+    kind = dtype or _dtype.get_default_dtype()
+    if kind.is_integral:
+        i = xp.arange(steps, dtype="f8")
+        step = (end - start) / (steps - 1) if steps > 1 else 0.0
+        return xp.where(i < steps // 2, start + i * step, end - (steps - 1 - i) * step).astype(kind.np)
+    wide = xp.float64 if kind is _dtype.float64 else xp.complex128 if kind.is_complex else xp.float32
+    i = xp.arange(steps).astype(wide)
+    step = wide((wide(end) - wide(start)) / wide(steps - 1)) if steps > 1 else wide(0)
+    return xp.where(i < steps // 2, wide(start) + step * i, wide(end) - step * (wide(steps - 1) - i)).astype(kind.np)
+
+
+def _linspace_parts(start: Any, end: Any, steps: int, dtype: Any, device: Any) -> Any:
+    kind = dtype or _dtype.get_default_dtype()
+    wide = _dtype.float64 if kind.is_integral or kind is _dtype.float64 else _dtype.float32
+    step = (end - start) / (steps - 1) if steps > 1 else 0.0
+    i = ops.arange(0, steps, 1, dtype=wide, device=device)
+    both = ops.where(ops.lt(i, steps // 2), i * step + start, end - (steps - 1 - i) * step)
+    return ops.cast(both, kind)
+
+
+linspace_ = primitive(
+    "linspace(Number start, Number end, int steps, *, dtype? dtype=None, device? device=None) -> Tensor", "create",
+    kernel=_linspace, decompose=_linspace_parts, api=(), tags=("nograd",),
+    infer=lambda start, end, steps, dtype, device: TensorMeta((steps,), dtype or _dtype.get_default_dtype(), as_device(device)),
+    samples=lambda: [S(0, 1, 5), S(-2.0, 3.0, 7), S(1, 1, 1), S(0, 10, 4, dtype=_dtype.int64)])
+
+
+def _eye_element(index: Any, n: Any, m: Any, dtype: Any, device: Any) -> Any:
+    kind = dtype or _dtype.get_default_dtype()
+    return loops.select(loops.compare("eq", index[0] - index[1], 0), loops.const(1, kind), loops.const(0, kind))
+
+
+eye_ = primitive(
+    "eye(int n, int? m=None, *, dtype? dtype=None, device? device=None) -> Tensor", "create", api=(), lower=_eye_element,
+    kernel=lambda xp, n, m, dtype, device: xp.eye(n, m, dtype=(dtype or _dtype.get_default_dtype()).np),
+    infer=lambda n, m, dtype, device: TensorMeta((n, n if m is None else m), dtype or _dtype.get_default_dtype(), as_device(device)),
+    samples=lambda: [S(3), S(2, 4), S(3, dtype=_dtype.int64)])
+
+# ---- like another tensor ----------------------------------------------------------------------------------------------------
+
+
+def _like(name: str, value: Any) -> Any:
+    def parts(x: Any, dtype: Any, device: Any) -> Any:
+        return ops.full(tuple(x.shape), value, dtype=dtype or x.dtype, device=x.device if device is None else device)
+    return composite(f"{name}(Tensor self, *, dtype? dtype=None, device? device=None) -> Tensor", parts, api=(), tags=("nograd",),
+                     dtypes="buifc", samples=lambda: [S(T((3, 4))), S(T((3,)), dtype=_dtype.int64)],
+                     infer=lambda x, dtype, device: TensorMeta(tuple(x.shape), dtype or x.dtype, x.device if device is None
+                                                               else as_device(device)))
+
+
+zeros_like_ = _like("zeros_like", 0)
+ones_like_ = _like("ones_like", 1)
+
+fill = pointwise(
+    "fill(Tensor self, Operand value) -> Tensor", promote="copy", dtypes="buifc", tags=("check",),
+    kernel=lambda xp, x, value: _filled(xp, x, value), api=("torch.fill",),
+    decompose=lambda x, value: ops.expand(ops.cast(value, x.dtype), tuple(x.shape)) if hasattr(value, "dtype")
+    else ops.full(tuple(x.shape), value, dtype=x.dtype, device=x.device),
+    vjp=(lambda g, out, x, value: ops.zeros_like(g), lambda g, out, x, value: ops.sum(g)),
+    samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), T(()))])
+
+
+def _filled(xp: Any, x: Any, value: Any) -> Any:
+    if getattr(value, "ndim", 0):
+        raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
+    if isinstance(value, complex) and x.dtype.kind != "c":
+        raise RuntimeError("value cannot be converted to type without overflow")
+    return xp.full(x.shape, xp.asarray(value).astype(x.dtype), x.dtype)
+
+
+zero = composite("zero(Tensor self) -> Tensor", lambda x: ops.full(tuple(x.shape), 0, dtype=x.dtype, device=x.device),
+                 kernel=lambda xp, x: xp.zeros(x.shape, x.dtype), vjp=lambda g, out, x: ops.zeros_like(g), inplace=True,
+                 dtypes="buifc", api=(), infer=lambda x: meta_of(x), samples=lambda: [S(T((3, 4)))])
+
+# ---- conversion --------------------------------------------------------------------------------------------------------------
+
+
+def _cast(xp: Any, x: Any, dtype: Any) -> Any:
+    if x.dtype.kind == "c" and not dtype.is_complex:
+        x = x.real
+    if x.dtype.kind not in "biu" and dtype.kind == "u":
+        x = x.astype("i8")  # through a signed integer, as C does
+    return x.astype(dtype.np)
+
+
+def _cast_rule(g: Any, out: Any, x: Any, dtype: Any) -> Any:
+    if g.dtype.is_complex and not x.dtype.is_complex:
+        g = ops.real(g)
+    return ops.cast(g, x.dtype)
+
+
 cast = pointwise(
-    "cast(Tensor self, dtype dtype) -> Tensor", promote="cast", api=(), inplace=False,
-    kernel=lambda xp, x, dtype: x.astype(dtype.np), scalar=Scalar("fl_cast<{dtype}>({0})", "{0}.to({dtype})"),
-    vjp=lambda g, out, x, dtype: ops.cast(g, x.dtype), dtypes="buifc",
+    "cast(Tensor self, dtype dtype) -> Tensor", promote="cast", api=(), inplace=False, kernel=_cast,
+    scalar=Scalar("fl_cast<{dtype}>({0})", "{0}.to({dtype})"), vjp=_cast_rule, dtypes="buifc", tags=("raw",),
     samples=lambda: [S(T((3, 4)), _dtype.float64), S(T((3, 4)), _dtype.int64), S(T((3, 4)), _dtype.bool_)])
 
+
+def _clone(xp: Any, x: Any, memory_format: Any) -> Any:
+    axes = getattr(memory_format, "axes", None)
+    if axes is not None and len(axes) == x.ndim:
+        back = sorted(range(x.ndim), key=axes.__getitem__)
+        return xp.ascontiguousarray(x.transpose(axes)).transpose(back)
+    keep = memory_format is None or getattr(memory_format, "preserves", False)
+    return x.copy("K" if keep else "C")
+
+
 clone = primitive(
-    "clone(Tensor self, *, any memory_format=None) -> Tensor", "pointwise", kernel=lambda xp, x, memory_format: x.copy(),
+    "clone(Tensor self, *, any memory_format=None) -> Tensor", "pointwise", kernel=_clone,
     infer=lambda x, memory_format: meta_of(x), vjp=lambda g, out, x, memory_format: g, dtypes="buifc",
     samples=lambda: [S(T((3, 4))), S(T((3, 4), layout="t"))])
 
 copy = pointwise(
-    "copy(Tensor self, Tensor src, bool non_blocking=False) -> Tensor", promote="copy", api=(),
+    "copy(Tensor self, Tensor src, bool non_blocking=False) -> Tensor", promote="copy", api=(), tags=("check",),
     kernel=lambda xp, x, src, non_blocking: xp.broadcast_to(src, x.shape).astype(x.dtype),
     decompose=lambda x, src, non_blocking: ops.expand(ops.cast(src, x.dtype), tuple(x.shape)),
     vjp=(lambda g, out, x, src, nb: ops.zeros_like(g), lambda g, out, x, src, nb: g), dtypes="buifc",
     samples=lambda: [S(T((3, 4)), T((3, 4))), S(T((3, 4)), T((4,)))])
+
+
+def _copy_meta(x: Any, src: Any, non_blocking: bool) -> TensorMeta:
+    from .view import _expanded  # noqa: PLC0415
+    try:
+        _expanded(src, tuple(x.shape))
+    except RuntimeError as error:
+        raise RuntimeError(str(error).replace("expand(tensor of shape", "output with shape")) from None
+    return meta_of(x)
+
+
+copy.infer = _copy_meta
+
+to_device = primitive(
+    "to_device(Tensor self, device device, bool non_blocking=False) -> Tensor", "transfer", kernel=None, api=(),
+    infer=lambda x, device, non_blocking: TensorMeta(tuple(x.shape), x.dtype, as_device(device)), tags=("extern",),
+    vjp=lambda g, out, x, device, non_blocking: ops.to_device(g, x.device), dtypes="buifc",
+    samples=lambda: [S(T((3, 4)), "cpu")])
