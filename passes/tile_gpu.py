@@ -36,27 +36,22 @@ from flambeau.ir.program import Group, Kernel
 Env = Mapping[Index, IndexLike]
 
 
-def tile_gpu(group: Group, buffers: dict[str, Buffer], kept: Iterable[str]) -> list[Kernel]:
-    """The kernels that compute the buffers ``kept`` of ``group``: one, if its loops agree on their outer ranges.
+def tile_gpu(group: Group, buffers: dict[str, Buffer]) -> Kernel:
+    """The kernel of ``group``: it computes the group's ``stores``, whose buffers are in ``buffers``.
 
-    ``buffers`` are those of the schedule. Results of other loops of the group exist in registers only. Raises
-    ValueError for a result that is kept but not computed here.
+    Results of the other loops exist in registers only. Raises ValueError for a value that is read back at an index of
+    another form than it was written at.
     """
-    wanted = list(dict.fromkeys(kept))
-    nests = [_nest(value) for value in _closed(group.loops) if value.loop.buffer in wanted]
-    missing = set(wanted) - {nest.value.loop.buffer for nest in nests}
-    if missing:
-        raise ValueError(f"{group.name} does not compute {sorted(missing)}")
-    families: list[list[_Nest]] = []
-    for nest in nests:
-        family = next((f for f in families if _fits(f[0], nest)), None)
-        if family is None:
-            families.append([nest])
-        else:
-            family.append(nest)
-    names = [group.name if len(families) == 1 else f"{group.name}_{number}" for number in range(len(families))]
+    values = {value.loop.buffer: value for value in _closed(group.loops)}
+    writer = _Writer()
+    for name in group.stores:
+        writer.write(values[name], group.outer)
+    body = _around(group.outer, writer.body, "parallel")
+    read = dict.fromkeys(e.buffer for name in group.stores for e in loops.walk(values[name].loop.value)
+                         if isinstance(e, Load))
+    params = tuple(buffers[name] for name in [*(name for name in read if name not in group.stores), *group.stores])
     locs = tuple(dict.fromkeys(loop.loc for loop in group.loops if loop.loc))
-    return [_kernel(name, family, buffers, locs) for name, family in zip(names, families)]
+    return Kernel(group.name, params, body, (), _sizes(params, body), locs, group)
 
 
 # ---- expressions closed over what the group reads -------------------------------------------------------------------
@@ -116,12 +111,14 @@ def _inlined(loop: Loop, done: dict[str, _Value]) -> _Value:
 
 def _matched(source: Loop, read: Load) -> dict[Index, IndexLike]:
     """The ranges of ``source`` in terms of the index at which its result is read."""
+    if all(place is at or place == at for place, at in zip(source.index, read.index, strict=True)):
+        return {}
     env: dict[Index, IndexLike] = {}
-    for place, at in zip(source.index, read.index, strict=True):
+    for place, at in zip(source.index, read.index):
         if isinstance(place, Index) and place.kind == "var":
             env[place] = at
         elif place != 0:
-            raise ValueError(f"{read.buffer} is written at {place}, and cannot be read back in registers")
+            raise ValueError(f"{read.buffer} is written at {place} and read at {at}: not the same element in registers")
     return env
 
 
@@ -137,31 +134,7 @@ def _apart(source: Loop, env: dict[Index, IndexLike]) -> dict[Index, IndexLike]:
     return env
 
 
-# ---- nests ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Nest:
-    """A loop with its ranges split: ``outer`` are the variables its reductions depend on, ``row`` the others."""
-
-    value: _Value
-    outer: tuple[Index, ...]
-    row: tuple[Index, ...]
-
-
-def _nest(value: _Value) -> _Nest:
-    loop = value.loop
-    reductions = _outermost_reductions(loop.value)
-    if not reductions or isinstance(loop.value, Reduce):
-        return _Nest(value, loop.ranges, ())
-    needed = set().union(*map(_free, reductions))
-    return _Nest(value, tuple(v for v in loop.ranges if v in needed), tuple(v for v in loop.ranges if v not in needed))
-
-
-def _fits(first: _Nest, nest: _Nest) -> bool:
-    """Whether two nests can share outer loops; one without reductions may be split where the first is."""
-    extents = _extents(first.outer)
-    return _extents(nest.outer) == extents or (not nest.row and _extents(nest.outer[:len(extents)]) == extents)
+# ---- questions about expressions ------------------------------------------------------------------------------------
 
 
 def _outermost_reductions(value: Expr) -> list[Reduce]:
@@ -187,25 +160,7 @@ def _indices(e: Expr) -> Iterable[IndexLike]:
     return (e.args[2],) if isinstance(e, Random) else ()
 
 
-def _extents(vars: Sequence[Index]) -> tuple[IndexLike, ...]:
-    return tuple(v.args[1] for v in vars)
-
-
-# ---- kernels --------------------------------------------------------------------------------------------------------
-
-
-def _kernel(name: str, family: Sequence[_Nest], buffers: dict[str, Buffer], locs: tuple[str, ...]) -> Kernel:
-    outer = tuple(ix.var(f"i{place}", extent) for place, extent in enumerate(_extents(family[0].outer)))
-    writer = _Writer()
-    for nest in family:
-        writer.write(nest, outer)
-    body = tuple(writer.body)
-    for var in reversed(outer):
-        body = (For(var, body, "parallel"),)
-    written = [nest.value.loop.buffer for nest in family]
-    read = dict.fromkeys(e.buffer for nest in family for e in loops.walk(nest.value.loop.value) if isinstance(e, Load))
-    params = tuple(buffers[b] for b in [*(b for b in read if b not in written), *written])
-    return Kernel(name, params, body, (), _sizes(params, outer), locs)
+# ---- the kernel's body ----------------------------------------------------------------------------------------------
 
 
 class _Writer:
@@ -217,16 +172,17 @@ class _Writer:
         self.names: dict[str, Expr] = {}
         self.origins: dict[Expr, _Origin] = {}
 
-    def write(self, nest: _Nest, outer: tuple[Index, ...]) -> None:
-        loop = nest.value.loop
-        ranges = nest.outer[:len(outer)]
-        row = [v for v in loop.ranges if v not in ranges]
-        env: dict[Index, IndexLike] = dict(zip(ranges, outer))
-        value, self.origins = nest.value.at(env)
-        value = self.hoisted(value, self.body, loop.loc)
-        inside: list[Statement] = self.body if not row else []
-        value = self.named(value, inside, loop.buffer)
-        inside.append(Store(loop.buffer, tuple(ix.substitute(i, env) for i in loop.index), value, loc=loop.loc))
+    def write(self, value: _Value, outer: Sequence[Index]) -> None:
+        """Append what stores a loop's result, its reductions first unless they vary along its row."""
+        loop = value.loop
+        row = [v for v in loop.ranges if v not in outer]
+        self.origins = dict(value.origins)
+        inside: list[Statement] = [] if row else self.body
+        varying = [e for e in _outermost_reductions(loop.value) if _free(e) & set(row)]
+        result = self.replaced(loop.value, {e: self.reduction(e, inside, loop.loc) for e in varying})
+        result = self.hoisted(result, self.body, loop.loc)
+        result = self.named(result, inside, loop.buffer)
+        inside.append(Store(loop.buffer, loop.index, result, loc=loop.loc))
         if row:
             self.body += _around(row, inside)
 
@@ -236,10 +192,14 @@ class _Writer:
 
     def replaced(self, value: Expr, found: Mapping[Expr, Expr]) -> Expr:
         """``value`` with parts exchanged; their origins follow."""
-        if not found:
+        known: dict[Expr, Expr] = {}
+        for part in loops.walk(value):      # rewriting goes from the inside out, and one part may contain another
+            if part in found:
+                known[loops.rewrite(part, known.get)] = found[part]
+        if not known:
             return value
-        self.origins |= {loops.rewrite(part, found.get): origin for part, origin in self.origins.items()}
-        return loops.rewrite(value, found.get)
+        self.origins |= {loops.rewrite(part, known.get): origin for part, origin in self.origins.items()}
+        return loops.rewrite(value, known.get)
 
     def reduction(self, e: Reduce, before: list[Statement], loc: str) -> Local:
         key = _canonical(e)
@@ -283,10 +243,10 @@ class _Writer:
         return name
 
 
-def _around(vars: Sequence[Index], body: Iterable[Statement]) -> tuple[Statement, ...]:
+def _around(vars: Sequence[Index], body: Iterable[Statement], kind: str = "serial") -> tuple[Statement, ...]:
     statements = tuple(body)
     for var in reversed(vars):
-        statements = (For(var, statements),)
+        statements = (For(var, statements, kind),)
     return statements
 
 
@@ -303,6 +263,19 @@ def _position(vars: Sequence[Index]) -> IndexLike:
     return position
 
 
-def _sizes(params: Sequence[Buffer], outer: Sequence[Index]) -> tuple[str, ...]:
-    extents = [n for buffer in params for n in (*buffer.shape, *buffer.strides)] + [v.args[1] for v in outer]
+def _sizes(params: Sequence[Buffer], body: Iterable[Statement]) -> tuple[str, ...]:
+    """The symbolic sizes that shapes and loops need."""
+    extents = [n for buffer in params for n in (*buffer.shape, *buffer.strides)]
+    stack = list(body)
+    while stack:
+        statement = stack.pop()
+        if isinstance(statement, For):
+            extents.append(statement.var.args[1])
+            stack += statement.body
+        else:
+            extents += [i for e in _values(statement) for part in loops.walk(e) for i in _indices(part)]
     return tuple(sorted({i.args[0] for extent in extents for i in ix.walk(extent) if i.kind == "size"}))
+
+
+def _values(statement: Statement) -> list[Expr]:
+    return [] if isinstance(statement, (Init, For)) else [statement.value]
