@@ -44,5 +44,5 @@ def header(name: str) -> str:
 
 def unit(body: str) -> str:
     """Return a complete translation unit: the shared headers, the maths that `body` uses, and `body`."""
-    parts = (header("runtime.h"), header("vector.h"), header("kernel.h"), "namespace flambeau_kernels {")
+    parts = (header("runtime.h"), header("vector.h"), header("gemm.h"), "namespace flambeau_kernels {", header("kernel.h"))
     return "\n".join([*parts, maths_for(body), body, "}"])

@@ -7,12 +7,13 @@
 #include "attention.h"
 namespace flambeau_kernels {
 #include "kernel.h"
+#undef VECTORS
 #include "maths.h"
 
 static const Runtime* host;
 
-typedef Simd<float>::V V;
-enum { W = Simd<float>::W, LANES = Tile<float>::NR, KEYS = 96 };  // queries of a block; keys of a block
+typedef Simd<float>::V Floats;
+enum { WIDTH = Simd<float>::W, LANES = Tile<float>::NR, KEYS = 96 };  // queries of a block; keys of a block
 const float INFINITE = __builtin_inff();
 
 // c[rows, LANES] (+)= a[rows, k] b[k, LANES] for any number of rows.
@@ -65,30 +66,30 @@ struct Head {
 
 // The running maximum and sum of a block of queries, two vectors wide.
 struct Running {
-  V top[2], sum[2];
+  Floats top[2], sum[2];
 };
 
 // Turns scores[keys, lanes] into exponentials, and scales what was accumulated under an older maximum.
 static void online_softmax(float* scores, i64 keys, Running& state, float* sums, i64 dv, bool first) {
   for (int half = 0; half < 2; half++) {
-    float* column = scores + half * W;
-    V top = state.top[half];
+    float* column = scores + half * WIDTH;
+    Floats top = state.top[half];
     for (i64 c = 0; c < keys; c++) {
-      V x = load(column + c * LANES);
+      Floats x = load(column + c * LANES);
       top = x > top ? x : top;
     }
     // A row that has seen only -inf keeps a finite reference, so that its exponentials are zero and not NaN.
-    V reference = top == -INFINITE ? V{} : top, total{};
+    Floats reference = top == -INFINITE ? Floats{} : top, total{};
     for (i64 c = 0; c < keys; c++) {
-      V p = exp(load(column + c * LANES) - reference);
+      Floats p = exp(load(column + c * LANES) - reference);
       store(column + c * LANES, p);
       total += p;
     }
-    V fade = exp(state.top[half] - reference);
+    Floats fade = exp(state.top[half] - reference);
     state.sum[half] = first ? total : state.sum[half] * fade + total;
     state.top[half] = top;
     if (!first)
-      for (i64 j = 0; j < dv; j++) store(sums + j * LANES + half * W, load(sums + j * LANES + half * W) * fade);
+      for (i64 j = 0; j < dv; j++) store(sums + j * LANES + half * WIDTH, load(sums + j * LANES + half * WIDTH) * fade);
   }
 }
 
@@ -98,7 +99,7 @@ static void forward_block(const Head& head, i64 row0, float* space) {
   float *queries = space, *sums = queries + t.d * LANES, *scores = sums + t.dv * LANES;
   transpose_in(head.q + row0 * t.q_at[2], t.q_at[2], lanes, t.d, (float)t.scale, queries);
   Running state;
-  for (int half = 0; half < 2; half++) state.top[half] = V{} - INFINITE, state.sum[half] = V{};
+  for (int half = 0; half < 2; half++) state.top[half] = Floats{} - INFINITE, state.sum[half] = Floats{};
   for (i64 j = 0; j < t.dv * LANES; j++) sums[j] = 0;
   for (i64 c = 0; c < cols; c += KEYS) {
     i64 keys = least(KEYS, cols - c);
@@ -109,7 +110,7 @@ static void forward_block(const Head& head, i64 row0, float* space) {
   }
   float* out = t.out + head.batch * t.out_at[0] + head.head * t.out_at[1] + row0 * t.out_at[2];
   for (i64 l = 0; l < lanes; l++) {
-    float sum = state.sum[l / W][l % W], top = state.top[l / W][l % W];
+    float sum = state.sum[l / WIDTH][l % WIDTH], top = state.top[l / WIDTH][l % WIDTH];
     float inverse = sum == 0 ? 0 : 1 / sum;  // a row that sees nothing gives zeros
     for (i64 j = 0; j < t.dv; j++) out[l * t.out_at[2] + j] = sums[j * LANES + l] * inverse;
     if (t.lse) t.lse[head.batch * t.lse_at[0] + head.head * t.lse_at[1] + row0 + l] = sum == 0 ? INFINITE : log(sum) + top;
@@ -170,9 +171,9 @@ static void backward_block(const Head& head, i64 row0, const BackwardSpace& s) {
     multiply(keys, t.d, head.k + c * t.k_at[2], t.k_at[2], 1, s.queries, LANES, s.scores, LANES, false);
     head.apply_mask(s.scores, row0, lanes, c, keys);
     multiply(keys, t.dv, head.v + c * t.v_at[2], t.v_at[2], 1, s.grads, LANES, s.slopes, LANES, false);
-    for (i64 i = 0; i < keys * LANES; i += W) {
+    for (i64 i = 0; i < keys * LANES; i += WIDTH) {
       // exp(x - lse); a row that saw nothing has lse = inf and x = -inf or finite: zero either way.
-      V p = exp(load(s.scores + i) - load(norm + i % LANES));
+      Floats p = exp(load(s.scores + i) - load(norm + i % LANES));
       store(s.scores + i, p);
       store(s.slopes + i, p * (load(s.slopes + i) - load(mean + i % LANES)));
     }

@@ -6,8 +6,7 @@
 
 //# lanes:
 // The element type of a vector or scalar, the signed integer type of the same shape, the number of lanes.
-template <class V> INLINE auto element_of(V x) { if constexpr (is_vector<V>) return x[0]; else return x; }
-template <class V> using Element = decltype(element_of(V{}));
+template <class V> using Element = Item<V>;
 template <class V> struct Integer { typedef decltype(V{} < V{}) type; };
 template <> struct Integer<f32> { typedef i32 type; };
 template <> struct Integer<f64> { typedef i64 type; };
@@ -31,9 +30,7 @@ template <class V, class F> INLINE V each(V x, V y, F f) {
 template <class V> constexpr bool is_double = sizeof(Element<V>) == 8;
 template <class V> INLINE IntegerOf<V> bits_of(V x) { return __builtin_bit_cast(IntegerOf<V>, x); }
 template <class V> INLINE V from_bits(IntegerOf<V> x) { return __builtin_bit_cast(V, x); }
-template <class V> INLINE V all_lanes(Element<V> x) {
-  if constexpr (is_vector<V>) return x - V{}; else return x;
-}
+template <class V> INLINE V all_lanes(Element<V> x) { return splat<V>(x); }
 
 //# abs: lanes
 template <class V> INLINE V abs(V x) {
@@ -73,17 +70,17 @@ template <class V> INLINE auto signbit(V x) {
 
 //# maximum:
 // The larger; NaN if either is, as PyTorch has it.
-template <class V> INLINE V maximum(V a, V b) { return a != a ? a : b != b ? b : a > b ? a : b; }
+template <class V> INLINE V maximum(V a, V b) { return (a > b) | (a != a) ? a : b; }
 
 //# minimum:
-template <class V> INLINE V minimum(V a, V b) { return a != a ? a : b != b ? b : a < b ? a : b; }
+template <class V> INLINE V minimum(V a, V b) { return (a < b) | (a != a) ? a : b; }
 
 //# fmax:
 // The larger; the other one if one is NaN.
-template <class V> INLINE V fmax(V a, V b) { return a != a ? b : b != b ? a : a > b ? a : b; }
+template <class V> INLINE V fmax(V a, V b) { return (a > b) | (b != b) ? a : b; }
 
 //# fmin:
-template <class V> INLINE V fmin(V a, V b) { return a != a ? b : b != b ? a : a < b ? a : b; }
+template <class V> INLINE V fmin(V a, V b) { return (a < b) | (b != b) ? a : b; }
 
 //# clamp: maximum minimum
 template <class V> INLINE V clamp(V x, V low, V high) { return minimum(maximum(x, low), high); }
@@ -509,4 +506,14 @@ template <class V> INLINE V shift_right(V x, V by) {
   return each(x, by, [](auto a, auto b) {
     return (decltype(a))(b < 0 || u64(b) >= 8 * sizeof a ? (a < 0 ? -1 : 0) : a >> b);
   });
+}
+
+//# across: lanes maximum minimum
+// Combining the lanes of an accumulator.
+template <class V, class F> INLINE Element<V> across(V x, F combine) {
+  Element<V> part[lanes_of<V>];
+  for (int i = 0; i < lanes_of<V>; i++) part[i] = x[i];
+  for (int n = lanes_of<V> / 2; n; n /= 2)
+    for (int i = 0; i < n; i++) part[i] = combine(part[i], part[i + n]);
+  return part[0];
 }

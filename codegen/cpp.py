@@ -1,0 +1,935 @@
+"""Kernels as C++: vector loops on GCC vector extensions, threads by `parallel`, one function a kernel.
+
+Inside a vector loop a value either varies from lane to lane (a vector), or does not; what does not is computed once,
+before the loop, as a scalar. Access at a unit step is one vector load; any other is gathered lane by lane.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from flambeau.codegen import emit, expr, prelude
+from flambeau.ir import dtype as dtypes
+from flambeau.ir import index as ix
+from flambeau.ir import loops
+from flambeau.ir.dtype import DType
+from flambeau.ir.index import Index, IndexLike
+from flambeau.ir.loops import Accumulate, Buffer, Call, Const, Expr, For, IndexValue, Init, Let, Load, Local, Random, Store
+from flambeau.ir.op import Op, get_op
+from flambeau.ir.program import Kernel
+
+
+class Unsupported(Exception):
+    """The kernel holds something that C++ code is not generated for; the NumPy target runs it instead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """A C++ expression: its text, its dtype, and whether it is a vector (of the loop's lanes) or one number.
+
+    `narrow` marks an index computed in the mask's integer type because it surely fits.
+    """
+
+    text: str
+    dtype: DType
+    vector: bool = False
+    narrow: bool = False
+
+
+@dataclasses.dataclass
+class Lanes:
+    """A vector loop being written: its variable, "v" for all-32-bit lanes or "w", and where invariant values go."""
+
+    var: Index
+    suffix: str
+    changes: emit.Dependence
+    varies: emit.Dependence
+    hoisted: list[str]
+    invariant: dict[Expr, Value]
+    part: str = ""  # the argument that tells loads and stores how many lanes take part
+
+    @property
+    def count(self) -> str:
+        return self.suffix.upper()
+
+
+_RESERVED = frozenset(
+    """alignas asm auto bool break case catch char class const continue default delete do double else enum explicit
+    extern false float for friend goto if inline int long mutable namespace new operator private protected public
+    register return short signed sizeof static struct switch template this throw true try typedef union unsigned using
+    virtual void volatile while begin end host part V W MR get put read write test number keep where count splat""".split()
+)
+
+
+def identifier(name: str) -> str:
+    """Return a C++ name for a buffer, value or kernel that clashes with nothing of ours or of the language."""
+    name = re.sub(r"\W", "_", name)
+    clash = name in _RESERVED or name in prelude.sections() or re.fullmatch(r"[uifb]f?\d+[vw]?", name)
+    return f"{name}_" if clash or name[:1].isdigit() else name
+
+
+def memory_type(dtype: DType) -> str:
+    """Return the C++ type of an element in memory. Raises `Unsupported` for complex numbers."""
+    if dtype.is_complex:
+        raise Unsupported(f"{dtype} in generated C++")
+    return dtype.short
+
+
+def computing(dtype: DType) -> DType:
+    """Return the dtype that values of `dtype` are computed in."""
+    return dtypes.float32 if dtype.is_floating_point and dtype.itemsize < 4 else dtype
+
+
+def scalar_type(dtype: DType) -> str:
+    """Return the C++ type of one value of `dtype`."""
+    return "bool" if dtype is dtypes.bool_ else memory_type(computing(dtype))
+
+
+def literal(value: Any, dtype: DType) -> str:
+    """Return a number as C++ text of its exact computing type."""
+    kind = scalar_type(dtype)
+    if kind == "bool":
+        return "true" if value else "false"
+    if dtype.is_integral:
+        if int(value) == -(2**63):
+            return f"(-{2**63 - 1}L - 1)"
+        return f"{int(value)}L" if kind == "i64" else f"{kind}({int(value)})" if kind != "i32" else str(int(value))
+    number = float(value) if kind == "f64" else float(np.float32(value))
+    ending = "" if kind == "f64" else "f"
+    if number != number:
+        return f'__builtin_nan{ending}("")'
+    if number in (float("inf"), float("-inf")):
+        return f"{'-' if number < 0 else ''}__builtin_inf{ending}()"
+    text = repr(number) if kind == "f64" else f"{number:.9g}"
+    return (text if "." in text or "e" in text else text + ".") + ending
+
+
+@functools.cache
+def _truth_table(op: Op, arity: int) -> tuple[bool, ...]:
+    """Return the values of an op over all combinations of bool operands, first operand slowest."""
+    rows = [np.array(row) for row in itertools.product((False, True), repeat=arity)]
+    return tuple(bool(expr.numpy_call(op, np, list(row))) for row in rows)
+
+
+#: A function of one or two bools by its truth table, as text that holds for masks as well as for plain bools.
+_ONE_BOOL = {(False, True): "{0}", (True, False): "!{0}"}
+_TWO_BOOLS = {
+    (False, False, False, True): "({0} & {1})",
+    (False, True, True, True): "({0} | {1})",
+    (False, True, True, False): "({0} ^ {1})",
+    (True, False, False, True): "!({0} ^ {1})",
+    (False, False, True, False): "({0} & !{1})",
+    (False, True, False, False): "(!{0} & {1})",
+    (True, True, False, True): "(!{0} | {1})",
+    (True, False, True, True): "({0} | !{1})",
+}
+
+
+class KernelWriter:
+    """Writes one kernel; a `Target` for the walk over its body."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.buffers = emit.buffers_of(kernel)
+        self.lines: list[str] = []
+        self.depth = 1
+        self.env: dict[str, Value] = {}
+        self.lanes: Lanes | None = None
+        self.per_lane = False  # inside the function that makes one lane of a gathered vector
+        self.parallel = False
+        self.values: emit.Values[Value] | None = None
+        self.temporaries = itertools.count()
+        self.loc = ""
+        self.positions: dict[str, tuple[str, DType]] = {}  # argmax and argmin: best value's name and dtype
+
+    # ---- the function around the body ---------------------------------------------------------------------------
+
+    def write(self) -> str:
+        """Return the text of the kernel's function."""
+        written = emit.stored_in(self.kernel.body)
+        params = [
+            f"{'' if b.name in written else 'const '}{memory_type(b.dtype)}* {identifier(b.name)}"
+            for b in self.kernel.params
+        ]
+        params += [f"i64 {identifier(size)}" for size in self.kernel.sizes]
+        for statement in self.kernel.body:
+            self._top(statement)
+        where = [f"// {loc}" for loc in self.kernel.locs]
+        head = f"static void {identifier(self.kernel.name)}({', '.join(params)}) {{"
+        return "\n".join([*where, head, *self.lines, "}"]) + "\n"
+
+    def _top(self, statement: Any) -> None:
+        if isinstance(statement, For) and statement.kind == "parallel":
+            self._parallel(statement)
+        elif isinstance(statement, For) and statement.kind == "vector" and not _carried(statement):
+            self._parallel_vector(statement)
+        else:
+            if isinstance(statement, For) and not self.parallel:
+                self._scratch()
+            emit.walk_body(self, [statement])
+
+    def _parallel(self, loop: For) -> None:
+        """Spread a loop over the threads; parallel loops that are all there is in one another count as one."""
+        nest = [loop]
+        while len(nest[-1].body) == 1 and isinstance(nest[-1].body[0], For) and nest[-1].body[0].kind == "parallel":
+            nest.append(nest[-1].body[0])
+        inner = nest[-1].body
+        extents = [each.var.args[1] for each in nest]
+        total = functools.reduce(ix.mul, extents)
+        grain = max(1, 40000 // emit.cost(inner))
+        with self._threaded(f"{self.index(total)}", str(grain)):
+            if len(nest) == 1:
+                self.open(f"for (i64 {self.index(loop.var)} = begin; {self.index(loop.var)} < end; {self.index(loop.var)}++) {{")
+            else:
+                self.open("for (i64 at = begin; at < end; at++) {")
+                step: IndexLike = 1
+                for number, each in reversed(list(enumerate(nest))):
+                    divided = "at" if step == 1 else f"at / {_atom(self.index(step))}"
+                    wrapped = divided if number == 0 else f"{divided} % {_atom(self.index(extents[number]))}"
+                    self.line(f"i64 {self.index(each.var)} = {wrapped};")
+                    step = ix.mul(step, extents[number])
+            self._scratch()
+            emit.walk_body(self, inner)
+            self.close("}")
+
+    def _parallel_vector(self, loop: For) -> None:
+        """Spread a vector loop that stands alone over the threads, in whole vectors."""
+        grain = max(64, 60000 // emit.cost(loop.body) // 64 * 64)
+        with self._threaded(self.index(loop.var.args[1]), str(grain)):
+            self._vector(loop, "begin", "end", static=None)
+
+    @contextlib.contextmanager
+    def _threaded(self, extent: str, grain: str) -> Iterator[None]:
+        self.open(f"parallel(host, {extent}, {grain}, [=](i64 begin, i64 end) {{")
+        self.parallel = True
+        yield
+        self.parallel = False
+        self.close("});")
+
+    def _scratch(self) -> None:
+        for number, b in enumerate(self.kernel.scratch):
+            if number == 0:
+                total = sum(_bytes(each) for each in self.kernel.scratch)
+                if total > 1 << 16:
+                    raise Unsupported("per-thread rows of more than 64 KiB")
+            self.line(f"alignas(64) {memory_type(b.dtype)} {identifier(b.name)}[{max(1, _bytes(b) // b.dtype.itemsize)}];")
+
+    # ---- lines ----------------------------------------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        self.lines.append("  " * self.depth + text)
+
+    def open(self, text: str) -> None:
+        self.line(text)
+        self.depth += 1
+
+    def close(self, text: str) -> None:
+        self.depth -= 1
+        self.line(text)
+
+    def comment(self, loc: str) -> None:
+        """Name the user's line of what follows, unless it is still the same."""
+        if loc and loc != self.loc:
+            self.line(f"// {loc}")
+            self.loc = loc
+
+    def temporary(self, stem: str) -> str:
+        return f"{stem}{next(self.temporaries)}"
+
+    # ---- types ------------------------------------------------------------------------------------------------------
+
+    @property
+    def spread(self) -> bool:
+        """Whether values that vary are vectors here."""
+        return self.lanes is not None and not self.per_lane
+
+    def type_of(self, value: Value) -> str:
+        if not value.vector:
+            return scalar_type(value.dtype)
+        assert self.lanes is not None
+        if value.dtype is dtypes.bool_ or value.narrow:
+            return f"mask{self.lanes.suffix}"
+        return memory_type(computing(value.dtype)) + self.lanes.suffix
+
+    def vector(self, value: Value, narrow: bool = False) -> Value:
+        """Return the value as a vector."""
+        if value.vector:
+            return value
+        wide = dataclasses.replace(value, vector=True, narrow=narrow)
+        function = "splat_mask" if value.dtype is dtypes.bool_ else "splat"
+        return dataclasses.replace(wide, text=f"{function}<{self.type_of(wide)}>({value.text})")
+
+    # ---- indices ------------------------------------------------------------------------------------------------------
+
+    def index(self, i: IndexLike) -> str:
+        """Return an index expression as C++ text (in a vector loop, that of lane 0)."""
+        if not isinstance(i, Index):
+            return str(i)
+        kind, args = i.kind, i.args
+        if kind in ("var", "size"):
+            name = identifier(args[0])
+            return f"({name} + l)" if self.per_lane and self.lanes is not None and i is self.lanes.var else name
+        if kind == "value":
+            assert self.values is not None
+            return f"(i64){_atom(self.evaluate(args[0]).text)}"
+        left, right = self.index(args[0]), self.index(args[1])
+        if kind == "add":
+            return f"{left} - {right[1:]}" if right.startswith("-") else f"{left} + {right}"
+        if kind in ("min", "max"):
+            return f"{'least' if kind == 'min' else 'most'}({left}, {right})"
+        if kind == "mul":
+            return f"-{_atom(left)}" if right == "-1" else f"{_atom(left)} * {_atom(right)}"
+        known = ix.bounds(args[0])[0]
+        if known is not None and known >= 0:
+            return f"{_atom(left)} {'/' if kind == 'div' else '%'} {_atom(right)}"
+        return f"floor_{kind}({left}, {right})"
+
+    def step(self, i: IndexLike) -> int | None:
+        """Return by how much an index grows from lane to lane; None when it is irregular."""
+        assert self.lanes is not None
+        if any(self.lanes.varies(e) for e in emit.values_in((i,))):
+            return None
+        return ix.coefficient(i, self.lanes.var)
+
+    # ---- values: the Target's half for expressions ----------------------------------------------------------------------
+
+    def evaluate(self, e: Expr) -> Value:
+        """Return the value of `e` in the present context, hoisting it out of the vector loop if it can be."""
+        lanes = self.lanes
+        if lanes is None or isinstance(e, (Const, Local)) or lanes.changes(e):
+            assert self.values is not None
+            return self.values(e)
+        found = lanes.invariant.get(e)
+        if found is None:
+            found = lanes.invariant[e] = self._hoist(e)
+        return found
+
+    def _hoist(self, e: Expr) -> Value:
+        """Compute `e` once, before the vector loop."""
+        lanes, lines, values, depth = self.lanes, self.lines, self.values, self.depth
+        per_lane, self.per_lane = self.per_lane, False
+        assert lanes is not None
+        self.lanes, self.lines, self.values, self.depth = None, lanes.hoisted, emit.Values(self, [e]), lanes.depth
+        try:
+            value = self.values(e)
+            name = self.temporary("u")
+            self.line(f"const {self.type_of(value)} {name} = {value.text};")
+        finally:
+            self.lanes, self.lines, self.values, self.depth, self.per_lane = lanes, lines, values, depth, per_lane
+        return dataclasses.replace(value, text=name)
+
+    def named(self, e: Expr, value: Value) -> Value:
+        name = self.temporary("t")
+        self.line(f"const {self.type_of(value)} {name} = {value.text};")
+        return dataclasses.replace(value, text=name)
+
+    def const(self, e: Const) -> Value:
+        return Value(literal(e.args[0], e.dtype), e.dtype)
+
+    def local(self, e: Local) -> Value:
+        found = self.env[e.name]
+        if self.per_lane and found.vector:
+            lane = f"{found.text}[l]"
+            return Value(f"({lane} != 0)" if found.dtype is dtypes.bool_ else lane, found.dtype)
+        return found
+
+    def index_value(self, e: IndexValue) -> Value:
+        i = e.args[0]
+        kind = scalar_type(e.dtype)
+        if not self.spread or not self._lane_index(i):
+            return Value(f"({kind})({self.index(i)})", e.dtype)
+        assert self.lanes is not None
+        step = self.step(i)
+        narrow = Value("", dtypes.int64, True, True)
+        fits = _fits(i)
+        counted = self.type_of(narrow) if fits else f"i64{self.lanes.suffix}"
+        if step is None:
+            text = self._gather(counted, lambda: self.index(i))
+        else:
+            text = f"counting<{counted}>({self.index(i)}, {step})"
+        if fits and e.dtype in (dtypes.int64, dtypes.int32) and (self.lanes.suffix == "v" or e.dtype is dtypes.int64):
+            return Value(text, e.dtype, True, True)
+        value = Value(text, e.dtype, True)
+        return dataclasses.replace(value, text=f"fl_cast<{self.type_of(value)}>({text})")
+
+    def _lane_index(self, i: IndexLike) -> bool:
+        assert self.lanes is not None
+        return self.lanes.varies.index(i)
+
+    def load(self, e: Load) -> Value:
+        buffer = self.buffers[e.buffer]
+        at, name = emit.offset(buffer, e.index), identifier(e.buffer)
+        if not self.spread or not self.lanes.varies(e):  # type: ignore[union-attr]
+            return Value(self._load_one(e, name, at), e.dtype)
+        value = Value("", e.dtype, True)
+        step = self.step(at)
+        mask = None if e.mask is None else e.mask
+        assert self.lanes is not None
+        if step == 1 and (mask is None or not self.lanes.varies(mask)):
+            text = f"read<{self.type_of(value)}>({self._pointer(name, at)}{self.lanes.part})"
+            if mask is not None:
+                other = self.vector(Value(literal(e.other, e.dtype), e.dtype)).text
+                text = f"({self.evaluate(mask).text} ? {text} : {other})"
+        else:
+            text = self._gather(self.type_of(value), lambda: self._load_one(e, name, at))
+        return dataclasses.replace(value, text=text)
+
+    def _load_one(self, e: Load, name: str, at: IndexLike) -> str:
+        text = f"get({name}[{self.index(at)}])"
+        if e.mask is None:
+            return text
+        return f"({self.evaluate(e.mask).text} ? {text} : {literal(e.other, e.dtype)})"
+
+    def _pointer(self, name: str, at: IndexLike) -> str:
+        text = self.index(at)
+        return name if text == "0" else f"{name} + {text}"
+
+    def _gather(self, kind: str, element: Any) -> str:
+        """Return a vector made lane by lane: `element()` writes the lines of one lane and returns its text."""
+        assert self.lanes is not None
+        part = self.lanes.part or ", Whole()"
+        lines, self.lines, values = self.lines, [], self.values
+        self.per_lane, self.depth = True, self.depth + 1
+        self.values = emit.Values(self, [])
+        text = element()
+        body, self.lines, self.values = self.lines, lines, values
+        self.per_lane, self.depth = False, self.depth - 1
+        if not body:
+            return f"gather<{kind}>({part[2:]}, [&](i64 l) {{ return {text}; }})"
+        name = self.temporary("g")
+        self.open(f"const {kind} {name} = gather<{kind}>({part[2:]}, [&](i64 l) {{")
+        self.lines += body
+        self.line(f"return {text};")
+        self.close("});")
+        return name
+
+    def call(self, e: Call, operands: Sequence[Value]) -> Value:
+        op = get_op(e.fn)
+        operands = [self._hoisted(value, part) for value, part in zip(operands, e.operands, strict=True)]
+        vector = any(value.vector for value in operands)
+        operands = self._agree(op, e, operands, vector)
+        result = Value("", e.dtype, vector)
+        if all(value.dtype is dtypes.bool_ for value in operands):
+            if e.dtype is dtypes.bool_ and len(operands) <= 2:
+                table = _truth_table(op, len(operands))
+                pattern = (_ONE_BOOL if len(operands) == 1 else _TWO_BOOLS).get(table)
+                if pattern is not None:
+                    return dataclasses.replace(result, text=pattern.format(*(value.text for value in operands)))
+            if e.dtype is not dtypes.bool_ or len(operands) <= 2:
+                operands = [dataclasses.replace(value, text=f"number({value.text})") for value in operands]
+        if op.scalar is None:
+            raise Unsupported(f"{op.name} has no C++ spelling")
+        kind = self._result_kind(e, result)
+        text = op.scalar.cpp.format(*(value.text for value in operands), dtype=kind)
+        if e.dtype is dtypes.bool_:
+            function = "test" if any(value.dtype is dtypes.bool_ for value in operands) else "as_mask"
+            text = f"{function}<{self.type_of(result)}>({text})" if vector else f"bool({text})"
+        elif not vector:
+            text = f"{kind}({text})" if "<" not in kind else text
+        return dataclasses.replace(result, text=text)
+
+    def _result_kind(self, e: Call, result: Value) -> str:
+        kind = self.type_of(result)
+        if e.dtype is not computing(e.dtype) and len(e.operands) == 1:
+            return f"Stored<{memory_type(e.dtype)}, {kind}>"
+        return kind
+
+    def _hoisted(self, value: Value, e: Expr) -> Value:
+        """Replace an operand that does not change in the loop by its value from before the loop."""
+        if self.lanes is None or value.vector or isinstance(e, (Const, Local)) or self.lanes.changes(e):
+            return value
+        return self.evaluate(e)
+
+    def _agree(self, op: Op, e: Call, operands: list[Value], vector: bool) -> list[Value]:
+        """Make operands all vectors or all numbers, and widen narrow indices unless all of them are narrow."""
+        if not vector:
+            return operands
+        small = [value.narrow or (isinstance(part, Const) and _fits(part.args[0]) and value.dtype.is_integral)
+                 for value, part in zip(operands, e.operands, strict=True)]
+        stay = all(small) and e.dtype is dtypes.bool_ and dtypes.bool_ not in [value.dtype for value in operands]
+        found = []
+        for value in operands:
+            if value.narrow and not stay:
+                wide = dataclasses.replace(value, narrow=False)
+                value = dataclasses.replace(wide, text=f"fl_cast<{self.type_of(wide)}>({value.text})")
+            found.append(self.vector(value, narrow=stay and value.dtype.is_integral))
+        return found
+
+    def random(self, e: Random, seed: Value) -> Value:
+        kind, index = e.args[0], e.args[2]
+        if not self.spread or not self.lanes.varies(e):  # type: ignore[union-attr]
+            return Value(f"random_{kind}({seed.text}, {self.index(index)})", e.dtype)
+        value = Value("", e.dtype, True)
+        text = self._gather(self.type_of(value), lambda: f"random_{kind}({seed.text}, {self.index(index)})")
+        return dataclasses.replace(value, text=text)
+
+    # ---- statements: the Target's other half ------------------------------------------------------------------------------
+
+    def _begin(self, statement: Any) -> None:
+        self.comment(getattr(statement, "loc", ""))
+        self.values = emit.Values(self, emit.roots(statement))
+
+    def let(self, s: Let) -> None:
+        self._begin(s)
+        value = self.evaluate(s.value)
+        if value.narrow:
+            wide = dataclasses.replace(value, narrow=False)
+            value = dataclasses.replace(wide, text=f"fl_cast<{self.type_of(wide)}>({value.text})")
+        name = identifier(s.name)
+        self.line(f"const {self.type_of(value)} {name} = {value.text};")
+        self.env[s.name] = dataclasses.replace(value, text=name)
+
+    def init(self, s: Init) -> None:
+        name = identifier(s.name)
+        if s.kind in ("argmax", "argmin"):
+            dtype = self._ranked_dtype(s.name)
+            best = Value(f"{name}_best", dtype, self.spread)
+            at = Value(name, dtypes.int64, self.spread, self.spread)
+            start = self.vector(Value(identity(s.kind[3:], dtype), dtype)).text if self.spread else identity(s.kind[3:], dtype)
+            self.line(f"{self.type_of(best)} {best.text} = {start};")
+            self.line(f"{self.type_of(at)} {name} = {'{}' if self.spread else '0'};")
+            self.env[s.name] = at
+            self.env[f"{s.name}_best"] = best
+            return
+        value = Value(name, s.dtype, self.spread)
+        start = Value(identity(s.kind, s.dtype), s.dtype)
+        text = self.vector(start).text if self.spread else start.text
+        self.line(f"{self.type_of(value)} {name} = {text};")
+        self.env[s.name] = value
+
+    def _ranked_dtype(self, name: str) -> DType:
+        for statement in emit.statements(self.kernel.body):
+            if isinstance(statement, Accumulate) and statement.name == name:
+                return statement.value.dtype
+        raise ValueError(f"nothing is accumulated into {name}")
+
+    def accumulate(self, s: Accumulate) -> None:
+        self._begin(s)
+        target = self.env[s.name]
+        value = self._converted(self.evaluate(s.value), s.value, target.dtype, s.kind)
+        if s.kind in ("argmax", "argmin"):
+            self._rank(s, value)
+            return
+        if target.vector:
+            value = self.vector(value)
+        now = combined(s.kind, target.text, value.text)
+        if target.vector and self.lanes is not None and self.lanes.part and s.name not in self.lanes.own:
+            now = f"keep(part, {target.text}, {now})"
+        self.line(f"{target.text} = {now};")
+
+    def _converted(self, value: Value, e: Expr, dtype: DType, kind: str) -> Value:
+        """Bring an accumulated value to the accumulator's dtype."""
+        if value.narrow and (kind in ("argmax", "argmin") or dtype is not value.dtype or True):
+            wide = dataclasses.replace(value, narrow=False)
+            value = dataclasses.replace(wide, text=f"fl_cast<{self.type_of(wide)}>({value.text})")
+        if kind in ("argmax", "argmin") or computing(value.dtype) is computing(dtype):
+            return value
+        result = Value("", dtype, value.vector)
+        text = f"number({value.text})" if value.dtype is dtypes.bool_ else value.text
+        if dtype is dtypes.bool_:
+            text = f"test<{self.type_of(result)}>({text})" if value.vector else f"({text} != 0)"
+        else:
+            text = f"fl_cast<{self.type_of(result)}>({text})"
+        return dataclasses.replace(result, text=text)
+
+    def _rank(self, s: Accumulate, value: Value) -> None:
+        """Keep the best value so far and the position of its first occurrence; NaN is best of all."""
+        at, best = self.env[s.name], self.env[f"{s.name}_best"]
+        position = index_of(s)
+        sign = ">" if s.kind == "argmax" else "<"
+        if not best.vector:
+            self.line(f"if ({value.text} {sign} {best.text} || ({value.text} != {value.text} && {best.text} == {best.text})) {{")
+            self.line(f"  {best.text} = {value.text};")
+            self.line(f"  {at.text} = {self.index(position)};")
+            self.line("}")
+            return
+        assert self.lanes is not None
+        value = self.vector(value)
+        mask = f"mask{self.lanes.suffix}"
+        x, take = self.temporary("x"), self.temporary("take")
+        self.line(f"const {self.type_of(value)} {x} = {value.text};")
+        better = f"({x} {sign} {best.text}) | (({x} != {x}) & ({best.text} == {best.text}))"
+        self.line(f"{mask} {take} = as_mask<{mask}>({better});")
+        if self.lanes.part:
+            self.line(f"{take} = keep(part, {mask}{{}}, {take});")
+        step = self.step(position)
+        if step is None:
+            where = self._gather(mask, lambda: self.index(position))
+        else:
+            where = f"counting<{mask}>({self.index(position)}, {step})"
+        self.line(f"{best.text} = where({take}, {x}, {best.text});")
+        self.line(f"{at.text} = {take} ? {where} : {at.text};")
+
+    def store(self, s: Store) -> None:
+        self._begin(s)
+        buffer = self.buffers[s.buffer]
+        at, name = emit.offset(buffer, s.index), identifier(s.buffer)
+        value = self._converted(self.evaluate(s.value), s.value, buffer.dtype, "")
+        if not self.spread:
+            self._guarded(s, lambda: self._put(s, name, at, value.text))
+            return
+        assert self.lanes is not None
+        if self.step(at) == 1 and s.mask is None and not s.mode:
+            self.line(f"write({self._pointer(name, at)}, {self.vector(value).text}{self.lanes.part});")
+            return
+        held = self.temporary("x")
+        self.line(f"const {self.type_of(value)} {held} = {value.text};")
+        limit = f"count<f32{self.lanes.suffix}>(part)" if self.lanes.part else self.lanes.count
+        self.open(f"for (i64 l = 0; l < {limit}; l++) {{")
+        self.per_lane, self.values = True, emit.Values(self, [])
+        lane = f"{held}[l]" if value.vector else held
+        self._guarded(s, lambda: self._put(s, name, at, lane))
+        self.per_lane = False
+        self.close("}")
+
+    def _guarded(self, s: Store, put: Any) -> None:
+        if s.mask is None:
+            put()
+            return
+        self.open(f"if ({self.evaluate(s.mask).text}) {{")
+        put()
+        self.close("}")
+
+    def _put(self, s: Store, name: str, at: IndexLike, text: str) -> None:
+        place = f"{name}[{self.index(at)}]"
+        if not s.mode:
+            self.line(f"put({place}, {text});")
+        elif self.parallel:
+            self.line(f"add_atomically({place}, {text});")
+        else:
+            self.line(f"put({place}, get({place}) + {text});")
+
+    # ---- loops --------------------------------------------------------------------------------------------------------------
+
+    def loop(self, s: For) -> None:
+        if s.kind == "vector" and self.lanes is None:
+            extent = s.var.args[1]
+            if _needs_scalar(s):
+                self._serial(s)
+            elif isinstance(extent, int):
+                self._vector(s, "0", str(extent), static=extent)
+            else:
+                self.open(f"if ({self.index(extent)} > 0) {{")
+                self._vector(s, "0", self.index(extent), static=None)
+                self.close("}")
+        else:
+            self._serial(s)
+
+    def _serial(self, s: For) -> None:
+        name = self.index(s.var)
+        self.open(f"for (i64 {name} = 0; {name} < {self.index(s.var.args[1])}; {name}++) {{")
+        emit.walk_body(self, s.body)
+        self.close("}")
+
+    def _vector(self, loop: For, start: str, stop: str, static: int | None) -> None:
+        """Write a vector loop: whole vectors, then what is left, with accumulators that meet at the end."""
+        VectorLoop(self, loop, start, stop, static).write()
+
+
+def index_of(s: Accumulate) -> IndexLike:
+    """Return the position of an argmax or argmin step."""
+    if s.position is None:
+        raise ValueError(f"{s.kind} of {s.name} has no position")
+    return s.position
+
+
+def identity(kind: str, dtype: DType) -> str:
+    """Return what an accumulator of this kind starts from."""
+    if kind in ("sum", "any"):
+        return literal(0, dtype)
+    if kind in ("prod", "all"):
+        return literal(1, dtype)
+    lowest = kind == "max"
+    if dtype is dtypes.bool_:
+        return literal(not lowest, dtype)
+    if dtype.is_floating_point:
+        return literal(float("-inf") if lowest else float("inf"), dtype)
+    info = np.iinfo(dtype.np)
+    return literal(info.min if lowest else info.max, dtype)
+
+
+def combined(kind: str, a: str, b: str) -> str:
+    """Return the text of one step of an accumulation."""
+    forms = {"sum": "{0} + {1}", "prod": "{0} * {1}", "any": "{0} | {1}", "all": "{0} & {1}"}
+    forms |= {"max": "maximum({1}, {0})", "min": "minimum({1}, {0})"}
+    return forms[kind].format(a, b)
+
+
+class VectorLoop:
+    """One vector loop of a kernel."""
+
+    def __init__(self, writer: KernelWriter, loop: For, start: str, stop: str, static: int | None) -> None:
+        self.writer, self.loop, self.start, self.stop, self.static = writer, loop, start, stop, static
+        inner = emit.defined_in(loop.body)
+        own = {s.name for s in emit.statements(loop.body) if isinstance(s, Init)}
+        self.crossing = [
+            s for s in _distinct(s for s in emit.statements(loop.body) if isinstance(s, Accumulate)) if s.name not in own
+        ]
+        del inner
+        self.suffix = "w" if self._wide() else "v"
+
+    def _wide(self) -> bool:
+        """Say whether some vector in the loop has 64-bit elements."""
+        varies = emit.Dependence([self.loop.var], self.loop.body)
+        found = _wide_accumulators(self.crossing, self.writer.env)
+        for statement in emit.statements(self.loop.body):
+            if isinstance(statement, Init) and statement.dtype.itemsize == 8 and statement.kind not in ("argmax", "argmin"):
+                return True
+            for root in _vector_roots(statement):
+                found |= _any_wide(root, varies)
+        return found
+
+    def write(self) -> None:
+        w = self.writer
+        lanes = Lanes(
+            self.loop.var,
+            self.suffix,
+            emit.Dependence([self.loop.var], self.loop.body),
+            _lane_dependence(self.loop),
+            [],
+            {},
+        )
+        lanes.depth = w.depth + 1
+        lanes.own = {s.name for s in emit.statements(self.loop.body) if isinstance(s, Init)}
+        exact = self.static is not None and self.static % 16 == 0
+        unroll = self._unroll()
+        outer, w.lanes = w.lanes, lanes
+        kept = dict(w.env)
+        lines, w.lines, depth, w.depth = w.lines, [], w.depth, w.depth + (1 if exact and not self.crossing else 2)
+        lanes.part = "" if exact and unroll == 1 else ", part"
+        for s in self.crossing:
+            self._spread_accumulator(s)
+        loc = w.loc
+        emit.walk_body(w, self.loop.body)
+        body, w.lines, w.depth = w.lines, lines, depth
+        del loc
+        w.env, w.lanes = kept, outer
+        self._assemble(body, lanes, exact, unroll)
+
+    def _spread_accumulator(self, s: Accumulate) -> None:
+        w = self.writer
+        scalar = w.env[s.name]
+        w.env[s.name] = Value(f"{scalar.text}_v", scalar.dtype, True, s.kind in ("argmax", "argmin"))
+        if s.kind in ("argmax", "argmin"):
+            best = w.env[f"{s.name}_best"]
+            w.env[f"{s.name}_best"] = Value(f"{best.text}_v", best.dtype, True)
+
+    def _unroll(self) -> int:
+        """Several accumulators hide the latency of an addition where the body is light."""
+        plain = all(s.kind not in ("argmax", "argmin") for s in self.crossing)
+        if not self.crossing or not plain or emit.stored_in(self.loop.body) or len(self.crossing) > 2:
+            return 1
+        return 4 if emit.cost(self.loop.body) <= 6 * len(self.crossing) else 1
+
+    def _assemble(self, body: list[str], lanes: Lanes, exact: bool, unroll: int) -> None:
+        w = self.writer
+        name, count = w.index(self.loop.var), lanes.count
+        w.open("{")
+        w.lines += lanes.hoisted
+        accumulators = self._declare(lanes, unroll)
+        if not lanes.part:
+            w.open(f"for (i64 {name} = {self.start}; {name} < {self.stop}; {name} += {count}) {{")
+            w.depth -= 1
+            w.lines += [line if not self.crossing else line for line in body]
+            w.depth += 1
+            w.close("}")
+        else:
+            params = "".join(f", {kind}& {text}" for kind, text in accumulators)
+            w.open(f"auto step = [&](i64 {name}, auto part{params}) __attribute__((always_inline)) {{")
+            w.lines += body
+            w.close("};")
+            self._drive(name, count, accumulators, exact, unroll)
+        self._meet(lanes, unroll)
+        w.close("}")
+
+    def _declare(self, lanes: Lanes, unroll: int) -> list[tuple[str, str]]:
+        """Declare the vectors that the scalar accumulators become; return their types and names."""
+        w = self.writer
+        found: list[tuple[str, str]] = []
+        outer, w.lanes = w.lanes, lanes
+        for s in self.crossing:
+            scalar = w.env[s.name]
+            ranked = s.kind in ("argmax", "argmin")
+            if ranked:
+                best = w.env[f"{s.name}_best"]
+                kind = w.type_of(Value("", best.dtype, True))
+                start = w.vector(Value(identity(s.kind[3:], best.dtype), best.dtype)).text
+                w.line(f"{kind} {best.text}_v = {start};")
+                found.append((kind, f"{best.text}_v"))
+            kind = w.type_of(Value("", scalar.dtype, True, ranked))
+            start = "{}" if ranked else w.vector(Value(identity(s.kind, scalar.dtype), scalar.dtype)).text
+            found.append((kind, f"{scalar.text}_v"))
+            if unroll == 1:
+                w.line(f"{kind} {scalar.text}_v = {start};")
+            else:
+                w.line(f"{kind} {scalar.text}_v[{unroll}] = {{{', '.join([start] * unroll)}}};")
+        w.lanes = outer
+        return found
+
+    def _drive(self, name: str, count: str, accumulators: list[tuple[str, str]], exact: bool, unroll: int) -> None:
+        w = self.writer
+        plain = "".join(f", {text}{'[0]' if unroll > 1 else ''}" for _, text in accumulators)
+        w.line(f"i64 {name} = {self.start};")
+        if unroll > 1:
+            each = "".join(f", {text}[u]" for _, text in accumulators)
+            w.line(f"for (; {name} + {unroll} * {count} <= {self.stop}; {name} += {unroll} * {count})")
+            w.line(f"  UNROLL for (int u = 0; u < {unroll}; u++) step({name} + u * {count}, Whole(){each});")
+        if not (exact and unroll > 1 and self.static is not None and self.static % (16 * unroll) == 0):
+            w.line(f"for (; {name} + {count} <= {self.stop}; {name} += {count}) step({name}, Whole(){plain});")
+        if not exact:
+            w.line(f"if ({name} < {self.stop}) step({name}, Part{{{self.stop} - {name}}}{plain});")
+
+    def _meet(self, lanes: Lanes, unroll: int) -> None:
+        """Combine the vectors of accumulators into the scalars they came from."""
+        w = self.writer
+        for s in self.crossing:
+            scalar = w.env[s.name]
+            if s.kind in ("argmax", "argmin"):
+                self._meet_ranked(s, scalar.text, w.env[f"{s.name}_best"].text, lanes)
+                continue
+            vector = f"{scalar.text}_v"
+            for u in range(1, unroll):
+                w.line(f"{vector}[0] = {combined(s.kind, f'{vector}[0]', f'{vector}[{u}]')};")
+            vector += "[0]" if unroll > 1 else ""
+            if scalar.dtype is dtypes.bool_:
+                together = f"across({vector}, [](auto a, auto b) {{ return {combined(s.kind, 'a', 'b')}; }}) != 0"
+            else:
+                kind = scalar_type(scalar.dtype)
+                together = f"across({vector}, []({kind} a, {kind} b) {{ return {kind}({combined(s.kind, 'a', 'b')}); }})"
+            w.line(f"{scalar.text} = {combined(s.kind, scalar.text, f'({together})')};")
+
+    def _meet_ranked(self, s: Accumulate, at: str, best: str, lanes: Lanes) -> None:
+        w = self.writer
+        sign = ">" if s.kind == "argmax" else "<"
+        x, b = f"{best}_v[l]", best
+        w.open(f"for (int l = 0; l < {lanes.count}; l++) {{")
+        equal = f"({x} == {b} || ({x} != {x} && {b} != {b})) && {at}_v[l] < {at}"
+        w.line(f"if ({x} {sign} {b} || ({x} != {x} && {b} == {b}) || ({equal})) {{")
+        w.line(f"  {b} = {x};")
+        w.line(f"  {at} = {at}_v[l];")
+        w.line("}")
+        w.close("}")
+
+
+# ---- questions about vector loops -----------------------------------------------------------------------------------------
+
+
+def _atom(text: str) -> str:
+    return text if re.fullmatch(r"[\w.]+|\w*\([^()]*\)", text) else f"({text})"
+
+
+def _bytes(b: Buffer) -> int:
+    sizes = [size for size in b.shape if isinstance(size, int)]
+    if len(sizes) != len(b.shape):
+        raise Unsupported("per-thread rows of symbolic size")
+    return int(np.prod(sizes, dtype=np.int64)) * b.dtype.itemsize
+
+
+def _fits(i: IndexLike) -> bool:
+    """Say whether an index surely fits in 31 bits."""
+    low, high = ix.bounds(i)
+    return low is not None and high is not None and -(2**31) <= low and high < 2**31
+
+
+def _distinct(accumulates: Iterator[Accumulate]) -> list[Accumulate]:
+    found: dict[str, Accumulate] = {}
+    for s in accumulates:
+        found.setdefault(s.name, s)
+    return list(found.values())
+
+
+def _carried(loop: For) -> bool:
+    """Say whether a loop changes values that live outside it."""
+    own = {s.name for s in emit.statements(loop.body) if isinstance(s, (Init, Let))}
+    return any(isinstance(s, Accumulate) and s.name not in own for s in emit.statements(loop.body)) or _needs_scalar(loop)
+
+
+def _needs_scalar(loop: For) -> bool:
+    """Say whether an accumulator is read inside the vector loop that fills it: each step then needs the one before."""
+    own = {s.name for s in emit.statements(loop.body) if isinstance(s, Init)}
+    crossing = {s.name for s in emit.statements(loop.body) if isinstance(s, Accumulate)} - own
+    return any(
+        isinstance(e, Local) and e.name in crossing
+        for s in emit.statements(loop.body)
+        for root in emit.roots(s)
+        for e in loops.walk(root)
+    )
+
+
+def _lane_dependence(loop: For) -> emit.Dependence:
+    """What differs from lane to lane: inner serial loops and their variables are the same for all lanes."""
+    return _LaneDependence(loop)
+
+
+class _LaneDependence(emit.Dependence):
+    def __init__(self, loop: For) -> None:
+        super().__init__([], [])
+        self._variables = {loop.var}
+        self._memo = {}
+        self._names = {s.name for s in emit.statements(loop.body) if isinstance(s, Init)}
+        changed = True
+        while changed:  # a value varies if something it is made of does
+            changed = False
+            for s in emit.statements(loop.body):
+                if isinstance(s, Let) and s.name not in self._names:
+                    self._memo.clear()
+                    if self(s.value):
+                        self._names.add(s.name)
+                        changed = True
+        self._memo.clear()
+
+    def _own(self, e: Expr) -> bool:
+        if isinstance(e, Load):
+            return any(ix.variables(i) & self._variables for i in e.index)
+        return super()._own(e)
+
+
+def _vector_roots(statement: Any) -> list[Expr]:
+    """The expressions that a statement needs as vectors; indices and masks of lane-wise access are scalars."""
+    if isinstance(statement, (Let, Accumulate, Store)):
+        return [statement.value]
+    return []
+
+
+def _any_wide(e: Expr, varies: emit.Dependence) -> bool:
+    """Say whether `e` needs 64-bit lanes somewhere."""
+    if not varies(e):
+        return False
+    if isinstance(e, (IndexValue, Const)):
+        return False if _narrow(e) else e.dtype.itemsize == 8
+    if isinstance(e, Load):
+        return e.dtype.itemsize == 8
+    if isinstance(e, Call):
+        if e.dtype is dtypes.bool_ and all(_narrow(operand) for operand in e.operands):
+            return False
+        if e.dtype.itemsize == 8:
+            return True
+        return any(_any_wide(o, varies) or (isinstance(o, IndexValue) and o.dtype.itemsize == 8) for o in e.operands)
+    return e.dtype.itemsize == 8
+
+
+def _narrow(e: Expr) -> bool:
+    return isinstance(e, (IndexValue, Const)) and e.dtype.is_integral and _fits(e.args[0])
+
+
+def _wide_accumulators(crossing: Sequence[Accumulate], env: dict[str, Value]) -> bool:
+    found = False
+    for s in crossing:
+        dtype = env[f"{s.name}_best"].dtype if s.kind in ("argmax", "argmin") else env[s.name].dtype
+        found |= dtype.itemsize == 8
+        if s.kind in ("argmax", "argmin") and not _fits(index_of(s)):
+            found = True
+    return found
+
+
+def kernel_source(kernel: Kernel) -> str:
+    """Return the C++ function of a kernel. Raises `Unsupported`."""
+    return KernelWriter(kernel).write()
