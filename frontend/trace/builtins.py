@@ -283,10 +283,9 @@ def format_text(tr: Tracer, value: Value, conversion: str | None, spec: Value) -
 
 
 def _object_text(tr: Tracer, value: ObjectValue, conversion: str | None) -> Value | None:
-    if value.args is not None and conversion != "repr":
-        if not value.args:
-            return Const("")
-        return format_text(tr, value.args[0] if len(value.args) == 1 else TupleValue(value.args), "str", Const(""))
+    if value.args is not None and value.cls.__str__ in (BaseException.__str__, KeyError.__str__):
+        show = repr if conversion == "repr" else str
+        return tr.fold(lambda *args: show(value.cls.__new__(value.cls, *args)), value.args, {})
     for name in ("__repr__",) if conversion == "repr" else ("__str__", "__repr__"):
         method = value.dunder(tr, name)
         if isinstance(method, BoundMethod):

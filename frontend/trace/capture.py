@@ -23,6 +23,7 @@ from flambeau.frontend.trace.writer import Writer
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir import dtype as dtypes
+from flambeau.ir.tree import leaves
 from flambeau.runtime.tensor import Tensor
 
 _files = itertools.count()
@@ -158,7 +159,7 @@ class Capture:
         frame.blocks = list(layout.blocks)
         tr.frames.append(frame)
         for name, parameter, raw in zip(layout.locals, names, self.values):
-            frame.locals[name] = tr.wrap(raw, Root(parameter))
+            frame.locals[name] = tr.wrap(raw, Root(parameter, name))
         for name, parameter, raw in zip(layout.cells, names[n:], self.values[n:]):
             frame.cells[name] = tr.outside_cell(raw, Root(parameter))
         for name in self.code.co_cellvars:
@@ -170,7 +171,7 @@ class Capture:
                 frame.push(NULL_VALUE)
             else:
                 parameter, raw = next(stack)
-                frame.push(tr.wrap(raw, Root(parameter)))
+                frame.push(tr.wrap(raw, Root(parameter, f"(value {k} of the expression)")))
         tr.frames.pop()
         return frame
 
@@ -231,12 +232,23 @@ class Capture:
             examples.append(raw)
         graph.inputs = kept
         for name, hint, source in tr.shapes.unbound(bound):
-            node = graph.input(name, TensorMeta((tr.shapes.env.named(name),), dtypes.bool_), False)
+            if not _mentions(graph, name, tr):
+                continue
+            graph.input(name, TensorMeta((tr.shapes.env.named(name),), dtypes.bool_), False)
             sources.append(SizeCarrier(source))
             examples.append(size_carrier(hint))
             bound.add(name)
-            assert node in graph.inputs
         return sources, examples
+
+
+def _mentions(graph: Graph, symbol: str, tr: Tracer) -> bool:
+    """Whether a symbol occurs in the graph."""
+    for node in graph.nodes:
+        metas = node.meta if isinstance(node.meta, tuple) else (node.meta,)
+        sizes = [d for m in metas if m is not None for d in m.shape]
+        if any(symbol in tr.shapes.names(v) for v in [*sizes, *leaves(node.args)]):
+            return True
+    return False
 
 
 class SizeCarrier(Source):

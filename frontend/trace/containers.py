@@ -131,6 +131,7 @@ class ListValue(Sequence):
     def __init__(self, items: Iterable[Any], source: Source | None = None, cls: type = list) -> None:
         self.items, self.source, self.cls = list(items), source, cls
         self.before = list(self.items)           # what `effects` compares with
+        self._looked = source is None
 
     def __repr__(self) -> str:
         return f"List({self.items})"
@@ -141,11 +142,41 @@ class ListValue(Sequence):
     def like(self, items: list[Value]) -> Value:
         return ListValue(items, cls=self.cls)
 
+    def look(self, tr: Tracer) -> None:
+        """The trace depends on how many items there are (appending to an outside list does not)."""
+        if not self._looked:
+            self._looked = True
+            tr.guard(self.source, g.has_length(len(self.before)))       # type: ignore[arg-type]
+
+    def values(self, tr: Tracer) -> list[Value]:
+        self.look(tr)
+        return super().values(tr)
+
+    def truth(self, tr: Tracer) -> bool:
+        self.look(tr)
+        return super().truth(tr)
+
+    def length(self, tr: Tracer) -> int:
+        self.look(tr)
+        return super().length(tr)
+
+    def iterate(self, tr: Tracer) -> Value:
+        self.look(tr)
+        return super().iterate(tr)
+
+    def getitem(self, tr: Tracer, key: Value) -> Value:
+        self.look(tr)
+        return super().getitem(tr, key)
+
+    def change(self, tr: Tracer) -> None:
+        self.look(tr)
+        tr.effects.touch(self)
+
     def as_python(self, tr: Tracer) -> Any:
         return self.cls(v.as_python(tr) for v in self.values(tr))
 
     def setitem(self, tr: Tracer, key: Value, value: Value) -> None:
-        tr.effects.touch(self)
+        self.change(tr)
         index = tr.index(key)
         try:
             self.items[index] = tr.unpack(value) if isinstance(index, slice) else value
@@ -153,7 +184,7 @@ class ListValue(Sequence):
             raise tr.observe(error) from None
 
     def delitem(self, tr: Tracer, key: Value) -> None:
-        tr.effects.touch(self)
+        self.change(tr)
         try:
             del self.items[tr.index(key)]
         except IndexError as error:
@@ -176,14 +207,15 @@ class ListValue(Sequence):
         self.items.extend(new)
 
     def m_insert(self, tr: Tracer, at: Value, item: Value) -> None:
-        tr.effects.touch(self)
+        self.change(tr)
         self.items.insert(tr.index(at), item)
 
     def m_pop(self, tr: Tracer, at: Value = Const(-1)) -> Value:
+        self.look(tr)
         if not self.items:
             raise tr.observe(IndexError("pop from empty list"))
         value = self.getitem(tr, at)
-        tr.effects.touch(self)
+        self.change(tr)
         self.items.pop(tr.index(at))
         return value
 
@@ -192,15 +224,15 @@ class ListValue(Sequence):
 
     def m_remove(self, tr: Tracer, item: Value) -> None:
         at = self.m_index(tr, item)
-        tr.effects.touch(self)
+        self.change(tr)
         del self.items[tr.index(at)]
 
     def m_clear(self, tr: Tracer) -> None:
-        tr.effects.touch(self)
+        self.change(tr)
         self.items.clear()
 
     def m_reverse(self, tr: Tracer) -> None:
-        tr.effects.touch(self)
+        self.change(tr)
         self.items.reverse()
 
     def m_copy(self, tr: Tracer) -> Value:
@@ -208,7 +240,7 @@ class ListValue(Sequence):
 
     def m_sort(self, tr: Tracer, *, key: Value = NONE, reverse: Value = Const(False)) -> None:
         ordered = sorted_values(tr, self.values(tr), key, tr.truth(reverse))
-        tr.effects.touch(self)
+        self.change(tr)
         self.items[:] = ordered
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.containers import DictValue, ListValue, Pending, SetValue
-from flambeau.frontend.trace.values import Const, SymValue, TensorValue, Unsupported, Value
+from flambeau.frontend.trace.values import Const, OutsideConst, SymValue, TensorValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Rebuilder:
         return text
 
     def _expr(self, value: Value) -> str:
-        if isinstance(value, Const):
+        if isinstance(value, Const) and not (isinstance(value, OutsideConst) and not value.looked):
             return value.rebuild(self)
         if value.source is not None and not isinstance(value, SymValue):
             return self.w.fetch(value.source)

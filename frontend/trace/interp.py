@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.frontend.trace import guards as g
+from flambeau.frontend.trace.builtins import knows
 from flambeau.frontend.trace.callables import (
     BoundBuiltin, BoundMethod, BuiltinValue, CellValue, FunctionValue, GeneratorValue, PartialValue, bind,
     outside_function,
@@ -31,8 +32,9 @@ from flambeau.frontend.trace.shapes import Shapes, SizeOf
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, DictKey, Global, Item, Length, Root, Source
 from flambeau.frontend.trace.tensors import ModeValue
 from flambeau.frontend.trace.values import (
-    NONE, Const, NotConstant, Observed, SymValue, TensorValue, Unsupported, Value,
+    Const, NotConstant, Observed, OutsideConst, SymValue, TensorValue, Unsupported, Value,
 )
+from flambeau.ir import op as _ir_op
 from flambeau.ir.device import Device
 from flambeau.ir.dtype import DType
 from flambeau.ir.graph import Graph
@@ -40,6 +42,7 @@ from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import use_handler
 from flambeau.ir.tensorlike import TensorLike
 from flambeau.ir.tracing import DataDependentError, GraphBuilder, GraphTensor
+from flambeau.runtime import tensor as _tensor
 from flambeau.runtime.autograd import mode
 from flambeau.runtime.tensor import Size, Tensor
 
@@ -57,7 +60,10 @@ class Stop(Exception):
     """The root frame has reached the step at which it is to break."""
 
 
-PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_LIBRARY = tuple(os.path.join(path, "") for path in (
+    _HERE, os.path.dirname(_ir_op.__file__), os.path.dirname(_tensor.__file__), os.path.dirname(functools.__file__)
+)) + ("<frozen",)
 
 
 class Tracer:
@@ -86,9 +92,9 @@ class Tracer:
     # ------------------------------------------------------------------ where we are
 
     def where(self) -> str:
-        """The user's line: the innermost frame outside flambeau itself."""
+        """The user's line: the innermost frame outside flambeau and the standard library."""
         for frame in reversed(self.frames):
-            if not frame.code.co_filename.startswith(PACKAGE):
+            if not frame.code.co_filename.startswith(_LIBRARY):
                 return f"{os.path.basename(frame.code.co_filename)}:{frame.line}"
         return f"{os.path.basename(self.frames[-1].code.co_filename)}:{self.frames[-1].line}" if self.frames else ""
 
@@ -112,6 +118,9 @@ class Tracer:
         assert source is not None
         if not isinstance(source, Constant):
             self.guards.add_absent(source, name, self.where())
+
+    def guard_equal(self, source: Source, raw: Any) -> None:
+        self.guard(source, g.equals(raw))
 
     def is_fixed(self, source: Source | None) -> bool:
         """Whether the value at `source` is one object for as long as the guards hold (a global, a class attribute)."""
@@ -142,8 +151,7 @@ class Tracer:
             self.guard(source, g.is_type(int))
             return SymValue(self._int_symbol(raw, source), source)
         if cls in _PLAIN:
-            self.guard(source, g.equals(raw))
-            return Const(raw, source)
+            return OutsideConst(raw, source, self)
         if isinstance(raw, (DType, Device, enum.Enum)):
             self.guard(source, g.equals(raw) if isinstance(raw, Device) else g.is_object(raw))
             return Const(raw, source)
@@ -196,7 +204,6 @@ class Tracer:
         self.guard(source, g.is_type(type(raw)))
         if isinstance(raw, collections.deque) and raw.maxlen is not None:
             return OpaqueValue(raw, source)
-        self.guard(source, g.has_length(len(raw)))
         return ListValue([Pending(v, Item(source, k)) for k, v in enumerate(raw)], source, type(raw))
 
     def _wrap_dict(self, raw: Any, source: Source) -> Value:
@@ -219,7 +226,7 @@ class Tracer:
         return SliceValue([self.wrap(getattr(raw, n), Attr(source, n)) for n in ("start", "stop", "step")])
 
     def _wrap_function(self, raw: types.FunctionType, source: Source) -> Value:
-        if getattr(raw, "__flambeau_pure__", False):
+        if knows(raw):
             self.guard(source, g.is_object(raw))
             return BuiltinValue(raw, source)
         original = getattr(raw, "__flambeau_original__", None)
@@ -368,6 +375,18 @@ class Tracer:
             named = {k: v.as_python(self) for k, v in kwargs.items()}
         except NotConstant as error:
             raise Unsupported("argument", f"{_name(fn)} gets {error}, which is not known while tracing") from None
+        numbers = [v for v in (*args, *kwargs.values()) if isinstance(v, SymValue)]
+        if not numbers:
+            return self.from_python(self.call_host(fn, *real, **named))
+        before = len(self.graph.nodes)
+        try:
+            return self.from_python(self.call_host(fn, *real, **named))
+        except Unsupported as error:
+            if not isinstance(error.cause, TypeError) or len(self.graph.nodes) != before:
+                raise
+        # An op that takes plain numbers only: the changing number is pinned to its present value here.
+        real = [self.index(a) if isinstance(a, SymValue) else r for a, r in zip(args, real)]
+        named = {k: self.index(kwargs[k]) if isinstance(kwargs[k], SymValue) else v for k, v in named.items()}
         return self.from_python(self.call_host(fn, *real, **named))
 
     def call_host(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
@@ -486,6 +505,10 @@ class Tracer:
         """`a is b`."""
         if a is b:
             return True
+        if isinstance(a, OutsideConst) or isinstance(b, OutsideConst):
+            for v in (a, b):
+                if isinstance(v, OutsideConst):
+                    v.value                                      # noqa: B018 - the answer depends on it
         if isinstance(a, Const) and isinstance(b, Const):
             return a.value is b.value or (type(a.value) is type(b.value) and type(a.value) in (int, str, bytes)
                                           and a.value == b.value)
@@ -546,7 +569,8 @@ class Tracer:
         if isinstance(value, ObjectValue):
             setter, deleter = out.constant(object.__setattr__), out.constant(object.__delattr__)
             return [f"{deleter}({target}, {n!r})" if v is None else f"{setter}({target}, {n!r}, {out.expr(v)})"
-                    for n, v in value.attrs.items() if v is None or v is not value.read.get(n)]
+                    for n, v in value.attrs.items()
+                    if (value.has_really(n) if v is None else v is not value.read.get(n))]
         if isinstance(value, CellValue):
             contents = value.get(self)
             return [f"del {target}.cell_contents" if contents is None

@@ -256,6 +256,12 @@ class ObjectValue(Value):
             return Item(Attr(self.source, "__dict__"), name)
         return Attr(self.source, name)
 
+    def has_really(self, name: str) -> bool:
+        """Whether the real object has the attribute itself."""
+        space = getattr(self.raw, "__dict__", {})
+        return name in space or (name not in space and isinstance(
+            mro_lookup(self.cls.__mro__, name)[1], types.MemberDescriptorType) and hasattr(self.raw, name))
+
     def own_names(self, tr: Tracer) -> list[str]:
         names: list[str] = []
         if self.raw is not None:

@@ -38,6 +38,7 @@ class Root(Source):
     """A value of the frame: an argument, a live local, a cell, a stack entry."""
 
     name: str
+    label: str = ""
     base = None
 
     def code(self, w: Writer) -> str:
@@ -47,7 +48,7 @@ class Root(Source):
         return roots[self.name]
 
     def __str__(self) -> str:
-        return self.name
+        return self.label or self.name
 
 
 class Constant(Source):

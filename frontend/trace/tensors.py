@@ -5,15 +5,17 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod
+from flambeau.frontend.trace.containers import TupleValue
 from flambeau.frontend.trace.objects import ObjectValue, bind_attribute, mro_lookup
 from flambeau.frontend.trace.source import Attr
 from flambeau.frontend.trace.values import Const, TensorValue, Unsupported, Value
 from flambeau.runtime.autograd import mode
+from flambeau.runtime.tensor import Size
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
 
-_BREAKS = {"item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "__int__", "__float__", "__index__",
+NEEDS_DATA = {"item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "__int__", "__float__", "__index__",
            "__complex__", "__format__"}
 
 
@@ -23,7 +25,9 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
         return tr.class_value(value.cls)
     if name in value_attrs(tr, value):
         return value_attrs(tr, value)[name]
-    if name in _BREAKS:
+    if name == "shape":
+        return shape_of(tr, value)
+    if name in NEEDS_DATA:
         return BoundBuiltin(value, name)
     found = getattr(type(value.tensor), name, None)
     if found is not None and callable(found):
@@ -38,6 +42,10 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
     if isinstance(own, types.FunctionType) and owner is not None and getattr(own, "__flambeau_inline__", False):
         return BoundMethod(bind_attribute(tr, owner, name, own, None, tr.class_value(value.cls)), value)
     raise Unsupported("tensor-attribute", f"Tensor.{name} is not known while tracing")
+
+
+def shape_of(tr: Tracer, value: TensorValue) -> Value:
+    return TupleValue([tr.constant(n) for n in value.tensor.shape], Size)
 
 
 def _derived(tr: Tracer, value: TensorValue, name: str) -> Value:

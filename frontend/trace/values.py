@@ -179,6 +179,25 @@ class Const(Value):
         return out.literal(self.value)
 
 
+class OutsideConst(Const):
+    """A constant from outside: its guard is added when the trace first looks at it, so passing it on costs nothing."""
+
+    def __init__(self, raw: Any, source: Source, tr: Tracer) -> None:
+        self._raw, self.source, self._tr = raw, source, tr
+        self.looked = False
+
+    @property
+    def value(self) -> Any:                                       # type: ignore[override]
+        if not self.looked:
+            self.looked = True
+            assert self.source is not None
+            self._tr.guard_equal(self.source, self._raw)
+        return self._raw
+
+    def __repr__(self) -> str:
+        return f"OutsideConst({self.source})"
+
+
 NONE = Const(None)
 
 
@@ -236,6 +255,12 @@ class TensorValue(Value):
         set_tensor_attribute(tr, self, name, value)
 
     def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        from flambeau.frontend.trace.tensors import NEEDS_DATA
+        if name in NEEDS_DATA:
+            raise Unsupported("data-dependent", f"Tensor.{name}() needs the data of a tensor",
+                              "keep it a tensor, or move this line out of the compiled function")
+        if name == "size" and not args and not kwargs:
+            return self.getattr(tr, "shape")
         return tr.call_pure(getattr(type(self.tensor), name), [self, *args], kwargs)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
