@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,8 @@ from flambeau.ir.meta import TensorMeta
 from flambeau.ir.tensorlike import TensorLike
 
 from . import autograd
-from .storage import Storage
+from .printing import tensor_str
+from .storage import Storage, to_device
 
 
 class Size(tuple):
@@ -259,6 +261,65 @@ class Tensor(TensorLike):
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if not self.ndim and spec else str(self)
+
+    def __repr__(self) -> str:
+        return tensor_str(self)
+
+    # ---- copies
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        """Pickle as the array and what it takes to wrap it again; views become tensors of their own."""
+        array = self.numpy(force=True)
+        return _rebuild, (type(self), array, str(self.device), self._rg and self.is_leaf, self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if not self.is_leaf:
+            raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at "
+                               "the moment. If you were attempting to deepcopy a module, this may be because of a tensor "
+                               "stored in it that was computed with gradients: detach() it")
+        if id(self) in memo:
+            return memo[id(self)]
+        storage = memo.get(id(self._storage))
+        if storage is None:
+            owner = self._storage.array.copy()
+            storage = memo[id(self._storage)] = Storage(owner, self._storage.device)
+        new = _rebuild(type(self), _same_window(self, storage), str(self.device), self._rg, {}, storage)
+        memo[id(self)] = new
+        if self._grad is not None:
+            new._grad = copy.deepcopy(self._grad, memo)
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return new
+
+    def __copy__(self) -> Tensor:
+        new = _rebuild(type(self), self._a, str(self.device), self._rg, dict(self.__dict__), self._storage)
+        new._grad_fn, new._out_nr, new._view = self._grad_fn, self._out_nr, self._view
+        return new
+
+
+def _same_window(t: Tensor, storage: Storage) -> Any:
+    """The part of ``storage``, a copy of ``t``'s, that corresponds to ``t``."""
+    owner = t._storage.array
+    if t._a is owner:
+        return storage.array
+    if not (owner.flags.c_contiguous and isinstance(owner, np.ndarray)):
+        return t._a.copy()
+    start = (_pointer(t._a) - _pointer(owner)) // t._a.itemsize if t._a.size else 0
+    flat = storage.array.reshape(-1).view(t._a.dtype)
+    return np.lib.stride_tricks.as_strided(flat[start:], t._a.shape, t._a.strides)
+
+
+def _rebuild(kind: type, array: Any, device: str, requires_grad: bool, attributes: dict[str, Any],
+             storage: Storage | None = None) -> Tensor:
+    """A tensor of class ``kind`` over ``array`` (moved to ``device`` unless it has a storage there already)."""
+    where = _device.Device(device)
+    if storage is None:
+        storage = Storage(array if where.type == "cpu" else to_device(array, _device.cpu, where), where)
+        array = storage.array
+    new = kind.__new__(kind)
+    Tensor.__init__(new, array, storage)
+    new._rg = requires_grad
+    new.__dict__.update(attributes)
+    return new
 
 
 class Layout:

@@ -17,6 +17,7 @@ from flambeau.ir.dtype import DType as dtype  # noqa: N813 - PyTorch's name
 from flambeau.ir.dtype import can_cast, get_default_dtype, promote_types, set_default_dtype
 from flambeau.ir.op import PUBLIC as _PUBLIC
 from flambeau.runtime import eager as _eager  # noqa: F401 - installs the eager handler
+from flambeau.runtime.printing import set_printoptions
 from flambeau.runtime.tensor import Size, Tensor, strided
 
 __version__ = "0.1.0"

@@ -28,7 +28,7 @@ def to_array(data: Any, dtype: Any) -> np.ndarray:
     except ValueError:
         raise ValueError(_ragged(plain)) from None
     except OverflowError:
-        raise RuntimeError("Overflow when unpacking long: a number does not fit in 64 bits") from None
+        raise ValueError("Overflow when unpacking long long: a number does not fit in 64 bits") from None
     if array.dtype.kind in "OUSV":
         raise _bad_element(plain)
     return array.astype((dtype or _dtype_of(data, array)).np)
@@ -69,7 +69,7 @@ def _bad_element(data: Any) -> Exception:
             return TypeError(f"new(): invalid data type '{type(x).__name__}'")
         if not isinstance(x, (bool, int, float, complex, np.generic, np.ndarray)):
             return RuntimeError(f"Could not infer dtype of {type(x).__name__}")
-    return RuntimeError("Overflow when unpacking long: a number does not fit in 64 bits")
+    return ValueError("Overflow when unpacking long long: a number does not fit in 64 bits")
 
 
 def _meta(data: Any, dtype: Any, device: Any) -> TensorMeta:
