@@ -24,6 +24,7 @@ from flambeau.passes.partition import partition
 from flambeau.runtime import autograd
 from flambeau.runtime.autograd import GradMode, GradNode, Saved, edge_of, mode
 from flambeau.runtime.graphs import graph_function
+from flambeau.runtime.rng import default_generator
 from flambeau.runtime.tensor import Tensor
 
 Runner = Callable[[Sequence[Tensor]], Sequence[Any]]
@@ -151,7 +152,7 @@ class _Training:
         held = list(inputs)
         for i in self.protected:
             held[i] = _copy_with_history(inputs[i])
-        state = _rng_state() if self.random else None
+        state = default_generator().get_state() if self.random else None
         outs = self.run_forward(inputs)
         node = CompiledBackward(self, held, outs, state)
         results = list(outs[:self.n_outputs])
@@ -244,12 +245,13 @@ class CompiledBackward(GradNode):
         run = owner.recorded_joint()
         if self.state is None:
             return list(run(*inputs, *grads)[owner.n_outputs:])
-        now = _rng_state()
-        _set_rng_state(self.state)
+        generator = default_generator()
+        now = generator.get_state()
+        generator.set_state(self.state)  # the same random numbers as in the forward
         try:
             return list(run(*inputs, *grads)[owner.n_outputs:])
         finally:
-            _set_rng_state(now)
+            generator.set_state(now)
 
     def release(self) -> None:
         self.held = self.saved = self.state = None

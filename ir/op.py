@@ -156,13 +156,14 @@ def _publish(space: str, name: str, fn: Any) -> None:
     names[name] = fn
 
 
-def public(*targets: str) -> Callable[[Any], Any]:
+def public(*targets: str) -> Callable[..., Any]:
     """Publish a plain function written in ops under ``targets`` (``"torch.max"``, ``"Tensor.max"``, ...).
 
     Such a function must be pure apart from the ops it calls: tracers call it with symbolic tensors.
     """
     def mark(fn: Any) -> Any:
-        for plain in (fn.fget, fn.fset) if isinstance(fn, property) else (fn,):
+        found: tuple[Any, ...] = (fn.fget, fn.fset) if isinstance(fn, property) else (fn,)
+        for plain in found:
             if plain is not None:
                 plain.__flambeau_pure__ = True
         for target in targets:

@@ -16,6 +16,8 @@ from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import get_op
 from flambeau.ir.tree import tree_map
 
+from .functionalize import root_of
+
 _LARGEST_STAND_IN = 1 << 20  # elements of the array on which a chain of views is tried out
 
 
@@ -36,15 +38,15 @@ class _Simplifier:
         for node in self.source.inputs:
             self.env[node] = self.graph.input(node.name, node.meta, node.requires_grad, node.loc)
         outputs = set(self.source.output_nodes())
-        taken: set[Node] = set(self.graph.inputs)
+        taken: set[Node] = set(self.graph.inputs)  # the values whose storage an output must not share
         for node in self.source.nodes:
             if node not in live:
                 continue
             new = self.visit(node)
             if node in outputs:
-                if new in taken:
+                if root_of(new) in taken:
                     new = self.graph.add(get_op("clone"), (new, None), node.meta, node.loc, node.requires_grad, node.name)
-                taken.add(new)
+                taken.add(root_of(new))
             self.env[node] = new
         self.graph.outputs = [map_nodes(self.env.__getitem__, o) for o in self.source.outputs]
         self.graph.remove_dead()

@@ -17,10 +17,14 @@ class Storage:
     ``device`` is where they are.
     """
 
-    __slots__ = ("array", "version", "device", "__weakref__")
+    version = 0  # attributes of the class, as most storages never leave them and are made in great number
+    device: Device = _device.cpu
+    pointer: int | None = None  # for compiled code: the address of a row-major array, 0 for others, None: not asked yet
 
     def __init__(self, array: Any, device: Device = _device.cpu) -> None:
-        self.array, self.device, self.version = array, device, 0
+        self.array = array
+        if device is not _device.cpu:
+            self.device = device
 
 
 _cupy: Any = None
