@@ -146,7 +146,7 @@ class Point:
         self.names = parameter_names(layout)
         self.entries: list[Entry] = []
         self.versions: list[tuple[Any, Any]] = []     # (guard, run) newest first, for generated wrappers
-        self.sizes: dict[tuple[str, int | None], set[int]] = {}
+        self.sizes: dict[tuple[str, int | None], set[Any]] = {}
         self.given_up = ""
         self._resume: Resume | None = None
 
@@ -222,13 +222,18 @@ class Point:
         self.entries.insert(0, entry)
         self.versions.insert(0, (entry.guard, entry.run))
         seconds = time.perf_counter() - began
-        self.context.log(Event("graph", name, self.line, str(captured.graph), captured, seconds))
+        if not captured.empty:
+            self.context.log(Event("graph", name, self.line, str(captured.graph), captured, seconds))
         if captured.broke is not None:
             self.context.log(Event("break", name, captured.broke.line, str(captured.broke), captured))
         return entry
 
-    def is_dynamic(self, source: Source, dim: int | None, size: int, raw: Any = None) -> bool:
+    def is_dynamic(self, source: Source, dim: int | None, size: Any, raw: Any = None) -> bool:
         """Whether a size (`dim` None: an int) is a symbol: asked for, or seen to change between captures."""
+        if type(size) is float:
+            seen = self.sizes.setdefault((str(source), dim), set())
+            seen.add(size)
+            return len(seen) > 1 and self.context.settings.dynamic is not False
         if size < 2:
             self.sizes.setdefault((str(source), dim), set()).add(size)
             return False

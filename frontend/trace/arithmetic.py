@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.containers import DictValue, DictView, ListValue, SetValue, TupleValue, dict_pairs
 from flambeau.frontend.trace.objects import ObjectValue
-from flambeau.frontend.trace.values import Const, SymValue, TensorValue, Unsupported, Value
+from flambeau.frontend.trace.values import Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -32,12 +32,16 @@ _COMPARE: dict[str, tuple[Callable[..., Any], str, str]] = {
 _UNARY: dict[str, tuple[Callable[..., Any], str]] = {
     "-": (operator.neg, "__neg__"), "+": (operator.pos, "__pos__"), "~": (operator.invert, "__invert__"),
 }
-_PLAIN = (Const, SymValue)
+_PLAIN = (Const, SymValue, ScalarValue)
 
 
 def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     """`a op b`, `op` being "+", ... or "+=", ..."""
-    plain_op = op.removesuffix("=") if op not in ("==", "<=", ">=", "!=") else op
+    plain_op = op.removesuffix("=")
+    if isinstance(a, ScalarValue) or isinstance(b, ScalarValue):
+        found = _scalar_binary(tr, plain_op, a, b)
+        if found is not None:
+            return found
     if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
         return tr.fold(_BINARY[plain_op][0], [a, b], {})
     if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
@@ -53,6 +57,25 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     raise tr.observe(TypeError(f"unsupported operand type(s) for {op}: '{a.pytype().__name__}' and "
                                f"'{b.pytype().__name__}'")) if _both_known(a, b) else \
         Unsupported("operator", f"{op} between a {a.pytype().__name__} and a {b.pytype().__name__}")
+
+
+_SCALAR_OPS = {"+", "-", "*", "/"}
+_NUMBERS = (Const, ScalarValue)
+
+
+def _scalar_binary(tr: Tracer, op: str, a: Value, b: Value) -> Value | None:
+    """Arithmetic of changing floats stays an expression; anything else pins them."""
+    if not isinstance(a, _NUMBERS) or not isinstance(b, _NUMBERS):
+        return None
+    x, y = (v.hint if isinstance(v, ScalarValue) else v.value for v in (a, b))
+    if op not in _SCALAR_OPS or type(x) not in (int, float) or type(y) not in (int, float) or (op == "/" and not
+                                                                                             isinstance(b, Const)):
+        return tr.fold(_BINARY[op][0], [a, b], {})
+    try:
+        hint = _BINARY[op][0](x, y)
+    except ArithmeticError as error:
+        raise tr.observe(error) from None
+    return ScalarValue(hint, f"({{}} {op} {{}})", [a, b])
 
 
 def _both_known(a: Value, b: Value) -> bool:
@@ -205,6 +228,8 @@ def unary(tr: Tracer, op: str, a: Value) -> Value:
         return tr.call(method, [], {})
     if isinstance(a, TensorValue):
         return tr.call_pure(real, [a], {})
+    if isinstance(a, ScalarValue) and op == "-":
+        return ScalarValue(-a.hint, "(-{})", [a])
     return tr.fold(real, [a], {})
 
 

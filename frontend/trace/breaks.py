@@ -448,7 +448,10 @@ def _call(stack: list[Any], ins: Instr, env: Environment) -> None:
     args = _popn(stack, count)
     fn, first = _take_callee(stack, plain)
     split = count - len(names)
-    stack.append(_invoke(env, fn, first + args[:split], dict(zip(names, args[split:]))))
+    if fn is globals:
+        stack.append(env.step.globals)
+    else:
+        stack.append(_invoke(env, fn, first + args[:split], dict(zip(names, args[split:]))))
 
 
 @on("CALL_KW")

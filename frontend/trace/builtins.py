@@ -13,6 +13,7 @@ import inspect
 import itertools
 import math
 import operator
+import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -202,7 +203,9 @@ def _delattr(tr: Tracer, value: Value, name: Value) -> Value:
 
 
 @on(vars)
-def _vars(tr: Tracer, value: Value) -> Value:
+def _vars(tr: Tracer, value: Value | None = None) -> Value:
+    if value is None:
+        return _looks_at_frames(tr)
     return value.getattr(tr, "__dict__")
 
 
@@ -214,11 +217,11 @@ def _super(tr: Tracer, *args: Value) -> Value:
         frame = tr.frames[-1]
         cell, name = frame.cells.get("__class__"), frame.code.co_varnames[0] if frame.code.co_argcount else ""
         if cell is None or not name:
-            raise tr.observe(RuntimeError("super(): no arguments"))
+            return _looks_at_frames(tr)
         found = cell.get(tr)
         first = frame.locals.get(name) or (frame.cells[name].get(tr) if name in frame.cells else None)
         if found is None or first is None:
-            raise Unsupported("super", "super() cannot find its class")
+            return _looks_at_frames(tr)
         cls, instance = found, first
     if not isinstance(cls, ClassValue):
         raise Unsupported("super", "super() of a class made in the traced code")
@@ -702,9 +705,17 @@ def _copy(tr: Tracer, value: Value) -> Value:
     raise Unsupported("copy", f"a {value.pytype().__name__} is copied")
 
 
-@on(warnings.warn)
-def _warn(tr: Tracer, *args: Value, **kwargs: Value) -> Value:
-    raise Unsupported("warning", "a warning is given", "give it outside the compiled function")
+@on(locals, eval, exec, dir, sys._getframe, inspect.currentframe, inspect.stack, warnings.warn)
+def _looks_at_frames(tr: Tracer, *args: Value, **kwargs: Value) -> Value:
+    error = Unsupported("frame", "a function that looks at its caller's frame is called (locals, eval, warn...)",
+                        "call it outside the compiled function")
+    error.native = True
+    raise error
+
+
+@on(globals)
+def _globals(tr: Tracer) -> Value:
+    raise Unsupported("globals", "globals() is called", "read the global by its name")
 
 
 @on(inspect.signature)

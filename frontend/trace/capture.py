@@ -18,7 +18,7 @@ from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.interp import Stop, Tracer
 from flambeau.frontend.trace.resume import Layout
 from flambeau.frontend.trace.source import Constant, Root, Source
-from flambeau.frontend.trace.values import NULL_VALUE, Observed, Unsupported, Value
+from flambeau.frontend.trace.values import NULL_VALUE, Const, Observed, ScalarValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.meta import TensorMeta
@@ -182,8 +182,8 @@ class Capture:
         cells = tuple(frame.cells)
         nulls = tuple(k for k, v in enumerate(frame.stack) if v is NULL_VALUE)
         layout = Layout(local, cells, len(frame.stack), nulls, tuple(frame.blocks))
-        native = native or not can_perform(self.program, frame.ip)
-        compile_callee = self.callee and reason.inlined is not None and reason.code not in ("disabled", "raises")
+        native = native or reason.native or not can_perform(self.program, frame.ip)
+        compile_callee = self.callee and reason.inlined is not None and reason.code != "raises"
         step = Step(self.points, self.program, self.globals, frame.ip, layout, native, compile_callee)
         state = [out.expr(frame.locals[n]) for n in local] + [out.expr(frame.cells[n]) for n in cells] + \
             [out.expr(v) for v in frame.stack if v is not NULL_VALUE]
@@ -225,6 +225,9 @@ class Capture:
         for node in kept:
             if node in tr.inputs:
                 source, raw = tr.inputs[node]
+            elif node in tr.scalars:
+                source = ScalarCarrier(tr.scalars[node])
+                raw = scalar_carrier(tr.scalars[node].hint)
             else:
                 raw = lifted[node]
                 source = Constant(raw, node.name)
@@ -265,6 +268,34 @@ class SizeCarrier(Source):
 
     def __str__(self) -> str:
         return f"size {self.base}"
+
+
+class ScalarCarrier(Source):
+    """A changing float of the frame as a 0-d tensor input."""
+
+    base = None
+
+    def __init__(self, value: ScalarValue) -> None:
+        self.value = value
+
+    def code(self, w: Writer) -> str:
+        return f"{w.constant(scalar_carrier)}({self._text(self.value, w)})"
+
+    def _text(self, value: Value, w: Writer) -> str:
+        if value.source is not None:
+            return w.fetch(value.source)
+        if isinstance(value, ScalarValue):
+            return value.template.format(*(self._text(p, w) for p in value.parts))
+        assert isinstance(value, Const)
+        return w.literal(value.value)
+
+    def __str__(self) -> str:
+        return "a number of the frame"
+
+
+def scalar_carrier(x: float) -> Tensor:
+    """A float64 tensor without dimensions."""
+    return Tensor(np.array(x))
 
 
 _zero = np.zeros((), dtype=np.bool_)

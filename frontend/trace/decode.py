@@ -56,7 +56,8 @@ class Program:
     def live(self, index: int) -> frozenset[str]:
         """Names of the locals and cells that may still be read at or after instruction `index`."""
         if self._live is None:
-            self._live = liveness(self.instrs)
+            always = _always_live(self.code)
+            self._live = [names | always for names in liveness(self.instrs)]
         return self._live[index]
 
     def __str__(self) -> str:
@@ -361,6 +362,13 @@ def exception_table(code: CodeType) -> list[tuple[int, int, int, int, bool]]:
 _READS = {"LOAD_FAST", "LOAD_FAST_AND_CLEAR", "DELETE_FAST", "LOAD_DEREF", "STORE_DEREF", "DELETE_DEREF",
           "LOAD_CLOSURE", "MAKE_CELL"}
 _ENDS = {"RETURN_VALUE", "RAISE", "RERAISE", "JUMP"}
+
+
+def _always_live(code: CodeType) -> frozenset[str]:
+    """Names read in ways that instructions do not show: by `locals()` and its kin, by zero-argument `super()`."""
+    if {"locals", "vars", "dir", "eval", "exec"} & set(code.co_names):
+        return frozenset(code.co_varnames)
+    return frozenset(code.co_varnames[:1] if "super" in code.co_names else ())
 
 
 def liveness(instrs: list[Instr]) -> list[frozenset[str]]:

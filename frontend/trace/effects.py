@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.containers import DictValue, ListValue, Pending, SetValue
-from flambeau.frontend.trace.values import Const, OutsideConst, SymValue, TensorValue, Unsupported, Value
+from flambeau.frontend.trace.values import Const, OutsideConst, TensorValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Rebuilder:
     def _expr(self, value: Value) -> str:
         if isinstance(value, Const) and not (isinstance(value, OutsideConst) and not value.looked):
             return value.rebuild(self)
-        if value.source is not None and not isinstance(value, SymValue):
+        if value.source is not None:
             return self.w.fetch(value.source)
         if id(value) in self._busy:
             raise CannotRebuild(value, Unsupported("rebuild", f"a {value.pytype().__name__} contains itself"))
@@ -131,9 +131,8 @@ class Rebuilder:
         if isinstance(value, DictValue):
             return self._replay_dict(value, target)
         if isinstance(value, SetValue):
-            items = ", ".join(self.expr(v) + "," for v in value.entries.values())
-            return [] if value.entries == value.before else [f"{target}.clear()", f"{target}.update(({items}))"
-                                                              if items else "pass"]
+            items = ", ".join(self.expr(v) for v in value.entries.values())
+            return [] if value.entries == value.before else [f"{target}.clear()", f"{target}.update([{items}])"]
         return self.tr.replay_object(self, value, target)
 
     def _replay_list(self, value: ListValue, target: str) -> list[str]:

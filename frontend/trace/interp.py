@@ -10,6 +10,7 @@ import enum
 import functools
 import operator
 import os
+import re
 import types
 from collections.abc import Callable
 from typing import Any
@@ -32,8 +33,9 @@ from flambeau.frontend.trace.shapes import Shapes, SizeOf
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, DictKey, Global, Item, Length, Root, Source
 from flambeau.frontend.trace.tensors import ModeValue
 from flambeau.frontend.trace.values import (
-    Const, NotConstant, Observed, OutsideConst, SymValue, TensorValue, Unsupported, Value,
+    Const, NotConstant, Observed, OutsideConst, ScalarValue, SymValue, TensorValue, Unsupported, Value,
 )
+from flambeau.ir import dtype as dtypes
 from flambeau.ir import op as _ir_op
 from flambeau.ir.device import Device
 from flambeau.ir.dtype import DType
@@ -80,6 +82,8 @@ class Tracer:
         self.handling: list[Value] = []
         self.inputs: dict[Any, tuple[Source, Any]] = {}          # graph input -> (source, real tensor)
         self.tensor_attrs: dict[int, dict[str, Value]] = {}
+        self.scalars: dict[Any, ScalarValue] = {}                # graph input -> changing float
+        self._scalars: dict[int, TensorValue] = {}
         self.root: Frame | None = None
         self.tick = 0                                            # native steps of the root frame so far
         self.stop_at = 0                                         # the step at which the root frame breaks (0: never)
@@ -150,6 +154,9 @@ class Tracer:
         if cls is int and self.dynamic(source, None, raw, raw):
             self.guard(source, g.is_type(int))
             return SymValue(self._int_symbol(raw, source), source)
+        if cls is float and self.dynamic(source, None, raw, raw):
+            self.guard(source, g.is_type(float))
+            return ScalarValue(raw, "{}", [], source)
         if cls in _PLAIN:
             return OutsideConst(raw, source, self)
         if isinstance(raw, (DType, Device, enum.Enum)):
@@ -184,7 +191,7 @@ class Tracer:
             if self.dynamic(source, k, n, raw):
                 shape[k] = symbols[k] = self.shapes.symbol(n, SizeOf(source, k))
         self.guard(source, g.is_tensor(raw, symbols))
-        node = self.graph.input(str(source), TensorMeta(tuple(shape), raw.dtype, raw.device), bool(raw.requires_grad),
+        node = self.graph.input(_stem(source), TensorMeta(tuple(shape), raw.dtype, raw.device), bool(raw.requires_grad),
                                 self.where())
         self.inputs[node] = (source, raw)
         tensor = GraphTensor(node)
@@ -370,6 +377,10 @@ class Tracer:
 
     def call_pure(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Call a function that is pure apart from ops: its ops go into the graph."""
+        if any(isinstance(a, ScalarValue) for a in args):
+            found = self._with_scalars(fn, args, kwargs)
+            if found is not None:
+                return found
         try:
             real = [a.as_python(self) for a in args]
             named = {k: v.as_python(self) for k, v in kwargs.items()}
@@ -388,6 +399,28 @@ class Tracer:
         real = [self.index(a) if isinstance(a, SymValue) else r for a, r in zip(args, real)]
         named = {k: self.index(kwargs[k]) if isinstance(kwargs[k], SymValue) else v for k, v in named.items()}
         return self.from_python(self.call_host(fn, *real, **named))
+
+    def _with_scalars(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value | None:
+        """Call with changing floats as 0-d tensors, where that means the same: beside a floating tensor with sizes."""
+        if not any(isinstance(a, TensorValue) and a.tensor.shape and a.tensor.dtype.is_floating_point for a in args):
+            return None
+        before = len(self.graph.nodes)
+        try:
+            return self.call_pure(fn, [self._scalar_input(a) if isinstance(a, ScalarValue) else a for a in args], kwargs)
+        except Unsupported as error:
+            if len(self.graph.nodes) != before or error.code != "raises":
+                raise
+            return None
+
+    def _scalar_input(self, value: ScalarValue) -> TensorValue:
+        """A graph input that holds a float of the frame."""
+        found = self._scalars.get(id(value))
+        if found is None:
+            node = self.graph.input("scalar", TensorMeta((), dtypes.float64), False, self.where())
+            self.scalars[node] = value
+            found = self._scalars[id(value)] = TensorValue(GraphTensor(node), Tensor)
+            self._keep.append(value)
+        return found
 
     def call_host(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Call with the graph builder as the op handler; errors become the traced program's or a break."""
@@ -631,6 +664,13 @@ def _equals_set(raw: set[Any]) -> tuple[Any, Any, str]:
 
 def _is_plain(value: Any) -> bool:
     return type(value) in _PLAIN
+
+
+def _stem(source: Source) -> str:
+    """Name of a graph input: `x`, `conv1_weight` for `self._modules['conv1'].weight`."""
+    if isinstance(source, Root):
+        return source.name
+    return re.sub(r"^self_|_modules_|_parameters_|_buffers_", "", re.sub(r"\W+", "_", str(source)))
 
 
 def _name(fn: Any) -> str:

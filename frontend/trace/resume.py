@@ -143,6 +143,7 @@ def _prologue(code: CodeType, layout: Layout, jump: int, handlers: Sequence[tupl
             out += _ins("SETUP_FINALLY", max(0, at - len(out) // 2 - 3), width=3)
         if position < layout.depth:
             out += _ins("PUSH_NULL") if position in layout.nulls else take
+    out += _ins("DELETE_DEREF", state)               # `locals()` is not to show it
     return out + _ins("JUMP_FORWARD", jump, width=3)
 
 

@@ -24,6 +24,7 @@ class Unsupported(Exception):
         super().__init__(why)
         self.code, self.why, self.fix = code, why, fix
         self.line: str = ""
+        self.native = False               # the breaking call looks at its caller's frame
         self.inlined: Any = None          # the user function (a Value) in which it happened, if not the root frame
         self.cause: BaseException | None = None
 
@@ -229,6 +230,44 @@ class SymValue(Value):
 
     def rebuild(self, out: Rebuilder) -> str:
         return out.symbol(self.value)
+
+
+class ScalarValue(Value):
+    """A Python float that changes between calls: an expression over outside floats, computed when the entry runs.
+
+    Asking for its value pins it: the floats it comes from are guarded to be what they are now.
+    """
+
+    def __init__(self, hint: float, template: str, parts: list[Value], source: Source | None = None) -> None:
+        self.hint, self.template, self.parts, self.source = hint, template, parts, source
+
+    def __repr__(self) -> str:
+        return f"Scalar({self.hint})"
+
+    def pytype(self) -> type:
+        return float
+
+    def pin(self, tr: Tracer) -> float:
+        if self.source is not None:
+            tr.guard_equal(self.source, self.hint)
+        for part in self.parts:
+            part.as_python(tr)
+        return self.hint
+
+    def as_python(self, tr: Tracer) -> Any:
+        return self.pin(tr)
+
+    def truth(self, tr: Tracer) -> bool:
+        return bool(self.pin(tr))
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        return Const(self.pin(tr)).getattr(tr, name)
+
+    def children(self) -> Iterator[Value]:
+        return iter(self.parts)
+
+    def rebuild(self, out: Rebuilder) -> str:
+        return self.template.format(*(out.expr(p) for p in self.parts))
 
 
 class TensorValue(Value):
