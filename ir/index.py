@@ -7,6 +7,7 @@ as :func:`size` of its name. A :class:`Index` mixes freely with ints (``i * 64 +
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Union
 from weakref import WeakValueDictionary
@@ -19,7 +20,7 @@ class Index:
     """``kind`` is "var" (name, extent), "size" (name), "add" (a, b), "mul" (a, b), "div" (a, b), "mod" (a, b),
     "min"/"max" (a, b) or "value" (a loop expression read as an index: indirect access). Constants are plain ints."""
 
-    __slots__ = ("kind", "args", "__weakref__")
+    __slots__ = ("kind", "args", "_bounds", "_terms", "_text", "__weakref__")
     kind: str
     args: tuple[Any, ...]
 
@@ -29,6 +30,7 @@ class Index:
         if found is None:
             found = super().__new__(cls)
             found.kind, found.args = kind, args
+            found._bounds = found._terms = found._text = None
             _table[key] = found
         return found
 
@@ -69,6 +71,11 @@ class Index:
         return mod(other, self)
 
     def __str__(self) -> str:
+        if self._text is None:
+            self._text = self._shown()
+        return self._text
+
+    def _shown(self) -> str:
         k, a = self.kind, self.args
         if k in ("var", "size"):
             return str(a[0])
@@ -109,6 +116,12 @@ def bounds(x: IndexLike) -> tuple[int | None, int | None]:
     """The smallest and largest value of ``x``; None where not known."""
     if not isinstance(x, Index):
         return x, x
+    if x._bounds is None:
+        x._bounds = _find_bounds(x)
+    return x._bounds
+
+
+def _find_bounds(x: Index) -> tuple[int | None, int | None]:
     k, a = x.kind, x.args
     if k == "var":
         top = bounds(a[1])[1]
@@ -141,9 +154,15 @@ def bounds(x: IndexLike) -> tuple[int | None, int | None]:
 
 
 def terms(x: IndexLike) -> tuple[dict[Index, int], int]:
-    """``x`` as a sum: {term: integer coefficient} and the constant."""
+    """``x`` as a sum: {term: integer coefficient} and the constant. The dict is shared: not to be changed."""
     if not isinstance(x, Index):
         return {}, int(x)
+    if x._terms is None:
+        x._terms = _find_terms(x)
+    return x._terms
+
+
+def _find_terms(x: Index) -> tuple[dict[Index, int], int]:
     if x.kind == "add":
         left, c = terms(x.args[0])
         right, d = terms(x.args[1])
@@ -159,6 +178,10 @@ def terms(x: IndexLike) -> tuple[dict[Index, int], int]:
 
 def _sum(parts: Mapping[Index, int], constant: int) -> IndexLike:
     total: IndexLike | None = None
+    if any(t.kind in ("div", "mod") for t in parts) and len(parts) > 1:
+        joined = _rejoined(parts)
+        if joined is not None:
+            return add(joined, constant)
     for t, n in sorted(parts.items(), key=lambda p: (-abs(p[1]), str(p[0]))):
         if not n:
             continue
@@ -169,6 +192,20 @@ def _sum(parts: Mapping[Index, int], constant: int) -> IndexLike:
     return Index("add", total, constant) if constant else total
 
 
+def _rejoined(parts: Mapping[Index, int]) -> IndexLike | None:
+    """The sum with one pair ``n * d * (y // d) + n * (y % d)`` put together as ``n * y``; None where there is no such pair."""
+    for t, n in parts.items():
+        if t.kind not in ("div", "mod") or not isinstance(t.args[1], int):
+            continue
+        y, d = t.args
+        partner, wanted = (mod(y, d), n // d) if t.kind == "div" else (div(y, d), n * d)
+        if isinstance(partner, Index) and parts.get(partner) == wanted and (t.kind == "mod" or n % d == 0):
+            rest = {u: m for u, m in parts.items() if u is not t and u is not partner}
+            return add(_sum(rest, 0), mul(y, n if t.kind == "mod" else wanted))
+    return None
+
+
+@functools.lru_cache(1 << 15)
 def add(a: IndexLike, b: IndexLike) -> IndexLike:
     if not isinstance(a, Index) and not isinstance(b, Index):
         return a + b
@@ -180,6 +217,7 @@ def add(a: IndexLike, b: IndexLike) -> IndexLike:
     return _sum(parts, c + d)
 
 
+@functools.lru_cache(1 << 15)
 def mul(a: IndexLike, b: IndexLike) -> IndexLike:
     if not isinstance(a, Index):
         a, b = b, a
@@ -214,6 +252,7 @@ def _within(x: IndexLike, d: int) -> bool:
     return lo is not None and hi is not None and lo >= 0 and hi < d
 
 
+@functools.lru_cache(1 << 15)
 def div(a: IndexLike, b: IndexLike) -> IndexLike:
     """Floor division."""
     if not isinstance(a, Index) and not isinstance(b, Index):
@@ -233,6 +272,7 @@ def div(a: IndexLike, b: IndexLike) -> IndexLike:
     return Index("div", a, b) if exact is None else exact
 
 
+@functools.lru_cache(1 << 15)
 def mod(a: IndexLike, b: IndexLike) -> IndexLike:
     """Remainder of floor division."""
     if not isinstance(a, Index) and not isinstance(b, Index):

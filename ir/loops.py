@@ -8,6 +8,7 @@ Expressions are interned and immutable: equal means identical, so they can be ha
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,7 @@ class Expr:
         return type(self), (self.dtype, *self.args)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(str, self.args))})"
+        return show(self)
 
     # arithmetic, for the `lower` functions of ops: operands must agree in dtype, numbers take this one's
     def __add__(self, other: Any) -> Expr:
@@ -110,7 +111,10 @@ class Call(Expr):
 
 
 class Reduce(Expr):
-    """``args = (kind, variables, value)``: value combined over variables. Kinds: sum prod max min any all argmax argmin."""
+    """``args = (kind, variables, value)``: value combined over variables. Kinds: sum prod max min any all argmax argmin.
+
+    The last two have a fourth argument, the index expression that is their result at the winning element.
+    """
 
     __slots__ = ()
 
@@ -125,6 +129,10 @@ class Reduce(Expr):
     @property
     def value(self) -> Expr:
         return self.args[2]
+
+    @property
+    def position(self) -> IndexLike | None:
+        return self.args[3] if len(self.args) > 3 else None
 
 
 class Random(Expr):
@@ -203,14 +211,25 @@ def select(condition: Expr, a: Expr, b: Expr) -> Expr:
     return Call(a.dtype, "where", (condition, a, b))
 
 
+FRESH = "fresh_"  # how the variables of `reduce` are called until the loop they are in is made
 _names = itertools.count()
 
 
 def reduce(kind: str, sizes: Sequence[IndexLike], body: Callable[..., Expr], dtype: DType | None = None) -> Expr:
     """``body(*variables)`` combined over fresh variables of ``sizes``: for the ``lower`` functions of ops."""
-    found = tuple(ix.var(f"r{next(_names)}", s) for s in sizes)  # renamed in order when the loop is made
+    found = tuple(ix.var(f"{FRESH}{next(_names)}", s) for s in sizes)  # renamed in order when the loop is made
     inner = body(*found)
+    if kind in ("argmax", "argmin"):
+        return Reduce(_dtype.int64, kind, found, inner, row_major(found))
     return Reduce(inner.dtype if dtype is None else dtype, kind, found, inner)
+
+
+def row_major(vars: Sequence[Index]) -> IndexLike:
+    """The number of a point of some loops, the last loop running fastest."""
+    total: IndexLike = 0
+    for v in vars:
+        total = ix.add(ix.mul(total, v.args[1]), v)
+    return total
 
 
 class Source:
@@ -238,7 +257,24 @@ class Source:
         return self._read(plain, mask, other)
 
 
+def address(buffer: Buffer, index: Sequence[IndexLike]) -> IndexLike:
+    """The position in memory of an element, in elements from the buffer's start."""
+    total: IndexLike = 0
+    for i, step in zip(index, buffer.strides):
+        total = ix.add(total, ix.mul(i, step))
+    return total
+
+
 # ---- rewriting ------------------------------------------------------------------------------------------------------
+
+
+def own_indices(x: Expr) -> tuple[IndexLike, ...]:
+    """The index expressions that stand directly in ``x``."""
+    if isinstance(x, Load):
+        return x.index
+    if isinstance(x, Reduce):
+        return x.args[3:]
+    return (x.args[0],) if isinstance(x, IndexValue) else (x.args[2],) if isinstance(x, Random) else ()
 
 
 def children(x: Expr) -> Iterator[Expr]:
@@ -296,8 +332,8 @@ def rewrite(x: Expr, change: Callable[[Expr], Expr | None], env: Mapping[Index, 
         if isinstance(e, Call):
             return Call(e.dtype, e.fn, tuple(visit(o) for o in e.operands))
         if isinstance(e, Reduce):
-            vars = tuple(env.get(v, v) for v in e.vars)
-            return Reduce(e.dtype, e.kind, vars, visit(e.value))
+            vars = dict.fromkeys(u for v in e.vars for u in sorted(ix.variables(env.get(v, v)), key=str))
+            return Reduce(e.dtype, e.kind, tuple(vars), visit(e.value), *map(index, e.args[3:]))
         if isinstance(e, IndexValue):
             return index_value(index(e.args[0]), e.dtype)
         if isinstance(e, Random):
@@ -320,6 +356,9 @@ class Buffer:
     strides: tuple[IndexLike, ...]
     kind: str = "temp"
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.kind}({self.dtype.short}, {show_tuple(self.shape)}, {show_tuple(self.strides)})"
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -338,6 +377,16 @@ class Loop:
             if isinstance(e, Reduce):
                 found.update(dict.fromkeys(e.vars))
         return tuple(found)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines()) + "\n"
+
+    def lines(self) -> list[str]:
+        """The text: a ``for`` over all ranges and the assignment."""
+        head = []
+        if self.ranges:
+            head = [f"for {show_tuple(self.ranges)} in {show_tuple([v.args[1] for v in self.ranges])}:"]
+        return head + ["    " * bool(head) + f"{self.buffer}[{show_index(self.index)}] = {show(self.value)}{comment(self.loc)}"]
 
 
 # ---- statements: the body of a kernel ---------------------------------------------------------------------------------
@@ -386,14 +435,89 @@ class Store:
 
 @dataclass(frozen=True)
 class For:
-    """``for var in range(extent)``: ``kind`` is "parallel" (over threads or programs), "serial" or "vector".
+    """``for var in range(extent)``: ``kind`` is "parallel" (iterations independent, over threads or programs), "serial",
+    "unroll" (small, constant) or "vector".
 
-    A vector loop's body holds no loop; its accumulators are combined across lanes when it ends.
+    A vector loop's body holds no loop; accumulators opened outside it are combined across lanes when it ends. Made for
+    Triton it may hold serial loops, whose accumulators, opened inside it, are one per lane. Parallel loops directly
+    nested are one collapsed parallel range.
     """
 
     var: Index
     body: tuple[Any, ...]
     kind: str = "serial"
+
+
+# ---- text -------------------------------------------------------------------------------------------------------------
+
+
+def comment(loc: str) -> str:
+    """The user's place, behind a line of text."""
+    return f"  # {loc}" if loc else ""
+
+
+def show_tuple(items: Sequence[Any]) -> str:
+    """Index expressions as a Python tuple."""
+    return "(" + ", ".join(map(str, items)) + ("," if len(items) == 1 else "") + ")"
+
+
+def show_index(items: Sequence[IndexLike]) -> str:
+    """Index expressions as they stand between brackets."""
+    return ", ".join(map(str, items)) or "()"
+
+
+def show_number(x: Any) -> str:
+    """A number as Python reads it, with ``inf`` and ``nan`` by name."""
+    if isinstance(x, float) and not math.isfinite(x):
+        return "nan" if x != x else "inf" if x > 0 else "-inf"
+    return repr(x)
+
+
+def show(e: Expr) -> str:
+    """An expression as text. A call's dtype is written where it is not that of its first operand."""
+    if isinstance(e, Load):
+        text = f"{e.buffer}[{show_index(e.index)}]"
+        return text if e.mask is None else f"({text} if {show(e.mask)} else {show_number(e.other)})"
+    if isinstance(e, Const):
+        return f"{e.dtype.short}({show_number(e.args[0])})"
+    if isinstance(e, IndexValue):
+        return f"index{'' if e.dtype is _dtype.int64 else f'[{e.dtype.short}]'}({e.args[0]})"
+    if isinstance(e, Local):
+        return f"{e.name}"
+    if isinstance(e, Random):
+        return f"random.{e.args[0]}[{e.dtype.short}]({show(e.args[1])}, {e.args[2]})"
+    if isinstance(e, Reduce):
+        over = " ".join(f"for {v} in {v.args[1]}" for v in e.vars)
+        value = show(e.value) if e.position is None else f"({show(e.value)}, {e.position})"
+        return f"{e.kind}{_suffix(e, e.value.dtype)}({value} {over})"
+    assert isinstance(e, Call)
+    plain = next((o.dtype for o in e.operands if not isinstance(o, Const)), None)
+    parts = [show_number(o.args[0]) if isinstance(o, Const) and o.dtype is plain else show(o) for o in e.operands]
+    return f"{e.fn}{_suffix(e, e.operands[0].dtype)}({', '.join(parts)})"
+
+
+def _suffix(e: Expr, implied: DType) -> str:
+    return "" if e.dtype is implied else f"[{e.dtype.short}]"
+
+
+def show_body(body: Sequence[Any], depth: int = 1) -> list[str]:
+    """Statements as lines of text."""
+    pad, lines = "    " * depth, []
+    for s in body:
+        if isinstance(s, For):
+            lines += [f"{pad}for {s.var} in {s.kind}({s.var.args[1]}):", *show_body(s.body, depth + 1)]
+        elif isinstance(s, Let):
+            lines.append(f"{pad}{s.name} = {show(s.value)}{comment(s.loc)}")
+        elif isinstance(s, Init):
+            lines.append(f"{pad}{s.name} = init({s.kind}, {s.dtype.short})")
+        elif isinstance(s, Accumulate):
+            position = "" if s.position is None else f", {s.position}"
+            lines.append(f"{pad}{s.name} <<= {s.kind}({show(s.value)}{position}){comment(s.loc)}")
+        else:
+            sign = {"": "=", "add": "+="}[s.mode]
+            guard = "" if s.mask is None else f" if {show(s.mask)} else keep"
+            lines.append(f"{pad}{s.buffer}[{show_index(s.index)}] {sign} {show(s.value)}{guard}{comment(s.loc)}")
+    return lines
 
 
 Statement = Let | Init | Accumulate | Store | For

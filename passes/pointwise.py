@@ -1,0 +1,92 @@
+"""Kernels of groups without reductions: one nest of loops over the whole space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flambeau.ir import index as ix
+from flambeau.ir.index import Index, IndexLike
+from flambeau.ir.program import Target
+from flambeau.passes.access import Access, accesses
+from flambeau.passes.body import Chain, Writer
+from flambeau.passes.order import CHUNK, PARALLEL_WORK, cut, loop_order, parallel_kinds, piece, work
+from flambeau.passes.shape import Shaped
+from flambeau.passes.space import extent, renamed
+
+#: Elements of the inner side of a block of a transposed access.
+BLOCK = 64
+
+Env = dict[Index, IndexLike]
+
+
+def pointwise_kernel(form: Shaped, target: Target) -> list[Any]:
+    """The body of a kernel whose values are all computed at the point where they are read."""
+    chain, env = nest(form, target)
+    writer = Writer(form, env)
+    writer.open(chain)
+    for loop in form.members:
+        if loop.buffer in form.stores:
+            at = renamed(loop.index, env)
+            writer.store(loop.buffer, at, writer.at(loop.buffer, at), loop.loc)
+    return writer.close()
+
+
+def nest(form: Shaped, target: Target) -> tuple[Chain, Env]:
+    """The loops of a pointwise kernel, and the group's variables that were cut in pieces in terms of these."""
+    if target.kind == "triton":
+        return flat_nest(form.outer + form.inner, min(target.block, 1024))
+    space = form.outer + form.inner
+    found = accesses(form, space)
+    vars = loop_order(space, found)
+    if not vars:
+        return Chain((), ()), {}
+    if work(form) < PARALLEL_WORK:
+        return Chain(tuple(vars), (*["serial"] * (len(vars) - 1), "vector")), {}
+    kinds, got = parallel_kinds(vars[:-1], target)
+    inner, n = vars[-1], extent(vars[-1])
+    if got < 2 * target.threads and (not isinstance(n, int) or n * got >= 2 * CHUNK):
+        size = piece(n, max(1, 4 * target.threads // got)) if isinstance(n, int) else CHUNK
+        outer, rest, place = cut(inner, size)
+        return Chain((*vars[:-1], outer, rest), (*kinds, "parallel", "vector")), {inner: place}
+    return _blocked(vars, kinds, found)
+
+
+def _blocked(vars: Sequence[Index], kinds: Sequence[str], found: Sequence[Access]) -> tuple[Chain, Env]:
+    """Transposed accesses in blocks: the loop that other loads take in unit steps next to the innermost, which is short."""
+    inner, n = vars[-1], extent(vars[-1])
+    across = [v for v in vars[:-1] if any(
+        not a.store and a.steps[v] == 1 and a.steps[inner] not in (0, 1) for a in found)]
+    if not across or not isinstance(n, int) or n <= BLOCK:
+        return Chain(tuple(vars), (*kinds, "vector")), {}
+    v = across[-1]
+    outer, rest, place = cut(inner, BLOCK)
+    others = [(u, k) for u, k in zip(vars, kinds) if u is not v]
+    first = "parallel" if all(k == "parallel" for _, k in others) else "serial"
+    order = [*others, (outer, first), (v, "serial"), (rest, "vector")]
+    return Chain(tuple(u for u, _ in order), tuple(k for _, k in order)), {inner: place}
+
+
+def flat_nest(vars: Sequence[Index], block: int) -> tuple[Chain, Env]:
+    """Triton: one flat index, a block of it to a program."""
+    outer, rest, place = cut(ix.var("i", product(vars)), block)
+    return Chain((outer, rest), ("parallel", "vector")), digits_of(place, vars)
+
+
+def product(vars: Sequence[Index]) -> IndexLike:
+    """The number of points of a space."""
+    total: IndexLike = 1
+    for v in vars:
+        total = ix.mul(total, extent(v))
+    return total
+
+
+def digits_of(place: IndexLike, vars: Sequence[Index]) -> Env:
+    """Variables as the digits of a flat index."""
+    env: Env = {}
+    step: IndexLike = 1
+    for v in reversed(vars):
+        high = ix.div(place, step)
+        env[v] = high if v is vars[0] else ix.mod(high, extent(v))
+        step = ix.mul(step, extent(v))
+    return env
