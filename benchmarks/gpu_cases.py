@@ -121,7 +121,7 @@ def matmul_case(kind: str, batch: int, m: int, n: int, k: int) -> Case:
     epilogue = Epilogue(
         [f"acc += tl.load(bias_ptr + n, mask=n < {n}, other=0.0).to(tl.float32)[None, :]",
          f"tl.store(out_ptr + batch.to(tl.int64) * {m * n} + m[:, None] * {n} + n[None, :], tl.maximum(acc, 0.0), "
-         "mask=inside)"], {"bias_ptr": f"*{kind}", "out_ptr": f"*{kind}"})
+         "mask=row_in & column_in)"], {"bias_ptr": f"*{kind}", "out_ptr": f"*{kind}"})
     left, right = Matrix(kind, (m * k, k, 1)), Matrix(kind, (k * n, n, 1))
     candidates = [(str(tile), *matmul("matmul", (batch, m, n, k), left, right, epilogue, tile))
                   for tile in matmul_tiles(m, n, k, KINDS[kind].itemsize)]

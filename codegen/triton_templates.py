@@ -46,14 +46,15 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What follows ``acc``: statements over ``m[:, None]``, ``n[None, :]``, ``batch`` and ``inside``, ending with the
-    stores, and the parameters that they read or write, with Triton's types."""
+    """What follows ``acc``: ``statements`` over ``row``, ``column`` (where ``row_in`` and ``column_in``) and ``batch``,
+    ending with the stores; the parameters that they read or write, with Triton's types; functions that they call."""
 
     statements: Sequence[str]
     params: Mapping[str, str] = field(default_factory=dict)
+    helpers: Sequence[str] = ()
 
 
-_MATMUL = Template(HEADER + '''@triton.jit
+_MATMUL = Template(HEADER + '''$helpers@triton.jit
 def $name($params):
     program = tl.program_id(0)
     batch = tl.program_id(1)
@@ -62,16 +63,17 @@ def $name($params):
     height = tl.minimum($tiles_m - group * $group, $group)
     tile_m = group * $group + program % $group_size % height
     tile_n = program % $group_size // height
-    m = tile_m * $bm + tl.arange(0, $bm)
-    n = tile_n * $bn + tl.arange(0, $bn)
-    k = tl.arange(0, $bk)
+    m = (tile_m * $bm + tl.arange(0, $bm))$wide
+    n = (tile_n * $bn + tl.arange(0, $bn))$wide
+    k = tl.arange(0, $bk)$wide
     acc = tl.zeros(($bm, $bn), $acc_type)
     for start in range(0, $size_k, $bk):
         depth = start + k
         left = tl.load($left$left_mask)$origin
         right = tl.load($right$right_mask)$origin
         acc = tl.dot(left, right, acc, input_precision="ieee"$out_type)$origin
-    inside = (m[:, None] < $size_m) & (n[None, :] < $size_n)
+    row, column = m[:, None], n[None, :]
+    row_in, column_in = row < $size_m, column < $size_n
 $epilogue
 ''')
 
@@ -88,8 +90,11 @@ def matmul(name: str, sizes: tuple[int, int, int, int], left: Matrix, right: Mat
     acc_type = {"fp64": "tl.float64", "i8": "tl.int32"}.get(left.kind, "tl.float32")
     signature = {"left_ptr": f"*{left.kind}", "right_ptr": f"*{right.kind}", **epilogue.params}
     whole_m, whole_n, whole_k = size_m % tile.m == 0, size_n % tile.n == 0, size_k % tile.k == 0
+    far = any(abs(stride) * size > 2**31 - 1 for matrix in (left, right) for stride, size in
+              zip(matrix.strides[1:], (max(size_m, size_k), max(size_n, size_k))))
     text = _MATMUL.substitute(
-        name=name, params=", ".join(signature), group=group, group_size=group * tiles_n, tiles_m=tiles_m, bm=tile.m,
+        wide=".to(tl.int64)" if far else "", helpers="".join(text + "\n" for text in epilogue.helpers), name=name,
+        params=", ".join(signature), group=group, group_size=group * tiles_n, tiles_m=tiles_m, bm=tile.m,
         bn=tile.n, bk=tile.k, acc_type=acc_type, size_m=size_m, size_n=size_n, size_k=size_k,
         left=left.address("left_ptr", _wide("batch", batch), "m[:, None]", "depth[None, :]"),
         right=right.address("right_ptr", _wide("batch", batch), "depth[:, None]", "n[None, :]"),
@@ -98,7 +103,7 @@ def matmul(name: str, sizes: tuple[int, int, int, int], left: Matrix, right: Mat
         right_mask=_mask([] if whole_k else [f"(depth[:, None] < {size_k})"],
                          [] if whole_n else [f"(n[None, :] < {size_n})"]),
         out_type="" if acc_type == "tl.float32" else f", out_dtype={acc_type}", origin=_comment(origin),
-        epilogue="\n".join("    " + line for line in epilogue.statements))
+        epilogue="\n".join("    " + line.strip() for line in epilogue.statements))
     aligned = frozenset(name for name, kind in signature.items() if kind.startswith("*"))
     source = TritonSource(name, text, signature, aligned=aligned, num_warps=tile.warps, num_stages=tile.stages)
     return source, (tiles_m * tiles_n, batch, 1)

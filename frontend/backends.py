@@ -62,6 +62,11 @@ def _aot_eager(graph: Graph, examples: Sequence[Any], options: dict[str, Any], f
     return compile_graph(graph, EagerTarget(), options, fullgraph)
 
 
+def _triton(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
+    from flambeau.frontend.triton import TritonTarget  # noqa: PLC0415 - its code generator is needed by nobody else
+    return compile_graph(graph, TritonTarget(), options, fullgraph)
+
+
 def user_backend(compiler: Callable[..., Any]) -> Backend:
     """A backend of a user's ``(graph_module, example_inputs) -> callable``."""
     def backend(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
@@ -76,7 +81,7 @@ def user_backend(compiler: Callable[..., Any]) -> Backend:
     return backend
 
 
-_backends: dict[str, Backend] = {"eager": _eager, "aot_eager": _aot_eager}
+_backends: dict[str, Backend] = {"eager": _eager, "aot_eager": _aot_eager, "triton": _triton}
 
 
 def register_backend(compiler: Callable[..., Any] | None = None, name: str | None = None) -> Any:

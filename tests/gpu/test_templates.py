@@ -23,7 +23,8 @@ from flambeau.codegen.triton_templates import (  # noqa: E402
 RNG = np.random.default_rng(0)
 TARGETS = ("cuda:80", "cuda:90", "hip:gfx942")
 BIAS_RELU = ["acc += tl.load(bias_ptr + n, mask=n < {n}, other=0.0).to(tl.float32)[None, :]  # net.py:9",
-             "tl.store(out_ptr + batch * {m} * {n} + m[:, None] * {n} + n[None, :], tl.maximum(acc, 0.0), mask=inside)"]
+             "tl.store(out_ptr + batch * {m} * {n} + m[:, None] * {n} + n[None, :], tl.maximum(acc, 0.0), "
+             "mask=row_in & column_in)"]
 
 
 def normal(*shape: int, dtype: object = np.float32) -> np.ndarray:

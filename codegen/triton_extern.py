@@ -1,0 +1,115 @@
+"""Templates as kernels of a schedule: a matrix product with the loops that follow it spelled into its epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flambeau.codegen.triton import GeneratedKernel
+from flambeau.codegen.triton_templates import Epilogue, Matrix, Tile, matmul, matmul_tiles
+from flambeau.codegen.triton_values import Block, Speller, TritonUnsupported, element_type, identifier
+from flambeau.ir import index as ix
+from flambeau.ir import loops
+from flambeau.ir.index import Index, IndexLike
+from flambeau.ir.loops import Buffer, Load, Store
+from flambeau.ir.program import Extern, Ref
+
+TEMPLATES = frozenset({"matmul"})
+
+
+def template_kernels(step: Extern, buffers: dict[str, Buffer]) -> list[GeneratedKernel]:
+    """Candidates for a template step, the likeliest first.
+
+    Raises TritonUnsupported for symbolic sizes and for dtypes that tensor cores do not take.
+    """
+    product = _Product(step, buffers)
+    return [product.candidate(tile) for tile in product.tiles()]
+
+
+class _Product:
+    """``[batch, m, k] @ [batch, k, n]`` as a step describes it: two Refs of two or three dimensions, one result."""
+
+    def __init__(self, step: Extern, buffers: dict[str, Buffer]) -> None:
+        left, right = (arg for arg in step.args if isinstance(arg, Ref))
+        self.step, self.buffers = step, buffers
+        self.left, self.right = left, right
+        self.kind = element_type(buffers[left.buffer].dtype)
+        if self.kind not in ("fp16", "bf16", "fp32", "fp64"):
+            raise TritonUnsupported(f"{step.name}: no matrix product of {self.kind} in Triton")
+        self.batch, self.m, self.k = _static(left.shape if len(left.shape) == 3 else (1, *left.shape), step)
+        self.n = _static(right.shape, step)[-1]
+
+    def tiles(self) -> list[Tile]:
+        itemsize = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}[self.kind]
+        return matmul_tiles(self.m, self.n, self.k, itemsize)
+
+    def candidate(self, tile: Tile) -> GeneratedKernel:
+        speller = _EpilogueSpeller(self, tile)
+        epilogue = speller.epilogue()
+        source, grid = matmul(identifier(self.step.name), (self.batch, self.m, self.n, self.k), self.matrix(self.left),
+                              self.matrix(self.right), epilogue, tile, origin=self.step.loc)
+        return GeneratedKernel(source, (self.left.buffer, self.right.buffer, *speller.buffers), grid)
+
+    def matrix(self, ref: Ref) -> Matrix:
+        strides = _static(ref.strides if len(ref.strides) == 3 else (0, *ref.strides), self.step)
+        (offset,) = _static((ref.offset,), self.step)
+        return Matrix(self.kind, strides, offset)  # type: ignore[arg-type]
+
+    def variables(self) -> tuple[Block, ...]:
+        """What the loop variables of the result stand for in the template, in order."""
+        tile = (Block("row", frozenset({"row"})), Block("column", frozenset({"column"})))
+        return tile if len(self.left.shape) == 2 else (Block("batch.to(tl.int64)"), *tile)
+
+
+class _EpilogueSpeller(Speller):
+    """Spells the loops after a product for one tile of it, whose elements are ``acc``."""
+
+    def __init__(self, product: _Product, tile: Tile) -> None:
+        step = product.step
+        read = dict.fromkeys(e.buffer for loop in step.epilogue for e in loops.walk(loop.value) if isinstance(e, Load))
+        made = {*step.outs, *(loop.buffer for loop in step.epilogue)}
+        names = [*(name for name in read if name not in made), *step.written]
+        super().__init__((product.buffers[name] for name in names), ())
+        self.product, self.tile = product, tile
+        self.results = {step.outs[0]: Block("acc", frozenset({"row", "column"}))}
+        self.names |= {"acc", "row", "column", "batch", "m", "n", "k"}
+        for place, (block, extent) in enumerate(zip(product.variables(), self._extents())):
+            self.places[ix.var(f"i{place}", extent)] = block
+
+    def _extents(self) -> tuple[int, ...]:
+        product = self.product
+        return (product.m, product.n) if len(product.left.shape) == 2 else (product.batch, product.m, product.n)
+
+    def epilogue(self) -> Epilogue:
+        step = self.product.step
+        if step.outs[0] in step.written:
+            self._store_product(step.outs[0])
+        for loop in step.epilogue:
+            self.loc = loop.loc
+            value = self.results[loop.buffer] = self.values(loop.value)
+            self.loc = ""
+            if loop.buffer in step.written:
+                self.store(Store(loop.buffer, loop.index, loop.value, loc=loop.loc))
+                self.results[loop.buffer] = value
+        params = {self.pointers[name]: f"*{element_type(buffer.dtype)}" for name, buffer in self.buffers.items()}
+        return Epilogue(self.lines, params, self.helper_texts())
+
+    def _store_product(self, name: str) -> None:
+        buffer = self.buffers[name]
+        index: tuple[IndexLike, ...] = tuple(0 if extent == 1 else ix.var(f"i{place}", extent)
+                                             for place, extent in enumerate(self._extents()))
+        self.store(Store(name, index, Load(buffer.dtype, name, index, None, 0), loc=self.product.step.loc))
+
+    def load(self, e: Load) -> Block:
+        return self.results[e.buffer] if e.buffer in self.results else super().load(e)
+
+    def shape(self, axes: frozenset[str]) -> str:
+        return f"({self.tile.m if 'row' in axes else 1}, {self.tile.n if 'column' in axes else 1})"
+
+    def masked(self) -> Sequence[str]:
+        return ("row", "column")
+
+
+def _static(extents: Sequence[IndexLike], step: Extern) -> tuple[int, ...]:
+    if any(isinstance(extent, Index) for extent in extents):
+        raise TritonUnsupported(f"{step.name}: the matrix product template takes static sizes")
+    return tuple(extents)  # type: ignore[arg-type]
