@@ -9,6 +9,7 @@ from . import (
     complex,
     constant,
     conv,
+    convert,
     create,
     create_api,
     dropout,
@@ -36,10 +37,10 @@ from . import (
 )
 
 __all__ = [
-    "activation", "assemble", "attention", "compare", "complex", "constant", "conv", "create", "create_api",
-    "dropout", "einsum", "embedding", "identities", "index", "index_api", "loss", "maths", "matmul", "norm",
-    "pointwise", "pool", "random", "reduce", "reduce_api", "scan", "scatter_view", "sort", "special", "strided",
-    "view", "view_api",
+    "activation", "assemble", "attention", "compare", "complex", "constant", "conv", "convert", "create",
+    "create_api", "dropout", "einsum", "embedding", "identities", "index", "index_api", "loss", "maths", "matmul",
+    "norm", "pointwise", "pool", "random", "reduce", "reduce_api", "scan", "scatter_view", "sort", "special",
+    "strided", "view", "view_api",
 ]
 
 identities.state_identities()

@@ -1,0 +1,545 @@
+"""Losses: composites over log_softmax, gather and elementwise maths, reduced to a mean or a sum unless asked not to."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+from .. import dtype as _dtype
+from ..family import broadcast_shapes, composite, ops
+from ..op import public, type_name
+from ..samples import S, T
+from .norm import p_norm, upcast
+
+
+def _reduce(values: Any, reduction: str) -> Any:
+    if reduction == "mean":
+        return ops.mean(values)
+    if reduction == "sum":
+        return ops.sum(values)
+    if reduction == "none":
+        return values
+    raise ValueError(f"{reduction} is not a valid value for reduction")
+
+
+def legacy_reduction(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
+    """``reduction`` as the deprecated flags would have it."""
+    if size_average is None and reduce is None:
+        return reduction
+    warnings.warn("size_average and reduce args will be deprecated, please use reduction instead.", stacklevel=3)
+    if reduce is False:
+        return "none"
+    return "sum" if size_average is False else "mean"
+
+
+def _weighted(values: Any, weight: Any, reduction: str) -> Any:
+    """Reduced with one weight per element (None: 1); the mean is the weighted one."""
+    if weight is None:
+        return _reduce(values, reduction)
+    if reduction == "mean":
+        return ops.sum(values * weight) / ops.sum(weight)
+    return _reduce(values * weight, reduction)
+
+
+def _warn_sizes(name: str, x: Any, target: Any) -> None:
+    if tuple(x.shape) != tuple(target.shape):
+        warnings.warn(f"Using a target size ({_size(target)}) that is different to the input size ({_size(x)}). This will likely "
+                      "lead to incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=3)
+        broadcast_shapes(tuple(x.shape), tuple(target.shape))
+
+
+def _size(x: Any) -> str:
+    return f"torch.Size([{', '.join(str(s) for s in x.shape)}])"
+
+
+# ---- regression -----------------------------------------------------------------------------------------------------
+
+
+def _mse_grads(g: Any, out: Any, x: Any, target: Any, reduction: str, *, needs: tuple) -> tuple:
+    """``2 (x - target)``, over the count for a mean: one pass, the factor taken out of it."""
+    difference = x - target
+    factor = g * (2.0 / max(difference.numel(), 1) if reduction == "mean" else 2.0)
+    grad = difference * factor
+    return grad if needs[0] else None, -grad if needs[1] else None
+
+
+mse = composite("mse_loss(Tensor self, Tensor target, str reduction='mean') -> Tensor",
+                lambda x, target, reduction: _squared(x, target, reduction), joint_vjp=_mse_grads, api=(),
+                samples=lambda: [S(T((3, 4)), T((3, 4))), S(T((3, 4)), T((3, 4)), "none"), S(T((3, 4)), T((4,)), "sum")],
+                doc="Squared differences, reduced.")
+
+
+def _squared(x: Any, target: Any, reduction: str) -> Any:
+    difference = x - target
+    return _reduce(difference * difference, reduction)
+
+
+@public("nn.functional.mse_loss")
+def mse_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
+             weight: Any = None) -> Any:
+    """Mean (or sum, or all) of squared differences. Shapes: two that broadcast -> [] (or theirs)."""
+    _warn_sizes("mse_loss", input, target)
+    reduction = legacy_reduction(reduction, size_average, reduce)
+    if weight is not None:
+        return _weighted(_squared(input, target, "none"), weight, reduction)
+    return ops.mse_loss(input, target, reduction)
+
+
+@public("nn.functional.l1_loss")
+def l1_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
+            weight: Any = None) -> Any:
+    """Mean (or sum, or all) of absolute differences. Shapes: two that broadcast -> [] (or theirs)."""
+    _warn_sizes("l1_loss", input, target)
+    return _weighted(abs(input - target), weight, legacy_reduction(reduction, size_average, reduce))
+
+
+@public("nn.functional.smooth_l1_loss")
+def smooth_l1_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None,
+                   reduction: str = "mean", beta: float = 1.0) -> Any:
+    """Squared where the difference is below ``beta``, absolute beyond. Shapes: two that broadcast -> [] (or theirs)."""
+    _warn_sizes("smooth_l1_loss", input, target)
+    if beta < 0:
+        raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
+    reduction = legacy_reduction(reduction, size_average, reduce)
+    size = abs(input - target)
+    if beta == 0:
+        return _reduce(size, reduction)
+    return _reduce(ops.where(size < beta, size * size * (0.5 / beta), size - 0.5 * beta), reduction)
+
+
+@public("nn.functional.huber_loss")
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
+    """Squared where the difference is below ``delta``, linear beyond. Shapes: two that broadcast -> [] (or theirs)."""
+    if delta <= 0:
+        raise RuntimeError("huber_loss does not support non-positive values for delta.")
+    _warn_sizes("huber_loss", input, target)
+    size = abs(input - target)
+    return _weighted(ops.where(size <= delta, size * size * 0.5, delta * (size - 0.5 * delta)), weight, reduction)
+
+
+# ---- classification -------------------------------------------------------------------------------------------------
+
+
+def _check_classes(x: Any, target: Any) -> int:
+    """The class dimension. Raises PyTorch's errors for shapes that do not match."""
+    if not 1 <= x.ndim:
+        raise ValueError("Expected input to have at least 1 dimension")
+    expected = (x.shape[0], *x.shape[2:]) if x.ndim > 1 else ()
+    if x.ndim > 1 and target.ndim and x.shape[0] != target.shape[0]:
+        raise ValueError(f"Expected input batch_size ({x.shape[0]}) to match target batch_size ({target.shape[0]}).")
+    if tuple(target.shape) != tuple(expected):
+        raise RuntimeError(f"Expected target size {list(expected)}, got {list(target.shape)}")
+    if target.dtype is not _dtype.int64 and target.dtype is not _dtype.uint8:
+        raise RuntimeError(f"expected scalar type Long but found {type_name(target.dtype)}")
+    return 1 if x.ndim > 1 else 0
+
+
+def _nll_parts(x: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
+    dim = _check_classes(x, target)
+    target = ops.cast(target, _dtype.int64)
+    kept = target != ignore_index
+    safe = ops.where(kept, target, 0)
+    picked = -ops.squeeze(ops.gather(x, dim, ops.unsqueeze(safe, dim)), dim)
+    if weight is None:
+        values = ops.where(kept, picked, 0)
+        if reduction == "mean":
+            return ops.sum(values) / ops.sum(ops.cast(kept, x.dtype))
+        return _reduce(values, reduction)
+    scale = ops.where(kept, _weight_of(weight, safe), 0)
+    values = picked * scale
+    return ops.sum(values) / ops.sum(scale) if reduction == "mean" else _reduce(values, reduction)
+
+
+def _weight_of(weight: Any, target: Any) -> Any:
+    """The class weight of each target."""
+    flat = ops.index_select(weight, 0, ops.reshape(target, (target.numel(),)))
+    return ops.reshape(flat, tuple(target.shape))
+
+
+def _classes(shape: tuple, n: int) -> T:
+    size = math.prod(shape)
+    values = [(3 * i + 1) % n for i in range(size)]
+    return T(shape, dtype=_dtype.int64, grad=False, values=_nested(values, shape))
+
+
+def _nested(values: list, shape: tuple) -> Any:
+    if not shape:
+        return values[0]
+    step = len(values) // shape[0] if shape[0] else 0
+    return [_nested(values[i * step:(i + 1) * step], shape[1:]) for i in range(shape[0])]
+
+
+nll = composite(
+    "nll_loss(Tensor self, Tensor target, Tensor? weight=None, int ignore_index=-100, str reduction='mean') -> Tensor",
+    _nll_parts, api=(),
+    samples=lambda: [S(T((3, 5)), _classes((3,), 5)), S(T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1),
+                     S(T((2, 4, 3)), _classes((2, 3), 4), None, -100, "sum"), S(T((5,)), _classes((), 5), None, -100, "none")],
+    doc="Minus the input at the target class. Shapes: [N, C, *], [N, *] -> [] (or [N, *]).")
+
+
+@public("nn.functional.nll_loss")
+def nll_loss(input: Any, target: Any, weight: Any = None, size_average: bool | None = None, ignore_index: int = -100,
+             reduce: bool | None = None, reduction: str = "mean") -> Any:
+    """Negative log likelihood of log-probabilities. Shapes: [N, C, *] (or [C]), [N, *] (or []) of int64 -> [] (or [N, *])."""
+    return ops.nll_loss(input, target, weight, ignore_index, legacy_reduction(reduction, size_average, reduce))
+
+
+def _cross_entropy_parts(x: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float) -> Any:
+    if target.dtype.is_floating_point:
+        return _like(_probability_loss(x, target, weight, reduction, smoothing), x.dtype)
+    dim = _check_classes(x, target)
+    logs = ops.log_softmax(upcast(x), dim)
+    loss = _nll_parts(logs, target, None if weight is None else upcast(weight), ignore_index, reduction)
+    if smoothing > 0.0:
+        smooth = _smoothed(logs, target, weight, ignore_index, reduction, dim)
+        loss = loss * (1 - smoothing) + smooth * (smoothing / x.shape[dim])
+    return _like(loss, x.dtype)
+
+
+def _like(x: Any, dtype: Any) -> Any:
+    return x if x.dtype is dtype else ops.cast(x, dtype)
+
+
+def _smoothed(logs: Any, target: Any, weight: Any, ignore_index: int, reduction: str, dim: int) -> Any:
+    """The loss against the uniform distribution (times the number of classes)."""
+    kept = target != ignore_index
+    values = logs if weight is None else logs * _along(weight, dim, logs.ndim)
+    values = ops.where(kept, -ops.sum(values, dim), 0)
+    if reduction != "mean":
+        return _reduce(values, reduction)
+    if weight is None:
+        return ops.sum(values) / ops.sum(ops.cast(kept, values.dtype))
+    return ops.sum(values) / ops.sum(ops.where(kept, _weight_of(weight, ops.where(kept, target, 0)), 0))
+
+
+def _along(weight: Any, dim: int, ndim: int) -> Any:
+    return ops.reshape(weight, (*(1,) * dim, weight.shape[0], *(1,) * (ndim - 1 - dim)))
+
+
+def _probability_loss(x: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:
+    if tuple(x.shape) != tuple(target.shape):
+        raise RuntimeError(f"Expected floating point type target with class probabilities to have shape {list(x.shape)}, but got "
+                           f"{list(target.shape)}")
+    dim = 1 if x.ndim > 1 else 0
+    if smoothing > 0.0:
+        target = target * (1 - smoothing) + smoothing / x.shape[dim]
+    terms = ops.log_softmax(upcast(x), dim) * target
+    if weight is not None:
+        terms = terms * _along(weight, dim, x.ndim)
+    if reduction == "mean":
+        return -ops.sum(terms) / max(x.numel() // x.shape[dim], 1)
+    return -ops.sum(terms) if reduction == "sum" else -ops.sum(terms, dim)
+
+
+def _cross_entropy_grads(g: Any, out: Any, x: Any, target: Any, weight: Any, ignore_index: int, reduction: str,
+                         smoothing: float, *, needs: tuple) -> tuple:
+    """For class targets: ``(softmax - one_hot) * g`` in one pass over the logits; else through the log-softmax."""
+    if target.dtype.is_floating_point:
+        return _probability_grads(g, x, target, weight, reduction, smoothing, needs)
+    return ops.cross_entropy_backward(g, x, target, weight, ignore_index, reduction, smoothing), None, None
+
+
+def _probability_grads(g: Any, x: Any, target: Any, weight: Any, reduction: str, smoothing: float, needs: tuple) -> tuple:
+    dim = 1 if x.ndim > 1 else 0
+    logs = ops.log_softmax(upcast(x), dim)
+    g = g / max(x.numel() // x.shape[dim], 1) if reduction == "mean" else g if reduction == "sum" else ops.unsqueeze(g, dim)
+    scale = 1 if weight is None else _along(weight, dim, x.ndim)
+    dx = dt = None
+    if needs[0]:
+        soft = target * (1 - smoothing) + smoothing / x.shape[dim] if smoothing > 0.0 else target
+        terms = soft * scale
+        dx = (ops.exp(logs) * ops.sum(terms, dim, True) - terms) * g
+    if needs[1]:
+        dt = logs * scale * -g * (1 - smoothing)
+    return dx, dt, None
+
+
+def _cross_entropy_backward_parts(g: Any, x: Any, target: Any, weight: Any, ignore_index: int, reduction: str,
+                                  smoothing: float) -> Any:
+    dim, wide = (1 if x.ndim > 1 else 0), upcast(x)
+    n = x.shape[dim]
+    kept = target != ignore_index
+    safe = ops.where(kept, target, 0)
+    scale = ops.cast(kept, wide.dtype) if weight is None else ops.where(kept, _weight_of(upcast(weight), safe), 0)
+    g = upcast(g) / ops.sum(scale) if reduction == "mean" else upcast(g)
+    soft = ops.softmax(wide, dim)
+    hit = ops.unsqueeze(safe, dim) == ops.reshape(ops.arange(0, n, 1, device=x.device), (n, *(1,) * (x.ndim - 1 - dim)))
+    grad = ops.where(hit, soft - 1, soft) * ops.unsqueeze(scale * g * (1 - smoothing), dim)
+    if smoothing > 0.0:
+        factor = g * (smoothing / n)
+        grad = grad + _smoothed_grad(soft, weight, kept, dim) * (factor if reduction != "none" else ops.unsqueeze(factor, dim))
+    return _like(grad, x.dtype)
+
+
+def _smoothed_grad(soft: Any, weight: Any, kept: Any, dim: int) -> Any:
+    share = 1 if weight is None else _along(upcast(weight), dim, soft.ndim)
+    total = soft.shape[dim] if weight is None else ops.sum(upcast(weight))
+    return ops.where(ops.unsqueeze(kept, dim), soft * total - share, 0)
+
+
+cross_entropy_backward = composite(
+    "cross_entropy_backward(Tensor grad, Tensor self, Tensor target, Tensor? weight, int ignore_index, str reduction,"
+    " float label_smoothing) -> Tensor", _cross_entropy_backward_parts, api=(),
+    samples=lambda: [S(T(()), T((3, 5)), _classes((3,), 5), None, -100, "mean", 0.0),
+                     S(T((3,)), T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1, "none", 0.1)],
+    doc="The gradient of cross_entropy's logits for class targets.")
+
+cross_entropy_op = composite(
+    "cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int ignore_index=-100, str reduction='mean',"
+    " float label_smoothing=0.0) -> Tensor", _cross_entropy_parts, joint_vjp=_cross_entropy_grads, api=(),
+    samples=lambda: [S(T((3, 5)), _classes((3,), 5)), S(T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1),
+                     S(T((2, 4, 3)), _classes((2, 3), 4), None, -100, "sum", 0.1), S(T((5,)), _classes((), 5)),
+                     S(T((3, 5)), T((3, 5), 0.0, 1.0), None, -100, "mean", 0.1),
+                     S(T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1, "none", 0.2)],
+    doc="Log-softmax and negative log likelihood. Shapes: [N, C, *], [N, *] of classes or [N, C, *] of probabilities -> [].")
+
+
+@public("nn.functional.cross_entropy")
+def cross_entropy(input: Any, target: Any, weight: Any = None, size_average: bool | None = None, ignore_index: int = -100,
+                  reduce: bool | None = None, reduction: str = "mean", label_smoothing: float = 0.0) -> Any:
+    """Cross entropy of logits. Shapes: [N, C, *] (or [C]); classes [N, *] of int64 or probabilities [N, C, *] -> []."""
+    reduction = legacy_reduction(reduction, size_average, reduce)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+    return ops.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
+
+
+# ---- binary ---------------------------------------------------------------------------------------------------------
+
+
+@public("nn.functional.binary_cross_entropy")
+def binary_cross_entropy(input: Any, target: Any, weight: Any = None, size_average: bool | None = None,
+                         reduce: bool | None = None, reduction: str = "mean") -> Any:
+    """Cross entropy of probabilities and targets in [0, 1]; logarithms are at least -100. Shapes: equal -> [] (or theirs)."""
+    if tuple(input.shape) != tuple(target.shape):
+        raise ValueError(f"Using a target size ({_size(target)}) that is different to the input size ({_size(input)}) is deprecated. "
+                         "Please ensure they have the same size.")
+    values = ops.binary_cross_entropy(input, target)
+    if weight is not None:
+        values = values * weight
+    return _reduce(values, legacy_reduction(reduction, size_average, reduce))
+
+
+def _bce_parts(x: Any, target: Any) -> Any:
+    return (target - 1) * ops.clamp(ops.log1p(-x), -100, None) - target * ops.clamp(ops.log(x), -100, None)
+
+
+composite("binary_cross_entropy(Tensor self, Tensor target) -> Tensor", _bce_parts, api=(),
+          vjp=(lambda g, out, x, target: g * (x - target) / ops.clamp((1 - x) * x, 1e-12, None),
+               lambda g, out, x, target: g * (ops.log1p(-x) - ops.log(x))),
+          samples=lambda: [S(T((3, 4), 0.1, 0.9), T((3, 4), 0.0, 1.0))], doc="Cross entropy of probabilities, elementwise.")
+
+
+@public("nn.functional.binary_cross_entropy_with_logits", "torch.binary_cross_entropy_with_logits")
+def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None, size_average: bool | None = None,
+                                     reduce: bool | None = None, reduction: str = "mean", pos_weight: Any = None) -> Any:
+    """Cross entropy of logits and targets in [0, 1], stable for large logits. Shapes: equal -> [] (or theirs)."""
+    if tuple(target.shape) != tuple(input.shape):
+        raise ValueError(f"Target size ({_size(target)}) must be the same as input size ({_size(input)})")
+    soft = ops.log1p(ops.exp(-abs(input))) + ops.relu(-input)  # -log(sigmoid(x))
+    if pos_weight is None:
+        values = (1 - target) * input + soft
+    else:
+        values = (1 - target) * input + ((pos_weight - 1) * target + 1) * soft
+    if weight is not None:
+        values = values * weight
+    return _reduce(values, legacy_reduction(reduction, size_average, reduce))
+
+
+@public("nn.functional.soft_margin_loss")
+def soft_margin_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None,
+                     reduction: str = "mean") -> Any:
+    """``log(1 + exp(-target * input))`` for targets 1 and -1. Shapes: equal -> [] (or theirs)."""
+    return _reduce(ops.softplus(-target * input), legacy_reduction(reduction, size_average, reduce))
+
+
+@public("nn.functional.multilabel_soft_margin_loss")
+def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, size_average: bool | None = None,
+                                reduce: bool | None = None, reduction: str = "mean") -> Any:
+    """Binary cross entropy of logits, averaged over the classes. Shapes: [*, C], [*, C] -> [] (or [*])."""
+    values = -(target * ops.logsigmoid(input) + (1 - target) * ops.logsigmoid(-input))
+    if weight is not None:
+        values = values * weight
+    return _reduce(ops.sum(values, -1) / input.shape[-1], legacy_reduction(reduction, size_average, reduce))
+
+
+# ---- distributions --------------------------------------------------------------------------------------------------
+
+
+@public("nn.functional.kl_div")
+def kl_div(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
+           log_target: bool = False) -> Any:
+    """Kullback-Leibler divergence of log-probabilities ``input`` from ``target``. Shapes: equal -> [] (or theirs)."""
+    reduction = legacy_reduction(reduction, size_average, reduce)
+    if reduction == "mean":
+        warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides "
+                      "only by the batch size, and aligns with the KL div math definition. 'mean' will be changed to behave the "
+                      "same as 'batchmean' in the next major release.", stacklevel=2)
+    values = ops.exp(target) * (target - input) if log_target else ops.xlogy(target, target) - target * input
+    if reduction == "batchmean":
+        return ops.sum(values) / input.shape[0]
+    return _reduce(values, reduction)
+
+
+@public("nn.functional.poisson_nll_loss", "torch.poisson_nll_loss")
+def poisson_nll_loss(input: Any, target: Any, log_input: bool = True, full: bool = False, size_average: bool | None = None,
+                     eps: float = 1e-8, reduce: bool | None = None, reduction: str = "mean") -> Any:
+    """Negative log likelihood of Poisson counts of rate ``exp(input)`` (or ``input``). Shapes: equal -> [] (or theirs)."""
+    values = ops.exp(input) - target * input if log_input else input - target * ops.log(input + eps)
+    if full:
+        stirling = target * ops.log(target) - target + 0.5 * ops.log(2 * math.pi * target)
+        values = values + ops.where(target <= 1, 0, stirling)
+    return _reduce(values, legacy_reduction(reduction, size_average, reduce))
+
+
+@public("nn.functional.gaussian_nll_loss")
+def gaussian_nll_loss(input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6,
+                      reduction: str = "mean") -> Any:
+    """Negative log likelihood of normal targets. Shapes: [*], [*], variance [*] (or without its last dimension) -> []."""
+    if not hasattr(var, "shape"):
+        if var < 0:
+            raise ValueError("var has negative entry/entries")
+        var = ops.full(tuple(input.shape), float(var), dtype=input.dtype, device=input.device)
+    elif var.ndim < input.ndim and tuple(input.shape[:-1]) == tuple(var.shape):
+        var = ops.unsqueeze(var, -1)
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(reduction + " is not valid")
+    safe = var + ops.detach(ops.clamp(var, eps, None) - var)  # the value is clamped, the gradient is not
+    difference = input - target
+    values = 0.5 * (ops.log(safe) + difference * difference / safe)
+    return _reduce(values + 0.5 * math.log(2 * math.pi) if full else values, reduction)
+
+
+# ---- distances and margins --------------------------------------------------------------------------------------------
+
+
+@public("nn.functional.cosine_similarity", "torch.cosine_similarity")
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    """Cosine of the angle between vectors along ``dim``. Shapes: two that broadcast -> theirs without ``dim``."""
+    n1 = ops.clamp(p_norm(x1, 2, dim, True), eps, None)
+    n2 = ops.clamp(p_norm(x2, 2, dim, True), eps, None)
+    return ops.sum((x1 / n1) * (x2 / n2), dim)
+
+
+@public("nn.functional.pairwise_distance", "torch.pairwise_distance")
+def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+    """The ``p``-norm of ``x1 - x2 + eps`` over the last dimension. Shapes: [*, D], [*, D] -> [*]."""
+    return p_norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+@public("torch.cdist")
+def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Any:
+    """The ``p``-norm distance of every pair of rows. Shapes: [*, N, D], [*, M, D] -> [*, N, M]."""
+    if x1.shape[-1] != x2.shape[-1]:
+        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
+    return p_norm(ops.unsqueeze(x1, -2) - ops.unsqueeze(x2, -3), p, -1, False)
+
+
+@public("nn.functional.pdist", "torch.pdist")
+def pdist(input: Any, p: float = 2.0) -> Any:
+    """The ``p``-norm distance of every pair of rows, the first before the second. Shapes: [N, D] -> [N (N - 1) / 2]."""
+    n = input.shape[0]
+    first, second = zip(*((i, j) for i in range(n) for j in range(i + 1, n))) if n > 1 else ((), ())
+    rows = [ops.narrow(input, 0, i, 1) - ops.narrow(input, 0, i + 1, n - i - 1) for i in range(n - 1)]
+    return p_norm(ops.cat(rows, 0), p, -1, False) if len(first) == len(second) and rows else ops.sum(input, 1)[:0]
+
+
+def _margin(values: Any) -> Any:
+    return ops.clamp(values, 0, None)
+
+
+@public("nn.functional.cosine_embedding_loss", "torch.cosine_embedding_loss")
+def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0, size_average: bool | None = None,
+                          reduce: bool | None = None, reduction: str = "mean") -> Any:
+    """``1 - cos`` for targets 1, ``max(0, cos - margin)`` for -1. Shapes: [N, D], [N, D], [N] -> [] (or [N])."""
+    dot = ops.sum(input1 * input2, -1)
+    squares = (ops.sum(input1 * input1, -1) + 1e-12) * (ops.sum(input2 * input2, -1) + 1e-12)
+    cosine = dot / ops.sqrt(squares)
+    values = ops.where(target == 1, 1 - cosine, 0) + ops.where(target == -1, _margin(cosine - margin), 0)
+    return _reduce(values, legacy_reduction(reduction, size_average, reduce))
+
+
+@public("nn.functional.margin_ranking_loss", "torch.margin_ranking_loss")
+def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0, size_average: bool | None = None,
+                        reduce: bool | None = None, reduction: str = "mean") -> Any:
+    """``max(0, -target (input1 - input2) + margin)``. Shapes: equal -> [] (or theirs)."""
+    if not input1.ndim == input2.ndim == target.ndim:
+        raise RuntimeError(f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: "
+                           f"{_size(input1)}, input2: {_size(input2)}, target: {_size(target)} ")
+    return _reduce(_margin(-target * (input1 - input2) + margin), legacy_reduction(reduction, size_average, reduce))
+
+
+@public("nn.functional.hinge_embedding_loss", "torch.hinge_embedding_loss")
+def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, size_average: bool | None = None,
+                         reduce: bool | None = None, reduction: str = "mean") -> Any:
+    """``x`` for targets 1, ``max(0, margin - x)`` for -1. Shapes: equal -> [] (or theirs)."""
+    values = ops.where(target == 1, input, 0) + ops.where(target == -1, _margin(margin - input), 0)
+    return _reduce(values, legacy_reduction(reduction, size_average, reduce))
+
+
+@public("nn.functional.triplet_margin_loss", "torch.triplet_margin_loss")
+def triplet_margin_loss(anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2, eps: float = 1e-6,
+                        swap: bool = False, size_average: bool | None = None, reduce: bool | None = None,
+                        reduction: str = "mean") -> Any:
+    """``max(0, |anchor - positive| - |anchor - negative| + margin)``. Shapes: three of [N, D] -> [] (or [N])."""
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = ops.minimum(far, pairwise_distance(positive, negative, p, eps))
+    return _reduce(_margin(near - far + margin), legacy_reduction(reduction, size_average, reduce))
+
+
+@public("nn.functional.triplet_margin_with_distance_loss")
+def triplet_margin_with_distance_loss(anchor: Any, positive: Any, negative: Any, *, distance_function: Any = None,
+                                      margin: float = 1.0, swap: bool = False, reduction: str = "mean") -> Any:
+    """``triplet_margin_loss`` with a distance of the caller's. Shapes: three of [N, *] -> [] (or the distances')."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    distance = pairwise_distance if distance_function is None else distance_function
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if swap:
+        far = ops.minimum(far, distance(positive, negative))
+    return _reduce(_margin(near - far + margin), reduction)
+
+
+@public("nn.functional.multi_margin_loss")
+def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None,
+                      size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> Any:
+    """Margin of the target class over the others, powered and averaged. Shapes: [N, C] (or [C]), [N] -> [] (or [N])."""
+    if p not in (1, 2):
+        raise ValueError("only p == 1 and p == 2 supported")
+    if weight is not None and weight.ndim != 1:
+        raise ValueError("weight must be one-dimensional")
+    reduction = legacy_reduction(reduction, size_average, reduce)
+    rows = input if input.ndim == 2 else ops.unsqueeze(input, 0)
+    index = ops.reshape(target, (rows.shape[0], 1))
+    values = _margin(margin - ops.gather(rows, 1, index) + rows) ** p
+    if weight is not None:
+        values = values * ops.unsqueeze(_weight_of(weight, ops.squeeze(index, 1)), 1)
+    classes = ops.arange(0, rows.shape[1], 1, device=input.device)
+    values = ops.sum(ops.where(classes == index, 0, values), 1) / rows.shape[1]
+    return _reduce(values if input.ndim == 2 else ops.squeeze(values, 0), reduction)
+
+
+@public("nn.functional.multilabel_margin_loss")
+def multilabel_margin_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None,
+                           reduction: str = "mean") -> Any:
+    """Margins of the target classes (a row up to its first -1) over all others. Shapes: [N, C], [N, C] -> [] (or [N])."""
+    reduction = legacy_reduction(reduction, size_average, reduce)
+    rows, wanted = (input, target) if input.ndim == 2 else (ops.unsqueeze(input, 0), ops.unsqueeze(target, 0))
+    n, c = rows.shape
+    valid = ops.cumsum(ops.cast(wanted < 0, _dtype.int64), 1) == 0
+    safe = ops.where(valid, wanted, 0)
+    classes = ops.arange(0, c, 1, device=input.device)
+    hits = (ops.unsqueeze(safe, 2) == classes) & ops.unsqueeze(valid, 2)  # [N, target, class]
+    is_target = ops.any(hits, 1)
+    gaps = _margin(1 - ops.unsqueeze(ops.gather(rows, 1, safe), 2) + ops.unsqueeze(rows, 1))
+    counted = ops.unsqueeze(valid, 2) & ~ops.unsqueeze(is_target, 1)
+    values = ops.sum(ops.where(counted, gaps, 0), (1, 2)) / c
+    return _reduce(values if input.ndim == 2 else ops.squeeze(values, 0), reduction)
