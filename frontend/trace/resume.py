@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dis
 from dataclasses import dataclass
-from types import CellType, CodeType, FunctionType
+from types import CellType, CodeType, FunctionType, SimpleNamespace
 from typing import Any, Mapping, Sequence
 
 from flambeau.frontend.trace.decode import VERSION, varints
@@ -31,6 +31,7 @@ class _Null:
 
 NULL = _Null()
 _STATE = "<state>"
+_CALL = "<call>"
 _EXTENDED = dis.opmap["EXTENDED_ARG"]
 
 
@@ -59,7 +60,7 @@ class Resume:
         code, layout = self.original, self.layout
         items = [locals[name] for name in layout.locals]
         items += [_slot_value(name, cells) for name in _slot_cells(code)]
-        items += [v for v in stack if v is not NULL]
+        items += _stack_items(stack)
         state: Any = None
         for item in reversed(items):
             state = (state, item)
@@ -67,6 +68,15 @@ class Resume:
         closure = tuple(cells.get(name) or CellType() for name in outer) + (CellType(state),)
         function = FunctionType(self.code, globals, code.co_name, None, closure)
         return function(*[None] * self.code.co_argcount)
+
+
+def _stack_items(stack: Sequence[Any]) -> list[Any]:
+    """What the prologue takes for the value stack. 3.10 has no PUSH_NULL: `LOAD_METHOD call` of an object that has
+    `call` as an attribute leaves NULL and the attribute, which is all a NULL is used for there."""
+    if VERSION >= (3, 11):
+        return [v for v in stack if v is not NULL]
+    return [SimpleNamespace(**{_CALL: v}) if k and stack[k - 1] is NULL else v
+            for k, v in enumerate(stack) if v is not NULL]
 
 
 def _slot_cells(code: CodeType) -> tuple[str, ...]:
@@ -142,9 +152,17 @@ def _prologue(code: CodeType, layout: Layout, jump: int, handlers: Sequence[tupl
             at = waiting.pop(0)[0]
             out += _ins("SETUP_FINALLY", max(0, at - len(out) // 2 - 3), width=3)
         if position < layout.depth:
-            out += _ins("PUSH_NULL") if position in layout.nulls else take
+            out += _stack_entry(code, layout, position, take)
     out += _ins("DELETE_DEREF", state)               # `locals()` is not to show it
     return out + _ins("JUMP_FORWARD", jump, width=3)
+
+
+def _stack_entry(code: CodeType, layout: Layout, position: int, take: bytes) -> bytes:
+    if VERSION >= (3, 11):
+        return _ins("PUSH_NULL") if position in layout.nulls else take
+    if position in layout.nulls:
+        return b""
+    return take + (_ins("LOAD_METHOD", len(code.co_names)) if position - 1 in layout.nulls else b"")
 
 
 def _build(code: CodeType, offset: int, layout: Layout) -> CodeType:
@@ -198,7 +216,7 @@ def _build_310(code: CodeType, offset: int, layout: Layout) -> dict[str, Any]:
         lines += bytes((min(254, left), 0x80))
         left -= min(254, left)
     return dict(co_code=prologue + body, co_linetable=lines + _moved_lines_310(code, position, len(body) // 2 + size // 2),
-                co_cellvars=(), co_freevars=code.co_cellvars + code.co_freevars + (_STATE,))
+                co_names=code.co_names + (_CALL,), co_cellvars=(), co_freevars=code.co_cellvars + code.co_freevars + (_STATE,))
 
 
 def _relayout_310(raw: bytes, first: int) -> tuple[bytes, dict[int, int]]:

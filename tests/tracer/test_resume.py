@@ -172,6 +172,16 @@ def test_a_null_below_a_callable_is_restored():
     assert resume_at(call, (abs, -3), 1, stack=stack, offset=at) == 4
 
 
+def test_a_null_below_a_method_is_restored():
+    def call(xs, x):
+        return xs.index(x) + 1
+    ops = decode(call.__code__).instrs
+    at = next(i.offset for i in ops if i.op == "CALL")
+    bound = [5, 6].index
+    stack = (bound, NULL, 6) if VERSION >= (3, 13) else (NULL, bound, 6)
+    assert resume_at(call, ([5, 6], 6), 1, stack=stack, offset=at) == 2
+
+
 def open_block(function, level=0):
     """The layout's blocks inside the only `try`/`with` of a function: needed on 3.10, in the table since."""
     if VERSION >= (3, 11):
