@@ -1,4 +1,4 @@
-"""Run a plan: buffers in place, one call into compiled code per segment, eager kernels between segments.
+"""Run a built plan: buffers in place, one call into compiled code per stretch of steps, eager kernels between them.
 
 What a plan needs at each call is written out as one Python function, with everything constant computed beforehand: for a
 small graph the call costs about two microseconds. Compiled entries take the address of a block of 64-bit words:
@@ -11,6 +11,7 @@ import ctypes
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ import numpy as np
 from flambeau.ir.index import Index, IndexLike
 from flambeau.ir.loops import Buffer
 from flambeau.ir.op import get_op
-from flambeau.ir.program import Extern, Plan, Ref
+from flambeau.ir.program import Artifact, Extern, Ref
 from flambeau.ir.tree import tree_map
 
+from . import native
 from .autograd import GradMode
 from .eager import dispatch
 from .memory import BIG, address, block, dense_pointer, new_array
@@ -32,10 +34,13 @@ Runner = Callable[[Sequence[Tensor]], tuple]
 
 
 class Executor:
-    """A built plan as a function of eager tensors. ``entries`` are called in order, one per run of compiled steps."""
+    """A built plan as a function of eager tensors."""
 
-    def __init__(self, plan: Plan, entries: Sequence[Entry]) -> None:
-        self.plan, self.entries = plan, tuple(entries)
+    def __init__(self, artifact: Artifact) -> None:
+        library = native.Library(Path(artifact.library), needs=artifact.needs)
+        self.plan = artifact.plan
+        #: What is called in order: functions of the library, and numbers of steps done by eager kernels.
+        self.entries: list[Entry | int] = [e if isinstance(e, int) else library[e] for e in artifact.entries]
         self.source = _Writer(self).text()
         self._spare: list[Runner] = []
         self._lock = threading.Lock()
@@ -46,7 +51,9 @@ class Executor:
 
     def _instance(self) -> Runner:
         """A function with a block (and small arena) of its own."""
-        env = _Writer(self).env
+        writer = _Writer(self)
+        writer.text()
+        env = writer.env
         exec(self.source, env)  # noqa: S102 - written below
         return env["run"]
 
@@ -91,9 +98,10 @@ class _Writer:
         self.lines: list[str] = []
         self.consts = 0
         self.inputs = list(self.schedule.inputs)
-        placed = [(n, s) for n, s in self.plan.slots.items() if s.kind == "output"]
-        self.outputs = [n for n, _ in sorted(placed, key=lambda item: item[1].position)]
-        self.words = len(self.inputs) + len(self.outputs) + 1 + len(self.plan.sizes)
+        #: Output buffers by position; positions of constants and of second views of a buffer stay unused.
+        self.outputs: dict[int, str] = {s.position: n for n, s in self.plan.slots.items() if s.kind == "output"}  # type: ignore[misc]
+        self.n_outputs = max(self.outputs, default=-1) + 1
+        self.words = len(self.inputs) + self.n_outputs + 1 + len(self.plan.sizes)
         words = (ctypes.c_int64 * self.words)()
         self.arena_is_big = not isinstance(self.plan.arena, int) or self.plan.arena >= BIG
         self.env: dict[str, Any] = {
@@ -102,7 +110,8 @@ class _Writer:
             "lock": threading.Lock(), "busy": owner.busy, "run_extern": run_extern, "empty": np.empty,
             "address": ctypes.addressof, "from_buffer": ctypes.c_char.from_buffer, "ndarray": np.ndarray}
         for i, entry in enumerate(owner.entries):
-            self.env[f"entry{i}"] = entry
+            if not isinstance(entry, int):
+                self.env[f"entry{i}"] = entry
         if not self.arena_is_big:
             arena = np.empty(max(int(self.plan.arena), 64) + 64, np.uint8)  # type: ignore[arg-type]
             self.env["arena"] = arena
@@ -152,7 +161,7 @@ class _Writer:
     # ---- buffers
 
     def body(self) -> None:
-        for j, name in enumerate(self.outputs):
+        for j, name in self.outputs.items():
             self.output(j, self.schedule.buffers[name], self.plan.slots[name].nbytes)
         if self.arena_is_big:
             self.add(f"arena, arena_at = block({self.plan.arena})")
@@ -172,9 +181,9 @@ class _Writer:
         """A row-major array over a buffer."""
         if name in self.inputs:
             return f"a{self.inputs.index(name)}"
-        if name in self.outputs:
-            return f"b{self.outputs.index(name)}"
         buffer, slot = self.schedule.buffers[name], self.plan.slots[name]
+        if slot.kind != "arena":
+            return f"{'b' if slot.kind == 'output' else 'a'}{slot.position}"
         at = f"{slot.position}" if self.arena_is_big else f"arena_skip + {slot.position}"
         return f"ndarray({self.tuple_of(buffer.shape)}, {self.const(buffer.dtype.np)}, arena, {at})"
 
@@ -191,19 +200,15 @@ class _Writer:
     # ---- steps
 
     def segments(self) -> None:
-        """Runs of compiled steps are one call each; an extern without a template runs eagerly between them."""
-        pointers = [f"p{i}" for i in range(len(self.inputs))] + [f"q{j}" for j in range(len(self.outputs))]
+        """A call for each stretch of compiled steps; what has no compiled form runs eagerly between them."""
+        pointers = [f"p{i}" for i in range(len(self.inputs))]
+        pointers += [f"q{j}" if j in self.outputs else "0" for j in range(self.n_outputs)]
         self.add(f"pack(words, 0, {', '.join([*pointers, 'arena_at', *self.plan.sizes])})")
-        number, inside = 0, False
-        for step in self.schedule.steps:
-            if isinstance(step, Extern) and not step.template:
-                self.extern(step)
-                inside = False
-            elif not inside:
-                self.add(f"entry{number}(words_at)")
-                number, inside = number + 1, True
-        if number != len(self.owner.entries):
-            raise ValueError(f"plan {self.plan.name} has {number} compiled segments, but {len(self.owner.entries)} entries")
+        for i, entry in enumerate(self.owner.entries):
+            if isinstance(entry, int):
+                self.extern(self.schedule.steps[entry])  # type: ignore[arg-type]
+            else:
+                self.add(f"entry{i}(words_at)")
 
     def extern(self, step: Extern) -> None:
         args = "".join(self.expr(a) + ", " for a in step.args)
@@ -223,14 +228,15 @@ class _Writer:
 
     def results(self) -> None:
         """Tensors over the output buffers; views of one buffer (or of an input) share its storage."""
-        for j in range(len(self.outputs)):
+        for j in self.outputs:
             self.add(f"s{j} = Storage(b{j})", f"s{j}.pointer = q{j}")
         found = []
         for out in self.schedule.outputs:
             if isinstance(out, (str, Ref)):
                 name = out if isinstance(out, str) else out.buffer
                 array = self.array(name) if isinstance(out, str) else self.view(out)
-                storage = f"x{self.inputs.index(name)}._storage" if name in self.inputs else f"s{self.outputs.index(name)}"
+                slot = self.plan.slots[name]
+                storage = f"s{slot.position}" if slot.kind == "output" else f"x{slot.position}._storage"
                 found.append(f"Tensor({array}, {storage})")
             else:
                 found.append(self.const(out))

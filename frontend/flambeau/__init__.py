@@ -17,6 +17,7 @@ from flambeau.ir.dtype import DType as dtype  # noqa: N813 - PyTorch's name
 from flambeau.ir.dtype import can_cast, get_default_dtype, promote_types, set_default_dtype
 from flambeau.ir.op import PUBLIC as _PUBLIC
 from flambeau.runtime import eager as _eager  # noqa: F401 - installs the eager handler
+from flambeau.runtime import native as _native
 from flambeau.runtime.printing import set_printoptions
 from flambeau.runtime.tensor import Size, Tensor, strided
 
@@ -40,9 +41,21 @@ from flambeau._interop import (  # noqa: E402 - they need the ops above
     set_rng_state,
 )
 
+
+
+def _build_template(name: str) -> Any:
+    """Where eager kernels get compiled templates from; codegen is imported when the first one is wanted."""
+    return importlib.import_module("flambeau.codegen.library").build_template(name)
+
+
+_native.template_builder = _build_template
+
 _LAZY = {  # public names that live in a sub-module which is imported when they are first used
     "Generator": "_interop", "save": "serialization", "load": "serialization",
     "compile": "compiler", "is_compiling": "compiler", "as_torch": "dropin",
+    **dict.fromkeys(("no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
+                     "is_inference_mode_enabled"), "autograd.grad_mode"),
+    **dict.fromkeys(("get_num_threads", "set_num_threads"), "runtime.native"),
 }
 
 
