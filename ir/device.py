@@ -10,6 +10,9 @@ class Device:
 
     __slots__ = ("type", "index")
 
+    type: str
+    index: int | None
+
     def __init__(self, type: str | Device, index: int | None = None) -> None:  # noqa: A002 - PyTorch's name
         if isinstance(type, Device):
             type, index = type.type, type.index

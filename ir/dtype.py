@@ -6,6 +6,8 @@ that text; the compiler's own texts use the short name (``f32``).
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 
@@ -15,7 +17,7 @@ class DType:
 
     __slots__ = ("name", "short", "np", "itemsize", "kind", "is_floating_point", "is_complex", "is_signed", "order")
 
-    def __init__(self, name: str, short: str, np_type: object, kind: str, order: int) -> None:
+    def __init__(self, name: str, short: str, np_type: Any, kind: str, order: int) -> None:
         self.name, self.short, self.np = name, short, np.dtype(np_type)
         self.itemsize = self.np.itemsize
         self.kind = kind  # "b" bool, "u" unsigned, "i" signed, "f" floating, "c" complex
@@ -134,7 +136,7 @@ def promote_types(a: DType, b: DType) -> DType:
     return b
 
 
-def result_type(operands: object) -> DType:
+def result_type(operands: Any) -> DType:
     """PyTorch's result dtype of ``operands`` (values with ``.dtype`` and ``.ndim``, or Python numbers).
 
     Tensors with dimensions decide; zero-dimensional tensors, then Python numbers, count only when of a higher
@@ -143,7 +145,7 @@ def result_type(operands: object) -> DType:
     dims: DType | None = None
     zeros: DType | None = None
     numbers: DType | None = None
-    for x in operands:  # type: ignore[attr-defined]
+    for x in operands:
         dtype = getattr(x, "dtype", None)
         if dtype is None:
             d = of_number(x)

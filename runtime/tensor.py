@@ -171,7 +171,7 @@ class Tensor(TensorLike):
         return self._out_nr
 
     @property
-    def grad(self) -> Tensor | None:
+    def grad(self) -> Any:
         """The gradient accumulated by ``backward``."""
         return self._grad
 
@@ -265,6 +265,69 @@ class Tensor(TensorLike):
     def __repr__(self) -> str:
         return tensor_str(self)
 
+    # ---- changing what it is, in place
+
+    def is_contiguous(self, memory_format: Any = None) -> bool:
+        """Whether the elements lie in memory in row-major order."""
+        return bool(self._a.flags.c_contiguous)
+
+    def resize_(self, *size: Any, memory_format: Any = None) -> Tensor:
+        """Give the tensor another shape: elements are kept in memory order, new ones are undefined."""
+        shape = tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
+        if self._rg:
+            raise RuntimeError("cannot resize variables that require grad")
+        if shape != self._a.shape:
+            new = np.zeros(shape, self._a.dtype) if self._storage.device.type == "cpu" else type(self._a)(shape, self._a.dtype)
+            n = min(new.size, self._a.size)
+            new.reshape(-1)[:n] = self._a.reshape(-1)[:n]
+            self._a, self._storage, self._view = new, Storage(new, self._storage.device), None
+        return self
+
+    def set_(self, source: Tensor) -> Tensor:
+        """Share ``source``'s memory from now on."""
+        self._a, self._storage, self._dtype, self._view = source._a, source._storage, None, None
+        return self
+
+    def detach_(self) -> Tensor:
+        """Cut this tensor off from the tape. Raises ``RuntimeError`` for a view, whose base would still know of it."""
+        if self._view is not None and self._rg:
+            raise RuntimeError("Can't detach views in-place. Use detach() instead.")
+        self._rg, self._grad_fn, self._out_nr = False, None, 0
+        return self
+
+    def _become(self, other: Tensor) -> Tensor:
+        """Take over another tensor's data and history (in-place views)."""
+        if self._rg and self.is_leaf and autograd.mode.grad:
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        self._a, self._rg = other._a, other._rg
+        self._view = None if other._view is None or other._view.base is self else other._view
+        self._grad_fn, self._out_nr = other._grad_fn, other._out_nr
+        return self
+
+    def squeeze_(self, *dim: Any) -> Tensor:
+        """In-place ``squeeze``."""
+        return self._become(self.squeeze(*dim))
+
+    def unsqueeze_(self, dim: int) -> Tensor:
+        """In-place ``unsqueeze``."""
+        return self._become(self.unsqueeze(dim))
+
+    def transpose_(self, dim0: int, dim1: int) -> Tensor:
+        """In-place ``transpose``."""
+        return self._become(self.transpose(dim0, dim1))
+
+    def t_(self) -> Tensor:
+        """In-place ``t``."""
+        return self._become(self.t())
+
+    def share_memory_(self) -> Tensor:
+        """This tensor: worker processes receive copies of what they need."""
+        return self
+
+    def is_shared(self) -> bool:
+        """False: memory is not shared between processes."""
+        return False
+
     # ---- copies
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
@@ -308,7 +371,7 @@ def _same_window(t: Tensor, storage: Storage) -> Any:
     return np.lib.stride_tricks.as_strided(flat[start:], t._a.shape, t._a.strides)
 
 
-def _rebuild(kind: type, array: Any, device: str, requires_grad: bool, attributes: dict[str, Any],
+def _rebuild(kind: type[Tensor], array: Any, device: str, requires_grad: bool, attributes: dict[str, Any],
              storage: Storage | None = None) -> Tensor:
     """A tensor of class ``kind`` over ``array`` (moved to ``device`` unless it has a storage there already)."""
     where = _device.Device(device)

@@ -22,9 +22,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-import flambeau
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.device import Device
+from flambeau.nn.parameter import Parameter
 from flambeau.runtime.storage import Storage, to_device
 from flambeau.runtime.tensor import Size, Tensor
 
@@ -58,7 +58,10 @@ class _Call:
         self.function, self.args = function, args
 
 
-class _Pickler(pickle._Pickler):  # type: ignore[name-defined]
+_PurePickler: Any = pickle._Pickler  # type: ignore[attr-defined]  # the one written in Python: its steps can be overridden
+
+
+class _Pickler(_PurePickler):
     """Pickles tensors as PyTorch does; their storages go to ``storages`` (bytes owner -> number)."""
 
     def __init__(self, file: BinaryIO, protocol: int) -> None:
@@ -113,10 +116,10 @@ def _tensor_call(t: Tensor) -> _Call:
         source = Tensor(np.ascontiguousarray(t.detach().cpu()._a))
         storage = source._storage
     strides = tuple(s // source._a.itemsize for s in source._a.strides) if source._a.size else _row_major(t.shape)
-    args = (_StorageRef(storage, t.dtype), source.storage_offset(), tuple(t.shape), strides,
+    args: tuple[Any, ...] = (_StorageRef(storage, t.dtype), source.storage_offset(), tuple(t.shape), strides,
             t.requires_grad and t.is_leaf, collections.OrderedDict())
     call = _Call(_Global("torch._utils", "_rebuild_tensor_v2"), args)
-    if isinstance(t, flambeau.nn.Parameter):
+    if isinstance(t, Parameter):
         plain = _Call(call.function, (*args[:4], False, args[5]))
         return _Call(_Global("torch._utils", "_rebuild_parameter"), (plain, t.requires_grad, collections.OrderedDict()))
     return call
@@ -217,7 +220,7 @@ def _rebuild_tensor(storage: tuple[Storage, _dtype.DType], offset: int, size: tu
 
 
 def _rebuild_parameter(data: Tensor, requires_grad: bool, hooks: Any) -> Any:
-    return flambeau.nn.Parameter(data, requires_grad)
+    return Parameter(data, requires_grad)
 
 
 def _safe_globals() -> dict[tuple[str, str], Any]:
@@ -225,7 +228,7 @@ def _safe_globals() -> dict[tuple[str, str], Any]:
         ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
         ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
         ("torch", "Size"): Size, ("torch", "device"): Device, ("torch", "Tensor"): Tensor,
-        ("torch.nn.parameter", "Parameter"): flambeau.nn.Parameter,
+        ("torch.nn.parameter", "Parameter"): Parameter,
         ("collections", "OrderedDict"): collections.OrderedDict, ("collections", "Counter"): collections.Counter,
         ("collections", "defaultdict"): collections.defaultdict, ("builtins", "set"): set, ("__builtin__", "set"): set,
         ("builtins", "bytearray"): bytearray, ("builtins", "complex"): complex, ("_codecs", "encode"): _encode}
