@@ -8,7 +8,7 @@ from typing import Any
 from . import dtype as _dtype
 from .dtype import DType, result_type
 from .meta import TensorMeta
-from .op import OPS, Op, PUBLIC, Scalar, inplace_of, ops, register, type_name
+from .op import OPS, PUBLIC, Op, Scalar, inplace_of, ops, register, state, type_name
 from .schema import parse
 from .tensorlike import TensorLike
 from .usage import parameter_uses  # noqa: F401 - re-exported for tests of derivative rules
@@ -18,7 +18,7 @@ from .usage import parameter_uses  # noqa: F401 - re-exported for tests of deriv
 
 def broadcast_shapes(*shapes: Sequence[Any]) -> tuple[Any, ...]:
     """The shape that ``shapes`` broadcast to. Raises ``RuntimeError`` naming the sizes and the axis."""
-    out: list[Any] = list(max(shapes, key=len))
+    out: list[Any] = list(max(shapes, key=lambda shape: len(shape)))
     for shape in shapes:
         for i in range(1, len(shape) + 1):
             a, b = out[-i], shape[-i]
@@ -173,31 +173,44 @@ def _finish(op: Op, inplace: bool, dunder: str | None) -> Op:
     return op
 
 
+_OPERATOR = """def operator(self, other):
+    if type(other) in _known or _is_operand(other):
+        return _state.handler(_op, ({first}, {second}{rest}))
+    return NotImplemented
+"""
+_known_operands: set[type] = {int, float, complex, bool}  # exact types met as operands
+
+
+def _is_operand(value: Any) -> bool:
+    """Whether an operator handles ``value`` itself; an operand of a foreign type is Python's to resolve."""
+    if isinstance(value, (TensorLike, int, float, complex)):
+        _known_operands.add(type(value))
+        return True
+    return hasattr(value, "__array__")
+
+
 def _install_operators(op: Op, name: str) -> None:
-    """``__add__``, ``__radd__`` and ``__iadd__`` in terms of ``op``; an operand of a foreign type is Python's to resolve."""
-    forward, inplace = op.method, inplace_of(op).method
-    known = (TensorLike, int, float, complex)
-
-    def left(self: Any, other: Any) -> Any:
-        return forward(self, other) if isinstance(other, known) or hasattr(other, "__array__") else NotImplemented
-
-    def right(self: Any, other: Any) -> Any:
-        return forward(other, self) if isinstance(other, known) or hasattr(other, "__array__") else NotImplemented
-
-    def store(self: Any, other: Any) -> Any:
-        return inplace(self, other) if isinstance(other, known) or hasattr(other, "__array__") else NotImplemented
-
-    for fn, prefix in ((left, ""), (right, "r"), (store, "i")):
-        fn.__name__ = f"__{prefix}{name}__"
-        fn.__flambeau_pure__ = True  # type: ignore[attr-defined]
+    """``__add__``, ``__radd__`` and ``__iadd__`` in terms of ``op``."""
+    rest = "".join(f", {p.default!r}" for p in op.schema.params[2:])
+    for prefix, target, operands in (("", op, ("self", "other")), ("r", op, ("other", "self")),
+                                     ("i", inplace_of(op), ("self", "other"))):
+        text = _OPERATOR.format(first=operands[0], second=operands[1], rest=rest)
+        env: dict[str, Any] = {"_op": target, "_state": state, "_known": _known_operands, "_is_operand": _is_operand}
+        exec(text, env)  # noqa: S102 - the text above
+        fn = env["operator"]
+        fn.__name__ = fn.__qualname__ = f"__{prefix}{name}__"
+        fn.__module__, fn.__flambeau_pure__ = "flambeau", True
         PUBLIC["Tensor"][fn.__name__] = fn
 
 
 def pointwise(schema: str, *, kernel: Callable[..., Any], vjp: Any = None, scalar: Scalar | None = None,
               promote: str = "default", decompose: Callable[..., Any] | None = None, samples: Any = None,
               dtypes: str = "f", tags: Iterable[str] = (), api: tuple[str, ...] | None = None, inplace: bool = True,
-              dunder: str | None = None, doc: str = "") -> Op:
-    """An op on corresponding elements of broadcast tensors. Tensor arguments reach ``kernel`` in the computing dtype."""
+              dunder: str | None = None, ufunc: str = "", doc: str = "") -> Op:
+    """An op on corresponding elements of broadcast tensors. Tensor arguments reach ``kernel`` in the computing dtype.
+
+    ``ufunc`` names the NumPy ufunc that equals the kernel when parameters beyond the operands have their defaults.
+    """
     parsed = parse(schema)
     tags = set(tags) | {"out"} | (set() if vjp is not None or decompose is not None else {"nograd"})
 
@@ -206,7 +219,7 @@ def pointwise(schema: str, *, kernel: Callable[..., Any], vjp: Any = None, scala
         return TensorMeta(shape, promotion(op, args)[1], common_device(op, args))
 
     op = Op(parsed.name, parsed, "pointwise", infer, kernel, vjp, scalar=scalar, promote=promote, decompose=decompose,
-            samples=samples, tags=frozenset(tags), dtypes=dtypes, doc=doc,
+            samples=samples, tags=frozenset(tags), dtypes=dtypes, doc=doc, extra={"ufunc": ufunc} if ufunc else {},
             api=default_api(parsed.name) if api is None else api)
     return _finish(op, inplace, dunder)
 

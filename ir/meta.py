@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from . import device as _device
 from .dtype import DType
 
 
-@dataclass(frozen=True)
 class TensorMeta:
-    """Shape (ints or SymInts), dtype and device of a value; what shape rules take and return."""
+    """Shape (ints or SymInts), dtype and device of a value; what shape rules take and return. Not to be changed."""
 
-    shape: tuple[Any, ...]
-    dtype: DType
-    device: _device.Device = _device.cpu
+    __slots__ = ("shape", "dtype", "device")
+
+    def __init__(self, shape: tuple[Any, ...], dtype: DType, device: _device.Device = _device.cpu) -> None:
+        self.shape, self.dtype, self.device = shape, dtype, device
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TensorMeta) and (self.shape, self.dtype, self.device) == (other.shape, other.dtype, other.device)
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype, self.device))
+
+    def __repr__(self) -> str:
+        return f"TensorMeta(shape={self.shape!r}, dtype={self.dtype!r}, device={self.device!r})"
 
     @property
     def ndim(self) -> int:
@@ -38,10 +46,10 @@ class TensorMeta:
         return self.dtype.is_complex
 
     def with_shape(self, shape: Sequence[Any]) -> TensorMeta:
-        return replace(self, shape=tuple(shape))
+        return TensorMeta(tuple(shape), self.dtype, self.device)
 
     def with_dtype(self, dtype: DType) -> TensorMeta:
-        return self if dtype is self.dtype else replace(self, dtype=dtype)
+        return self if dtype is self.dtype else TensorMeta(self.shape, dtype, self.device)
 
     def __str__(self) -> str:
         text = f"{self.dtype.short}[{', '.join(map(str, self.shape))}]"

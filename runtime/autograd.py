@@ -6,6 +6,7 @@ sequence numbers, so running them in falling order is a topological order withou
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import threading
@@ -53,16 +54,15 @@ class GradMode:
 class GradNode:
     """A step of the tape (PyTorch: ``torch.autograd.graph.Node``). Subclasses implement :meth:`apply`."""
 
-    __slots__ = ("edges", "metas", "seq", "pre_hooks", "post_hooks", "retained", "metadata", "__weakref__")
+    pre_hooks: dict[int, dict[int, Callable]] | None = None  # output number -> tensor hooks
+    post_hooks: dict[int, Callable] | None = None
+    retained: dict[int, Any] | None = None  # output number -> weak tensor whose .grad is kept
+    metadata: dict[str, Any] | None = None
 
     def __init__(self, edges: list[Any], metas: Sequence[TensorMeta | None]) -> None:
         self.edges = edges
         self.metas = metas  # of the outputs, to make zeros for those that got no gradient
         self.seq = next(_sequence)
-        self.pre_hooks: dict[int, dict[int, Callable]] | None = None  # output number -> tensor hooks
-        self.post_hooks: dict[int, Callable] | None = None
-        self.retained: dict[int, Any] | None = None  # output number -> weak tensor whose .grad is kept
-        self.metadata: dict[str, Any] | None = None
 
     def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
         """Gradients aligned with ``edges`` for the outputs' gradients ``grads`` (None: zero)."""
@@ -129,14 +129,9 @@ class Saved:
         self.tensor, self.version = tensor, tensor._storage.version
 
     def get(self, node: GradNode) -> Tensor:
-        t = self.tensor
-        if t._storage.version != self.version:
-            raise RuntimeError(
-                "one of the variables needed for gradient computation has been modified by an inplace operation: "
-                f"[{t.dtype} {list(t.shape)}], which is an input of {node.name()}, is at version "
-                f"{t._storage.version}; expected version {self.version} instead. Hint: change it before it is used, or "
-                "use the out-of-place form of the operation that changed it.")
-        return t
+        if self.tensor._storage.version != self.version:
+            raise _stale(node, self.tensor, self.version)
+        return self.tensor
 
 
 class SavedOutput:
@@ -163,48 +158,73 @@ class SavedOutput:
 tensor_class: Any = None  # set by runtime.eager: the Tensor class (which imports this module)
 
 
+class _Like:
+    """Stands for an argument whose shape, dtype and device are those of the output, and whose data nobody needs."""
+
+
+LIKE = _Like()
+
+
 class OpNode(GradNode):
-    """The tape's record of one op call."""
+    """The tape's record of one op call.
 
-    __slots__ = ("op", "args", "out", "needs")
+    ``args`` are the call's arguments: tensors whose data the derivative reads as they are, of others only the meta (or
+    :data:`LIKE`). ``saved`` lists those tensors with the versions they had.
+    """
 
-    def __init__(self, op: Op, args: tuple, edges: list[Any], needs: tuple[bool, ...], metas: list[Any]) -> None:
-        super().__init__(edges, metas)
+    like = False  # whether LIKE is among the arguments
+
+    def __init__(self, op: Op, args: tuple, edges: list[Any], needs: tuple[bool, ...], metas: Sequence[Any],
+                 saved: tuple[tuple[Any, int], ...] = ()) -> None:
+        self.edges, self.metas, self.seq = edges, metas, next(_sequence)
         self.op, self.needs = op, needs
         self.args: Any = args
         self.out: Any = None
+        self.saved = saved
 
     def name(self) -> str:
-        return "".join(p.capitalize() for p in self.op.name.strip("_").split("_")) + "Backward0"
+        return self.op.extra.get("grad_name") or _node_name(self.op.name)
 
     def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
-        if self.args is None:
+        args = self.args
+        if args is None:
             raise RuntimeError(
                 "Trying to backward through the graph a second time (or directly access saved tensors after they have "
                 "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
                 "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time.")
-        args = tuple([self._open(a) for a in self.args])
+        for t, version in self.saved:
+            if t._storage.version != version:
+                raise _stale(self, t, version)
         out = self.out
         if len(self.metas) == 1:
-            out = out.get(self) if type(out) is SavedOutput else out
-            found = self.op.gradients(self.needs, grads[0], out, args)
+            g = grads[0]
+            if self.like:
+                args = tuple([g if a is LIKE else a for a in args])
+            out = out.get(self) if type(out) is SavedOutput else g if out is LIKE else out
+            found = self.op.gradients(self.needs, g, out, args)
         else:
             out = tuple(o.get(self) if type(o) is SavedOutput else o for o in out)
             full = tuple(zeros_of(m) if g is None and m is not None else g for g, m in zip(grads, self.metas))
             found = self.op.gradients(self.needs, full, out, args)
         return fit_gradients(self.op, found, args)
 
-    def _open(self, a: Any) -> Any:
-        kind = type(a)
-        if kind is Saved:
-            return a.get(self)
-        if kind is list or kind is tuple:
-            return kind([self._open(x) for x in a])
-        return a
-
     def release(self) -> None:
-        if any(type(a) is Saved for a in leaves(self.args)) or any(type(o) is SavedOutput for o in leaves((self.out,))):
+        if self.saved or any(type(o) is SavedOutput for o in leaves((self.out,))):
             self.args = self.out = None
+            self.saved = ()
+
+
+@functools.cache
+def _node_name(op_name: str) -> str:
+    return "".join(p.capitalize() for p in op_name.strip("_").split("_")) + "Backward0"
+
+
+def _stale(node: GradNode, t: Tensor, version: int) -> RuntimeError:
+    return RuntimeError(
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[{t.dtype} {list(t.shape)}], which is an input of {node.name()}, is at version "
+        f"{t._storage.version}; expected version {version} instead. Hint: change it before it is used, or "
+        "use the out-of-place form of the operation that changed it.")
 
 
 # ---- recording --------------------------------------------------------------------------------------------------------
@@ -214,7 +234,7 @@ def edge_of(t: Any) -> Any:
     """Where gradients of ``t`` go."""
     if not t._rg:
         return None
-    fn = t.grad_fn
+    fn = t._grad_fn if t._view is None else t.grad_fn
     return t if fn is None else (fn, t._out_nr)
 
 
@@ -236,11 +256,13 @@ def record(op: Op, args: tuple, result: Any, saved_self: Any = None) -> OpNode:
             needs.append(e is not None)
     key = tuple(needs)
     save_out, save_args = op.saves(key)
-    kept = tuple([_keep(a, s) for a, s in zip(args, save_args)])
+    saved: list[tuple[Any, int]] = []
+    kept = tuple([_keep(a, s, saved) for a, s in zip(args, save_args)])
     if saved_self is not None:
-        kept = (_keep(saved_self, save_args[0]), *kept[1:])
+        saved = [pair for pair in saved if pair[0] is not args[0]]
+        kept = (_keep(saved_self, save_args[0], saved), *kept[1:])
     outs = result if isinstance(result, tuple) else (result,)
-    node = OpNode(op, kept, edges, key, [_meta(o) for o in outs])
+    node = OpNode(op, kept, edges, key, [_meta(o) for o in outs], tuple(saved))
     for nr, o in enumerate(outs):
         if o is not None and o.dtype.differentiable:
             o._rg, o._grad_fn, o._out_nr = True, node, nr
@@ -250,11 +272,15 @@ def record(op: Op, args: tuple, result: Any, saved_self: Any = None) -> OpNode:
     return node
 
 
-def _keep(a: Any, data: bool) -> Any:
+def _keep(a: Any, data: bool, saved: list[tuple[Any, int]]) -> Any:
+    """What the tape keeps of an argument; tensors kept whole are entered in ``saved``."""
     if isinstance(a, tensor_class):
-        return Saved(a) if data else _meta(a)
-    if isinstance(a, (list, tuple)):
-        return type(a)([_keep(x, data) for x in a]) if type(a) in (list, tuple) else a
+        if not data:
+            return _meta(a)
+        saved.append((a, a._storage.version))
+        return a
+    if type(a) in (list, tuple):
+        return type(a)([_keep(x, data, saved) for x in a])
     return a
 
 
@@ -267,8 +293,6 @@ def _meta(t: Any) -> TensorMeta | None:
 
 class CopySlices(GradNode):
     """A write through a view: gradients of the base go on outside the view, and through the op inside it."""
-
-    __slots__ = ("inner", "steps")
 
     def __init__(self, base: Tensor, steps: tuple, inner: OpNode) -> None:
         super().__init__([edge_of(base), *inner.edges[1:]], [_meta(base)])

@@ -10,13 +10,14 @@ import numpy as np
 from flambeau.ir import device as _device
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.family import common_device, promotion
-from flambeau.ir.op import Op, set_base_handler, type_name
+from flambeau.ir.op import Op, get_op, set_base_handler, type_name
 from flambeau.ir.randomness import set_source
 from flambeau.ir.tensorlike import TensorLike
 from flambeau.ir.tree import leaves
 
-from . import autograd
+from . import autograd, fast
 from .autograd import mode
+from .quiet import hush, restore
 from .storage import array_module
 from .tensor import Tensor, View, wrap
 
@@ -37,9 +38,12 @@ def _make_runner(op: Op) -> Runner:
         return _inplace_runner(op)
     if op.family == "view":
         return _view_runner(op)
+    if op.family == "transfer":
+        return _transfer
     if op.kernel is None:
         return _decomposed_runner(op)
-    return _kernel_runner(op)
+    slow = _kernel_runner(op)
+    return fast.runner(op, slow) if op.family == "pointwise" else slow
 
 
 # ---- ops with a kernel ------------------------------------------------------------------------------------------------
@@ -49,22 +53,129 @@ def _kernel_runner(op: Op) -> Runner:
     differentiable = op.differentiable
     parts = op.decompose is not None and not differentiable and "nograd" not in op.tags
     check = op.infer if "check" in op.tags else None
+    kernel, opened = op.kernel, _opener(op)
 
     def run(args: tuple) -> Any:
-        needs = mode.grad and _any_requires_grad(op, args)
-        if needs and parts:
+        arrays, plan, device, grad = opened(args)
+        grad = grad and mode.grad
+        if grad and parts:
             found = op.decompose(*args)  # type: ignore[misc]
             if found is not NotImplemented:
                 return found
         if check is not None:
             op.schema.check(args, _is_tensor)
             check(*args)
-        result = run_kernel(op, args)
-        if needs and differentiable:
-            autograd.record(op, args, result)
-        return result
+        cast, compute, out_dtype = plan
+        token = hush()
+        try:
+            if cast is not None:
+                _cast(op, arrays, cast)
+            result = kernel(np if device is _device.cpu else array_module(device), *arrays)  # type: ignore[misc]
+        except Exception as error:
+            _explain(op, args, error)
+            raise
+        finally:
+            restore(token)
+        if type(result) is tuple:
+            out: Any = tuple([None if r is None else wrap(_finish(r, compute, out_dtype), device) for r in result])
+        elif type(result) is np.ndarray and (out_dtype is None or result.dtype is out_dtype.np) and device is _device.cpu:
+            out = fast.fresh(result)
+        else:
+            out = wrap(_finish(result, compute, out_dtype), device)
+        if grad and differentiable:
+            autograd.record(op, args, out)
+        return out
 
     return run
+
+
+#: what to do with operands: the NumPy dtype to cast them to (None: nothing), computing dtype, dtype of the result
+Plan = tuple[Any, Any, Any]
+
+
+def _opener(op: Op) -> Callable[[tuple], tuple[list[Any], Plan, _device.Device, bool]]:
+    """A function from an op's arguments to (arguments with arrays for tensors, plan, device, whether one requires grad).
+
+    Promotion is worked out once for each combination of operand dtypes.
+    """
+    slots = op.tensor_slots
+    dtype_at = next((i for i, p in enumerate(op.schema.params) if p.type == "dtype"), None)
+    promote = op.promote is not None
+    plans: dict[tuple, Plan] = {}
+
+    def opened(args: tuple) -> tuple[list[Any], Plan, _device.Device, bool]:
+        found, grad, mixed = list(args), False, False
+        device, key = None, []
+        for i in slots:
+            a = found[i]
+            if isinstance(a, Tensor):
+                array = found[i] = a._a
+                grad = grad or a._rg
+                here = a._storage.device
+                mixed = mixed or (device is not None and here is not device)
+                device = here
+                key.append(array.dtype)
+                key.append(array.ndim == 0)
+            elif type(a) is list or type(a) is tuple:
+                found[i] = [x._a if isinstance(x, Tensor) else x for x in a]
+                for x in a:
+                    if isinstance(x, Tensor):
+                        grad = grad or x._rg
+                        mixed = mixed or (device is not None and x._storage.device is not device)
+                        device = x._storage.device
+                        key += (x._a.dtype, x._a.ndim == 0)
+            else:
+                key.append(type(a))
+        if device is None or mixed:
+            device = _device_of(op, args)
+        if not promote:
+            return found, _RAW, device, grad
+        key.append(_dtype._default)
+        if dtype_at is not None:
+            key.append(args[dtype_at])
+        plan = plans.get(tuple(key))
+        if plan is None:
+            plan = plans[tuple(key)] = _plan(op, args)
+        return found, plan, device, grad
+
+    return opened
+
+
+_RAW: Plan = (None, None, None)
+
+
+def _plan(op: Op, args: tuple) -> Plan:
+    try:
+        compute, out = promotion(op, args)
+    except Exception as error:
+        _explain(op, args, error)
+        raise
+    if compute is None:
+        return None, None, out
+    wanted = (_dtype.float32 if compute in _HALF else compute).np
+    skip = op.tensor_slots[0] if op.promote == "select" else -1
+    tensors = [x for i in op.tensor_slots if i != skip
+               for x in (args[i] if type(args[i]) in (list, tuple) else (args[i],)) if isinstance(x, Tensor)]
+    plain = all(x._a.dtype == wanted for x in tensors) and all(
+        not isinstance(args[i], int) or wanted.kind not in "iu" for i in op.tensor_slots)
+    return None if plain else wanted, compute, out
+
+
+def _cast(op: Op, arrays: list[Any], wanted: np.dtype) -> None:
+    """Convert the tensors among an op's arguments to the computing dtype; Python integers wrap as C's do."""
+    skip = op.tensor_slots[0] if op.promote == "select" else -1
+    for i in op.tensor_slots:
+        a = arrays[i]
+        if i == skip or a is None:
+            continue
+        if type(a) is list:
+            arrays[i] = [x if x is None else x.astype(wanted, copy=False) for x in a]
+        elif hasattr(a, "astype"):
+            arrays[i] = a if a.dtype == wanted else a.astype(wanted)
+        elif type(a) is int and wanted.kind in "iu":
+            info = np.iinfo(wanted)
+            if not info.min <= a <= info.max:
+                arrays[i] = (a - info.min) % (1 << info.bits) + info.min
 
 
 def _decomposed_runner(op: Op) -> Runner:
@@ -108,25 +219,6 @@ def _is_tensor(x: Any) -> bool:
     return isinstance(x, Tensor)
 
 
-def run_kernel(op: Op, args: tuple) -> Any:
-    """Cast as the op promotes, call its kernel, and wrap what it returns."""
-    try:
-        device = _device_of(op, args)
-        if op.promote is None:
-            compute, out_dtype = None, None
-            arrays = _raw_arrays(op, args)
-        else:
-            compute, out_dtype = promotion(op, args)
-            arrays = _raw_arrays(op, args) if compute is None else _cast_arrays(op, args, (_dtype.float32 if compute in _HALF else compute).np)
-        result = op.kernel(np if device is _device.cpu else array_module(device), *arrays)  # type: ignore[misc]
-    except Exception as error:
-        _explain(op, args, error)
-        raise
-    if isinstance(result, tuple):
-        return tuple([None if r is None else wrap(_finish(r, compute, out_dtype), device) for r in result])
-    return wrap(_finish(result, compute, out_dtype), device)
-
-
 def _finish(result: Any, compute: Any, out_dtype: Any) -> Any:
     """Half-precision results, computed in float32, are rounded; reductions may ask for another dtype."""
     if out_dtype is None or result.dtype == out_dtype.np:
@@ -157,30 +249,6 @@ def _device_of(op: Op, args: tuple) -> _device.Device:
     return _device.cpu
 
 
-def _raw_arrays(op: Op, args: tuple) -> list[Any]:
-    found = list(args)
-    for i in op.tensor_slots:
-        a = found[i]
-        if isinstance(a, Tensor):
-            found[i] = a._a
-        elif type(a) in (list, tuple):
-            found[i] = [x._a if isinstance(x, Tensor) else x for x in a]
-    return found
-
-
-def _cast_arrays(op: Op, args: tuple, np_dtype: np.dtype) -> list[Any]:
-    found = list(args)
-    skip = op.tensor_slots[0] if op.promote == "select" else -1
-    for i in op.tensor_slots:
-        a = found[i]
-        if isinstance(a, Tensor):
-            a = a._a
-            found[i] = a if a.dtype == np_dtype or i == skip else a.astype(np_dtype)
-        elif type(a) in (list, tuple):
-            found[i] = [x if x is None else x._a.astype(np_dtype, copy=False) for x in a]
-    return found
-
-
 def _explain(op: Op, args: tuple, error: Exception) -> None:
     """Turn a kernel's failure into PyTorch's error: wrong argument types first, then what the shape rule says."""
     if isinstance(error, NotImplementedError):
@@ -207,13 +275,26 @@ def _view_runner(op: Op) -> Runner:
         except Exception as error:
             _explain(op, args, error)
             raise
-        if may_copy and not np.may_share_memory(result, source._a):
-            return _copy_of(op, args, result, source, differentiable)
-        if type(result) is tuple:  # split, chunk, unbind: several views
-            return tuple([_view_of(op, args, r, source, differentiable, nr) for nr, r in enumerate(result)])
-        return _view_of(op, args, result, source, differentiable, None)
+        if may_copy:
+            if result is source._a:
+                return source
+            if result.size and not np.may_share_memory(result, source._a):
+                return _copy_of(op, args, result, source, differentiable)
+        return _view_of(op, args, result, source, differentiable)
 
     return run
+
+
+def _transfer(args: tuple) -> Tensor:
+    """A copy on another device; the tensor itself where it is there already."""
+    source, device = args[0], _device.as_device(args[1])
+    if device == source._storage.device:
+        return source
+    array = to_device(source._a, source._storage.device, device)
+    out = Tensor(array, Storage(array, device))
+    if mode.grad and source._rg:
+        autograd.record(get_op("to_device"), args, out)
+    return out
 
 
 def _copy_of(op: Op, args: tuple, array: Any, source: Tensor, differentiable: bool) -> Tensor:
@@ -223,9 +304,7 @@ def _copy_of(op: Op, args: tuple, array: Any, source: Tensor, differentiable: bo
     return out
 
 
-def _view_of(op: Op, args: tuple, array: Any, source: Tensor, differentiable: bool, nr: int | None) -> Tensor:
-    if nr is not None:
-        raise NotImplementedError(f"{op.name}: a view op returns one view")
+def _view_of(op: Op, args: tuple, array: Any, source: Tensor, differentiable: bool) -> Tensor:
     out = Tensor(array, source._storage)
     out._dtype = source._dtype if array.dtype == source._a.dtype else None
     if differentiable:
@@ -329,7 +408,6 @@ def _without_history(t: Tensor) -> Tensor:
 
 
 def _copy_op() -> Op:
-    from flambeau.ir.op import get_op  # noqa: PLC0415
     return get_op("copy")
 
 

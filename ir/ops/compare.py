@@ -13,6 +13,7 @@ from .pointwise import call1, infix
 
 # ---- comparison -------------------------------------------------------------------------------------------------------
 
+_UFUNCS = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
 _KNOWN = (TensorLike, int, float, complex)
 
 
@@ -21,7 +22,7 @@ def _comparison(name: str, sign: str, long_name: str, dtypes: str = "buif") -> A
     exec(f"kernel = lambda xp, x, y: x {sign} y", env)  # noqa: S102 - one of six signs
     api = (f"torch.{name}", f"Tensor.{name}", f"torch.{long_name}", f"Tensor.{long_name}")
     op = pointwise(f"{name}(Operand self, Operand other) -> Tensor", promote="bool", kernel=env["kernel"],
-                   scalar=infix(sign), dtypes=dtypes, inplace=True, api=api,
+                   scalar=infix(sign), dtypes=dtypes, inplace=True, api=api, ufunc=_UFUNCS[name],
                    samples=lambda: [*binary()(), S(T((4, 3), -1, 2), T((4, 3), -1, 2))])
     method = op.method
 

@@ -25,6 +25,7 @@ def _function(name: str, vjp: Any, *, kernel: Callable[..., Any] | None = None, 
         return getattr(xp, known)(x)
 
     return pointwise(f"{name}(Tensor self) -> Tensor", promote="float", kernel=kernel or from_numpy, vjp=vjp, dtypes=dtypes,
+                     ufunc="" if kernel else known,
                      scalar=scalar or call1(name, triton), samples=unary(low, high), decompose=decompose, tags=tags,
                      api=(f"torch.{name}", f"Tensor.{name}", *api))
 

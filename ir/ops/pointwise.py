@@ -42,7 +42,7 @@ add = pointwise(
     kernel=lambda xp, x, y, alpha: x + y if alpha == 1 else x + y * alpha,
     vjp=(lambda g, out, x, y, alpha: g, lambda g, out, x, y, alpha: g if alpha == 1 else g * alpha),
     decompose=lambda x, y, alpha: NotImplemented if alpha == 1 else x + y * alpha,
-    scalar=infix("+"), dtypes="buifc", samples=lambda: [*binary()(), S(T((3, 4)), T((3, 4)), alpha=2)])
+    scalar=infix("+"), dtypes="buifc", ufunc="add", samples=lambda: [*binary()(), S(T((3, 4)), T((3, 4)), alpha=2)])
 
 
 def _sub(xp: Any, x: Any, y: Any, alpha: Any) -> Any:
@@ -61,7 +61,7 @@ sub = pointwise(
     "sub(Operand self, Operand other, *, Number alpha=1) -> Tensor", dunder="sub", kernel=_sub,
     vjp=(lambda g, out, x, y, alpha: g, lambda g, out, x, y, alpha: -g if alpha == 1 else g * -alpha),
     decompose=lambda x, y, alpha: NotImplemented if alpha == 1 else x - y * alpha,
-    scalar=infix("-"), dtypes="uifc", samples=lambda: [*binary()(), S(T((3, 4)), T((3, 4)), alpha=2)])
+    scalar=infix("-"), dtypes="uifc", samples=lambda: [*binary()(), S(T((3, 4)), T((3, 4)), alpha=2)], ufunc="subtract")
 
 rsub = composite(
     "rsub(Tensor self, Operand other, *, Number alpha=1) -> Tensor", lambda x, y, alpha: ops.sub(y, _times(x, alpha)),
@@ -70,7 +70,7 @@ rsub = composite(
 mul = pointwise(
     "mul(Operand self, Operand other) -> Tensor", kernel=lambda xp, x, y: x * y, dunder="mul",
     vjp=(lambda g, out, x, y: g * conj_of(y), lambda g, out, x, y: g * conj_of(x)),
-    scalar=infix("*"), dtypes="buifc", samples=binary())
+    scalar=infix("*"), dtypes="buifc", samples=binary(), ufunc="multiply")
 
 div = pointwise(
     "div(Operand self, Operand other) -> Tensor", promote="float", kernel=lambda xp, x, y: xp.true_divide(x, y),

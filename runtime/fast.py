@@ -1,0 +1,214 @@
+"""The fast path of pointwise ops: CPU tensors of one plain dtype (or with a Python number), no promotion to work out.
+
+A runner made here looks at its operands, calls the kernel, makes the result and, where a gradient is asked for, its tape
+node, in a little more time than NumPy itself needs for a small array. Whatever it does not cover goes to the general
+runner: other dtypes, subclasses of ndarray, CUDA, errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from flambeau.ir.meta import TensorMeta
+from flambeau.ir.op import Op
+
+from . import autograd
+from .autograd import LIKE, OpNode, SavedOutput, mode
+from .quiet import hush, restore
+from .storage import Storage
+from .tensor import Tensor
+
+Runner = Callable[[tuple], Any]
+
+_FLOATS = "fdFD"
+_INTEGERS = "lihbB"
+#: promotion kind -> NumPy type characters whose result NumPy gets right; the same with a Python float; with an int
+_PLAIN = {"default": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + _INTEGERS), "float": (_FLOATS,) * 3,
+          "bool": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + _INTEGERS), "real": (_FLOATS + _INTEGERS, "", "")}
+_ONE = (None,)
+_ndarray, _new = np.ndarray, object.__new__
+
+
+def fresh(array: Any) -> Tensor:
+    """A tensor that owns ``array`` (an ndarray on the CPU), made without a call of ``__init__``."""
+    t = _new(Tensor)
+    t._a = array
+    storage = t._storage = _new(Storage)
+    storage.array = array
+    t._rg = False
+    t._grad_fn = t._view = t._grad = t._hooks = t._dtype = None
+    t._out_nr = 0
+    return t
+
+
+class _Tape:
+    """What to record for one pattern of operands that need gradients."""
+
+    __slots__ = ("op", "needs", "save_out", "keep")
+
+    def __init__(self, op: Op, needs: tuple[bool, ...]) -> None:
+        self.op, self.needs = op, needs
+        self.save_out, keep = op.saves(needs)
+        self.keep = tuple(keep[slot] for slot in op.tensor_slots)
+
+
+def _edge(x: Tensor) -> Any:
+    fn = x._grad_fn if x._view is None else x.grad_fn
+    return x if fn is None else (fn, x._out_nr)
+
+
+def _kept(x: Any, keep: bool, shape: tuple, dtype: Any, saved: list) -> Any:
+    """What the tape keeps of an operand: the tensor itself, LIKE where the output says all about it, or its meta."""
+    if keep:
+        saved.append((x, x._storage.version))
+        return x
+    a = x._a
+    return LIKE if a.shape == shape and a.dtype is dtype else TensorMeta(a.shape, x.dtype, x._storage.device)
+
+
+def _finish_node(tape: _Tape, node: OpNode, out: Tensor, saved: list) -> None:
+    node.op, node.needs, node.metas, node.seq = tape.op, tape.needs, _ONE, next(autograd._sequence)
+    node.saved = saved
+    node.out = SavedOutput(out, 0) if tape.save_out else LIKE
+    out._rg, out._grad_fn = True, node
+
+
+def _record_two(tape: _Tape, args: tuple, x: Any, y: Any, out: Tensor) -> None:
+    r = out._a
+    shape, dtype, saved = r.shape, r.dtype, []
+    node = _new(OpNode)
+    keep, needs = tape.keep, tape.needs
+    kx = _kept(x, keep[0], shape, dtype, saved) if isinstance(x, Tensor) else x
+    ky = _kept(y, keep[1], shape, dtype, saved) if isinstance(y, Tensor) else y
+    node.like = True
+    node.args = (kx, ky) if len(args) == 2 else (kx, ky, *args[2:])
+    node.edges = (_edge(x) if needs[0] else None, _edge(y) if needs[1] else None)
+    _finish_node(tape, node, out, saved)
+
+
+def _record_one(tape: _Tape, args: tuple, x: Tensor, out: Tensor) -> None:
+    saved: list = []
+    node = _new(OpNode)
+    kx = _kept(x, tape.keep[0], out._a.shape, out._a.dtype, saved)
+    node.like = True
+    node.args = (kx,) if len(args) == 1 else (kx, *args[1:])
+    node.edges = (_edge(x),)
+    _finish_node(tape, node, out, saved)
+
+
+def binary(op: Op, slow: Runner) -> Runner:
+    """The runner of a pointwise op of two operands."""
+    kernel, ufunc, default = op.kernel, getattr(np, op.extra.get("ufunc", ""), None), _defaults(op, 2)
+    plain, with_float, with_int = _PLAIN[op.promote]  # type: ignore[index]
+    recorded = op.differentiable
+    blocked = not recorded and "nograd" not in op.tags  # differentiated through its parts
+    tapes: dict[tuple[bool, bool], _Tape] = {}
+
+    def run(args: tuple) -> Any:
+        x, y = args[0], args[1]
+        kind = type(y)
+        try:
+            if kind is float or kind is int:
+                a, b = x._a, y
+                allowed = with_float if kind is float else with_int
+                grad = rx = x._rg
+                ry = False
+            elif type(x) is float or type(x) is int:
+                a, b = x, y._a
+                allowed = with_float if type(x) is float else with_int
+                grad = ry = y._rg
+                rx = False
+                if type(b) is not _ndarray or b.dtype.char not in allowed:
+                    return slow(args)
+                allowed = None
+            else:
+                a, b = x._a, y._a
+                if type(b) is not _ndarray or b.dtype is not a.dtype:
+                    return slow(args)
+                allowed = plain
+                rx, ry = x._rg, y._rg
+                grad = rx or ry
+        except AttributeError:
+            return slow(args)
+        if allowed is not None and (type(a) is not _ndarray or a.dtype.char not in allowed):
+            return slow(args)
+        grad = grad and mode.grad
+        if grad and blocked:
+            return slow(args)
+        token = hush()
+        try:
+            if ufunc is not None and (default is None or args[2:] == default):
+                r = ufunc(a, b)
+            else:
+                r = kernel(np, a, b, *args[2:])
+        except Exception:
+            return slow(args)
+        finally:
+            restore(token)
+        if type(r) is not _ndarray:
+            r = np.asarray(r)
+        out = fresh(r)
+        if grad and recorded:
+            tape = tapes.get((rx, ry))
+            if tape is None:
+                tape = tapes[rx, ry] = _Tape(op, (rx, ry))
+            _record_two(tape, args, x, y, out)
+        return out
+
+    return run
+
+
+def unary(op: Op, slow: Runner) -> Runner:
+    """The runner of a pointwise op of one operand."""
+    kernel, ufunc, default = op.kernel, getattr(np, op.extra.get("ufunc", ""), None), _defaults(op, 1)
+    plain = _PLAIN[op.promote][0]  # type: ignore[index]
+    recorded = op.differentiable
+    blocked = not recorded and "nograd" not in op.tags
+    tape: Any = None
+
+    def run(args: tuple) -> Any:
+        nonlocal tape
+        x = args[0]
+        try:
+            a = x._a
+            grad = x._rg and mode.grad
+        except AttributeError:
+            return slow(args)
+        if type(a) is not _ndarray or a.dtype.char not in plain or (grad and blocked):
+            return slow(args)
+        token = hush()
+        try:
+            r = ufunc(a) if ufunc is not None and (default is None or args[1:] == default) else kernel(np, a, *args[1:])
+        except Exception:
+            return slow(args)
+        finally:
+            restore(token)
+        if type(r) is not _ndarray:
+            r = np.asarray(r)
+        out = fresh(r)
+        if grad and recorded:
+            if tape is None:
+                tape = _Tape(op, (True,))
+            _record_one(tape, args, x, out)
+        return out
+
+    return run
+
+
+def _defaults(op: Op, operands: int) -> tuple | None:
+    """The parameters behind the operands at their defaults; None when there are none."""
+    rest = op.schema.params[operands:]
+    return tuple(p.default for p in rest) if rest else None
+
+
+def runner(op: Op, slow: Runner) -> Runner:
+    """The fast runner of a pointwise op, or ``slow`` where none applies."""
+    slots = op.tensor_slots
+    if op.promote not in _PLAIN or op.kernel is None or "check" in op.tags:
+        return slow
+    if slots == (0, 1):
+        return binary(op, slow)
+    return unary(op, slow) if slots == (0,) else slow
