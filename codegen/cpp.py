@@ -54,6 +54,8 @@ class Lanes:
     varies: emit.Dependence
     hoisted: list[str]
     invariant: dict[Expr, Value]
+    depth: int = 0  # of the lines that stand before the loop
+    own: frozenset[str] = frozenset()  # accumulators that live inside the loop, one per lane
     part: str = ""  # the argument that tells loads and stores how many lanes take part
 
     @property
@@ -72,7 +74,7 @@ _RESERVED = frozenset(
 def identifier(name: str) -> str:
     """Return a C++ name for a buffer, value or kernel that clashes with nothing of ours or of the language."""
     name = re.sub(r"\W", "_", name)
-    clash = name in _RESERVED or name in prelude.sections() or re.fullmatch(r"[uifb]f?\d+[vw]?", name)
+    clash = name in _RESERVED or name in prelude.functions() or re.fullmatch(r"(b8|[iu](8|16|32|64)|b?f16|f32|f64)[vw]?", name)
     return f"{name}_" if clash or name[:1].isdigit() else name
 
 
@@ -110,6 +112,20 @@ def literal(value: Any, dtype: DType) -> str:
         return f"{'-' if number < 0 else ''}__builtin_inf{ending}()"
     text = repr(number) if kind == "f64" else f"{number:.9g}"
     return (text if "." in text or "e" in text else text + ".") + ending
+
+
+def size_text(i: IndexLike) -> str:
+    """Return an expression over symbolic sizes as C++ text."""
+    if not isinstance(i, Index):
+        return str(i)
+    if i.kind == "size":
+        return identifier(i.args[0])
+    left, right = size_text(i.args[0]), size_text(i.args[1])
+    if i.kind in ("min", "max"):
+        return f"{'least' if i.kind == 'min' else 'most'}({left}, {right})"
+    if i.kind in ("div", "mod"):
+        return f"floor_{i.kind}({left}, {right})"
+    return f"({left} {'+' if i.kind == 'add' else '*'} {right})"
 
 
 @functools.cache
@@ -160,6 +176,8 @@ class KernelWriter:
             for b in self.kernel.params
         ]
         params += [f"i64 {identifier(size)}" for size in self.kernel.sizes]
+        threaded = [s for s in self.kernel.body if isinstance(s, For) and s.kind == "parallel"]
+        self._scratch([s for s in self.kernel.body if s not in threaded])
         for statement in self.kernel.body:
             self._top(statement)
         where = [f"// {loc}" for loc in self.kernel.locs]
@@ -169,12 +187,14 @@ class KernelWriter:
     def _top(self, statement: Any) -> None:
         if isinstance(statement, For) and statement.kind == "parallel":
             self._parallel(statement)
-        elif isinstance(statement, For) and statement.kind == "vector" and not _carried(statement):
+        elif isinstance(statement, For) and statement.kind == "vector" and self._stands_alone(statement):
             self._parallel_vector(statement)
         else:
-            if isinstance(statement, For) and not self.parallel:
-                self._scratch()
             emit.walk_body(self, [statement])
+
+    def _stands_alone(self, loop: For) -> bool:
+        """Say whether a loop's iterations share nothing: no accumulators, no rows of scratch."""
+        return not _carried(loop) and not self._scratch_of([loop])
 
     def _parallel(self, loop: For) -> None:
         """Spread a loop over the threads; parallel loops that are all there is in one another count as one."""
@@ -196,7 +216,7 @@ class KernelWriter:
                     wrapped = divided if number == 0 else f"{divided} % {_atom(self.index(extents[number]))}"
                     self.line(f"i64 {self.index(each.var)} = {wrapped};")
                     step = ix.mul(step, extents[number])
-            self._scratch()
+            self._scratch(inner)
             emit.walk_body(self, inner)
             self.close("}")
 
@@ -214,13 +234,25 @@ class KernelWriter:
         self.parallel = False
         self.close("});")
 
-    def _scratch(self) -> None:
-        for number, b in enumerate(self.kernel.scratch):
-            if number == 0:
-                total = sum(_bytes(each) for each in self.kernel.scratch)
-                if total > 1 << 16:
-                    raise Unsupported("per-thread rows of more than 64 KiB")
-            self.line(f"alignas(64) {memory_type(b.dtype)} {identifier(b.name)}[{max(1, _bytes(b) // b.dtype.itemsize)}];")
+    def _scratch_of(self, body: Sequence[Any]) -> list[Buffer]:
+        """The per-thread rows that `body` uses."""
+        used = emit.stored_in(body) | {
+            e.buffer
+            for statement in emit.statements(body)
+            for root in emit.roots(statement)
+            for e in loops.walk(root)
+            if isinstance(e, Load)
+        }
+        return [b for b in self.kernel.scratch if b.name in used]
+
+    def _scratch(self, body: Sequence[Any]) -> None:
+        """Declare the per-thread rows that `body` uses."""
+        rows = self._scratch_of(body)
+        if sum(_bytes(b) for b in rows) > 1 << 18:
+            raise Unsupported("rows of more than 256 KiB on a thread's stack")
+        for b in rows:
+            count = max(1, _bytes(b) // b.dtype.itemsize)
+            self.line(f"alignas(64) {memory_type(b.dtype)} {identifier(b.name)}[{count}];")
 
     # ---- lines ----------------------------------------------------------------------------------------------------
 
@@ -527,7 +559,7 @@ class KernelWriter:
 
     def _converted(self, value: Value, e: Expr, dtype: DType, kind: str) -> Value:
         """Bring an accumulated value to the accumulator's dtype."""
-        if value.narrow and (kind in ("argmax", "argmin") or dtype is not value.dtype or True):
+        if value.narrow:
             wide = dataclasses.replace(value, narrow=False)
             value = dataclasses.replace(wide, text=f"fl_cast<{self.type_of(wide)}>({value.text})")
         if kind in ("argmax", "argmin") or computing(value.dtype) is computing(dtype):
@@ -668,12 +700,10 @@ class VectorLoop:
 
     def __init__(self, writer: KernelWriter, loop: For, start: str, stop: str, static: int | None) -> None:
         self.writer, self.loop, self.start, self.stop, self.static = writer, loop, start, stop, static
-        inner = emit.defined_in(loop.body)
         own = {s.name for s in emit.statements(loop.body) if isinstance(s, Init)}
         self.crossing = [
             s for s in _distinct(s for s in emit.statements(loop.body) if isinstance(s, Accumulate)) if s.name not in own
         ]
-        del inner
         self.suffix = "w" if self._wide() else "v"
 
     def _wide(self) -> bool:
@@ -696,21 +726,19 @@ class VectorLoop:
             _lane_dependence(self.loop),
             [],
             {},
+            w.depth + 1,
+            frozenset(s.name for s in emit.statements(self.loop.body) if isinstance(s, Init)),
         )
-        lanes.depth = w.depth + 1
-        lanes.own = {s.name for s in emit.statements(self.loop.body) if isinstance(s, Init)}
         exact = self.static is not None and self.static % 16 == 0
         unroll = self._unroll()
         outer, w.lanes = w.lanes, lanes
         kept = dict(w.env)
-        lines, w.lines, depth, w.depth = w.lines, [], w.depth, w.depth + (1 if exact and not self.crossing else 2)
+        lines, w.lines, depth, w.depth = w.lines, [], w.depth, w.depth + 2
         lanes.part = "" if exact and unroll == 1 else ", part"
         for s in self.crossing:
             self._spread_accumulator(s)
-        loc = w.loc
         emit.walk_body(w, self.loop.body)
         body, w.lines, w.depth = w.lines, lines, depth
-        del loc
         w.env, w.lanes = kept, outer
         self._assemble(body, lanes, exact, unroll)
 
@@ -738,7 +766,7 @@ class VectorLoop:
         if not lanes.part:
             w.open(f"for (i64 {name} = {self.start}; {name} < {self.stop}; {name} += {count}) {{")
             w.depth -= 1
-            w.lines += [line if not self.crossing else line for line in body]
+            w.lines += body
             w.depth += 1
             w.close("}")
         else:

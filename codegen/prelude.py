@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -42,7 +43,14 @@ def header(name: str) -> str:
     return (_TEMPLATES / name).read_text()
 
 
-def unit(body: str) -> str:
-    """Return a complete translation unit: the shared headers, the maths that `body` uses, and `body`."""
-    parts = (header("runtime.h"), header("vector.h"), header("gemm.h"), "namespace flambeau_kernels {", header("kernel.h"))
-    return "\n".join([*parts, maths_for(body), body, "}"])
+@functools.cache
+def functions() -> frozenset[str]:
+    """The names that the headers give to functions and types: no generated name may hide one."""
+    text = "\n".join(header(name) for name in ("runtime.h", "vector.h", "kernel.h", "maths.h"))
+    return frozenset(re.findall(r"\b([A-Za-z_]\w*)\s*[(<]", text)) | frozenset(sections())
+
+
+def unit(body: str, templates: Sequence[str] = ()) -> str:
+    """Return a complete translation unit around `body`: shared headers, those of the templates, the maths it uses."""
+    outside = [header(f"{name}.h") for name in ("runtime", "vector", *templates)]
+    return "\n".join([*outside, "namespace flambeau_kernels {", header("kernel.h"), maths_for(body), body, "}"])

@@ -111,7 +111,7 @@ def attention(
     """Attend: `q [b, h, n, d]`, `k [b, g, m, d]`, `v [b, g, m, e]`, h a multiple of g, mask broadcast to [b, h, n, m].
 
     Returns the output [b, h, n, e] and the log-sum-exp [b, h, n] that `attention_backward` wants. A row that sees no
-    key gives zeros.
+    key gives zeros, and minus infinity.
     """
     library = native.template("attention")
     if library is None or not _attention_fits(q, k, v, mask):
@@ -120,12 +120,13 @@ def attention(
     out = np.empty((*q.shape[:3], v.shape[3]), np.float32)
     lse = np.empty(q.shape[:3], np.float32)
     scale = q.shape[3] ** -0.5 if scale is None else scale
-    _call(library, [*_attention_words(q, k, v, mask, causal, scale, out, lse), *[0] * 16])
+    _call(library, [*_attention_words(q, k, v, mask, causal, scale, out, lse), *[0] * 17])
     return out, lse
 
 
 def attention_backward(
     grad: np.ndarray,
+    grad_lse: np.ndarray | None,
     q: np.ndarray,
     k: np.ndarray,
     v: np.ndarray,
@@ -135,19 +136,20 @@ def attention_backward(
     causal: bool = False,
     scale: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Return the gradients of q, k and v, given that of the output and what `attention` returned."""
+    """Return the gradients of q, k and v, given those of the two results of `attention` and these results."""
     library = native.template("attention")
     if library is None or not _attention_fits(q, k, v, mask) or grad.dtype != np.float32:
         return None
     q, k, v, out, grad = (_rows_adjacent(x) for x in (q, k, v, out, grad))
     lse = np.ascontiguousarray(lse)
+    grad_lse = None if grad_lse is None else np.ascontiguousarray(grad_lse)
     grads = np.empty(q.shape, np.float32), np.empty(k.shape, np.float32), np.empty(v.shape, np.float32)
     scale = q.shape[3] ** -0.5 if scale is None else scale
     words = _attention_words(q, k, v, mask, causal, scale, out, lse)
     words += [array.ctypes.data for array in (grad, *grads)]
     for array in (grad, *grads):
         words += _steps(array)[:3]
-    _call(library, words)
+    _call(library, [*words, 0 if grad_lse is None else grad_lse.ctypes.data])
     return grads
 
 

@@ -113,7 +113,7 @@ static void forward_block(const Head& head, i64 row0, float* space) {
     float sum = state.sum[l / WIDTH][l % WIDTH], top = state.top[l / WIDTH][l % WIDTH];
     float inverse = sum == 0 ? 0 : 1 / sum;  // a row that sees nothing gives zeros
     for (i64 j = 0; j < t.dv; j++) out[l * t.out_at[2] + j] = sums[j * LANES + l] * inverse;
-    if (t.lse) t.lse[head.batch * t.lse_at[0] + head.head * t.lse_at[1] + row0 + l] = sum == 0 ? INFINITE : log(sum) + top;
+    if (t.lse) t.lse[head.batch * t.lse_at[0] + head.head * t.lse_at[1] + row0 + l] = sum == 0 ? -INFINITE : log(sum) + top;
   }
 }
 
@@ -154,16 +154,17 @@ static void backward_block(const Head& head, i64 row0, const BackwardSpace& s) {
   const float* q = head.q + row0 * t.q_at[2];
   const float* g = t.grad_out + head.batch * t.grad_out_at[0] + head.head * t.grad_out_at[1] + row0 * t.grad_out_at[2];
   const float* out = t.out + head.batch * t.out_at[0] + head.head * t.out_at[1] + row0 * t.out_at[2];
-  const float* lse = t.lse + head.batch * t.lse_at[0] + head.head * t.lse_at[1] + row0;
+  i64 stat = head.batch * t.lse_at[0] + head.head * t.lse_at[1] + row0;
+  const float *lse = t.lse + stat, *grad_lse = t.grad_lse ? t.grad_lse + stat : 0;
   float scale = (float)t.scale;
   transpose_in(q, t.q_at[2], lanes, t.d, scale, s.queries);
   transpose_in(g, t.grad_out_at[2], lanes, t.dv, 1, s.grads);
   copy_rows(q, t.q_at[2], lanes, t.d, s.d, scale, s.rows_q);
   copy_rows(g, t.grad_out_at[2], lanes, t.dv, s.dv, 1, s.rows_g);
-  float norm[LANES], mean[LANES];  // lse, and the sum of out * grad_out, per query
+  float norm[LANES], mean[LANES];  // per query: lse, and the sum of out * grad_out less the gradient of lse
   for (i64 l = 0; l < LANES; l++) {
-    norm[l] = l < lanes ? lse[l] : INFINITE;
-    mean[l] = 0;
+    norm[l] = l < lanes && lse[l] != -INFINITE ? lse[l] : INFINITE;  // who sees nothing has only zero weights
+    mean[l] = l < lanes && grad_lse ? -grad_lse[l] : 0;
     for (i64 j = 0; l < lanes && j < t.dv; j++) mean[l] += out[l * t.out_at[2] + j] * g[l * t.grad_out_at[2] + j];
   }
   for (i64 c = 0; c < cols; c += KEYS) {
@@ -172,7 +173,6 @@ static void backward_block(const Head& head, i64 row0, const BackwardSpace& s) {
     head.apply_mask(s.scores, row0, lanes, c, keys);
     multiply(keys, t.dv, head.v + c * t.v_at[2], t.v_at[2], 1, s.grads, LANES, s.slopes, LANES, false);
     for (i64 i = 0; i < keys * LANES; i += WIDTH) {
-      // exp(x - lse); a row that saw nothing has lse = inf and x = -inf or finite: zero either way.
       Floats p = exp(load(s.scores + i) - load(norm + i % LANES));
       store(s.scores + i, p);
       store(s.slopes + i, p * (load(s.slopes + i) - load(mean + i % LANES)));

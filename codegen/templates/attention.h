@@ -15,4 +15,5 @@ struct AttentionArgs {
   const float* grad_out;
   float *grad_q, *grad_k, *grad_v;
   i64 grad_out_at[3], grad_q_at[3], grad_k_at[3], grad_v_at[3];
+  const float* grad_lse;  // gradient of lse, laid out as lse; may be null
 };
