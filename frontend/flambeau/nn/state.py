@@ -30,12 +30,6 @@ class _IncompatibleKeys(NamedTuple):
     __str__ = __repr__
 
 
-class StateDict(OrderedDict):
-    """An ordered dictionary with the module versions in ``_metadata``."""
-
-    _metadata: OrderedDict
-
-
 class StateMixin:
     """The part of :class:`Module` that saves and loads."""
 
@@ -59,7 +53,7 @@ class StateMixin:
             prefix = value if name == "prefix" else prefix
             keep_vars = value if name == "keep_vars" else keep_vars
         if destination is None:
-            destination = StateDict()
+            destination = OrderedDict()  # a plain one, so that PyTorch's restricted loader takes it
             destination._metadata = OrderedDict()
         metadata = dict(version=self._version)
         if hasattr(destination, "_metadata"):
