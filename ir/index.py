@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Union
 from weakref import WeakValueDictionary
@@ -247,6 +248,19 @@ def _split(x: IndexLike, d: int) -> tuple[IndexLike, IndexLike]:
     return _sum(quotient, c // d), _sum(rest, c % d)
 
 
+def _coarse(x: IndexLike, d: int) -> tuple[IndexLike, IndexLike, int] | None:
+    """``x`` as ``g * quotient + rest`` with 0 <= rest < g for the largest ``g`` > 1 that divides ``d``; None without one."""
+    parts, c = terms(x)
+    if len(parts) < 2 and not c:
+        return None
+    for g in sorted({math.gcd(n, d) for n in parts.values()}, reverse=True):
+        if g > 1:
+            quotient, rest = _split(x, g)
+            if quotient != 0 and _within(rest, g):
+                return quotient, rest, g
+    return None
+
+
 def _within(x: IndexLike, d: int) -> bool:
     lo, hi = bounds(x)
     return lo is not None and hi is not None and lo >= 0 and hi < d
@@ -267,6 +281,9 @@ def div(a: IndexLike, b: IndexLike) -> IndexLike:
             return add(quotient, div(rest, b))
         if isinstance(rest, Index) and rest.kind == "div" and isinstance(rest.args[1], int):
             return div(rest.args[0], rest.args[1] * b)
+        coarse = _coarse(rest, b)
+        if coarse is not None:
+            return div(coarse[0], b // coarse[2])
         return Index("div", rest, b)
     exact = _divide_exactly(a, b)
     return Index("div", a, b) if exact is None else exact
@@ -283,6 +300,9 @@ def mod(a: IndexLike, b: IndexLike) -> IndexLike:
             return rest if isinstance(rest, Index) else rest % b
         if rest.kind == "mod" and isinstance(rest.args[1], int) and rest.args[1] % b == 0:
             return mod(rest.args[0], b)
+        coarse = _coarse(rest, b)
+        if coarse is not None:
+            return add(mul(mod(coarse[0], b // coarse[2]), coarse[2]), coarse[1])
         return Index("mod", rest, b)
     return Index("mod", a, b) if _divide_exactly(a, b) is None else _remainder(a, b)
 

@@ -22,7 +22,8 @@ class Target:
     """What passes know of the machine that code is made for.
 
     ``kind`` "cpp", "numpy" or "triton"; ``vector_bytes`` of a vector register; cache sizes in bytes; ``templates`` the
-    names of the hand-written kernels that the target has, ``epilogues`` those that can apply loops to their result; ``block`` elements that one Triton program holds at most.
+    names of the hand-written kernels that the target has, ``epilogues`` those that can apply loops to their result;
+    ``block`` elements that one Triton program holds at most.
     """
 
     kind: str = "cpp"
@@ -45,7 +46,8 @@ class Group:
     """Loops that become one kernel, in order; ``stores`` are the values that other steps see; the others are internal.
 
     Loops of the group's own iteration space run over its ``outer`` variables, or its ``outer`` and ``inner`` ones, and
-    reduce over ``inner``. The loops called ``inline`` are in variables of their own and computed where they are read. ``why`` says what the fusion saves.
+    reduce over ``inner``. The loops called ``inline`` are in variables of their own and computed where they are read.
+    ``why`` says what the fusion saves.
     """
 
     name: str

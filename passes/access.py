@@ -11,7 +11,7 @@ from flambeau.ir import loops as lo
 from flambeau.ir.index import Index, IndexLike
 from flambeau.ir.loops import Buffer, Load, Loop
 from flambeau.passes.cost import substitution
-from flambeau.passes.space import extent, renamed
+from flambeau.passes.space import extent, numel_hint, renamed
 
 
 @dataclass(frozen=True)
@@ -81,5 +81,13 @@ def _indirect(t: Index) -> set[Index]:
 
 
 def unit_steps(vars: Sequence[Index], found: Sequence[Access]) -> dict[Index, int]:
-    """For each variable, how many accesses move by one element with it; a store counts as three loads."""
-    return {v: sum(3 if a.store else 1 for a in found if a.buffer and a.steps[v] == 1 and extent(v) != 1) for v in vars}
+    """For each variable, the elements of the accesses that move by one with it; a store counts as three loads."""
+    scores = dict.fromkeys(vars, 0)
+    for a in found:
+        if not a.buffer:
+            continue
+        touched = numel_hint([extent(v) for v, step in a.steps.items() if step != 0]) * (3 if a.store else 1)
+        for v in vars:
+            if a.steps[v] == 1 and extent(v) != 1:
+                scores[v] += touched
+    return scores

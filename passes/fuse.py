@@ -105,7 +105,7 @@ class Fusion:
         while True:
             place = self.units.index(unit)
             scored = [(self._saved(u, unit), -i, u) for i, u in enumerate(self.units[:place]) if u.members]
-            for saved, _, u in sorted((s for s in scored if s[0] > 0), key=lambda s: s[:2], reverse=True):
+            for _, _, u in sorted((s for s in scored if s[0] > 0), key=lambda s: s[:2], reverse=True):
                 merged = self._merge(u, unit)
                 if merged is not None:
                     unit = merged

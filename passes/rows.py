@@ -275,7 +275,7 @@ class _Rows:
                 result = lo.cast(Local(dtype, name), computing(m.value.dtype))
                 self.writer.here[m.buffer] = self._same(result)
         for name, (row, index) in self.kept.items():
-            dtype = next((b.dtype for b in (*self.scratch, *self.form.buffers.values()) if b.name == row))
+            dtype = next(b.dtype for b in (*self.scratch, *self.form.buffers.values()) if b.name == row)
             self._read_from(name, row, index, dtype)
 
     def _same(self, value: Expr) -> Any:
