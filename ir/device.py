@@ -52,10 +52,20 @@ cpu = Device("cpu")
 meta = Device("meta")
 
 
-def as_device(value: object, default: Device = cpu) -> Device:
-    """``value`` (None, str, int or Device) as a Device; CUDA without an index means device 0."""
+_default = cpu
+
+
+def set_default(value: object) -> None:
+    """Set the device that stands for None."""
+    global _default
+    _default = cpu
+    _default = as_device(value)
+
+
+def as_device(value: object) -> Device:
+    """``value`` (None, str, int or Device) as a Device; CUDA without an index means device 0, None the default one."""
     if value is None:
-        return default
+        return _default
     found = value if isinstance(value, Device) else Device(value)  # type: ignore[arg-type]
     if found.type == "cpu":
         return cpu

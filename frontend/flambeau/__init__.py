@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from typing import Any
 
 from flambeau.ir import dtype as _dtype
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 globals().update(_dtype.BY_NAME)
 bool = _dtype.bool_  # noqa: A001 - PyTorch's name
 globals().update(_PUBLIC["torch"])
+pi, e, inf, nan, newaxis = math.pi, math.e, math.inf, math.nan, None
 
 from flambeau._interop import (  # noqa: E402 - they need the ops above
     as_tensor,
@@ -42,7 +44,6 @@ from flambeau._interop import (  # noqa: E402 - they need the ops above
 )
 
 
-
 def _build_template(name: str) -> Any:
     """Where eager kernels get compiled templates from; codegen is imported when the first one is wanted."""
     return importlib.import_module("flambeau.codegen.library").build_template(name)
@@ -55,6 +56,10 @@ _LAZY = {  # public names that live in a sub-module which is imported when they 
     "compile": "compiler", "is_compiling": "compiler", "as_torch": "dropin",
     **dict.fromkeys(("no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
                      "is_inference_mode_enabled"), "autograd.grad_mode"),
+    **dict.fromkeys(("finfo", "iinfo", "memory_format", "contiguous_format", "preserve_format", "channels_last",
+                     "channels_last_3d", "set_default_device", "get_default_device", "use_deterministic_algorithms",
+                     "are_deterministic_algorithms_enabled", "set_float32_matmul_precision",
+                     "get_float32_matmul_precision", "typename", "broadcast_shapes"), "_types"),
     **dict.fromkeys(("get_num_threads", "set_num_threads"), "runtime.native"),
 }
 
