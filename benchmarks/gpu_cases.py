@@ -11,8 +11,9 @@ import ml_dtypes
 import numpy as np
 from hand_kernels import gelu_add, row_sum, softmax
 
+from flambeau.codegen.triton_attention import Shape, Strided, attention, attention_tiles
 from flambeau.codegen.triton_build import TritonSource
-from flambeau.codegen.triton_templates import Epilogue, Matrix, attention, attention_tiles, matmul, matmul_tiles
+from flambeau.codegen.triton_templates import Epilogue, Matrix, matmul, matmul_tiles
 
 KINDS = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 3e-2}
@@ -140,23 +141,25 @@ def matmul_case(kind: str, batch: int, m: int, n: int, k: int) -> Case:
 
 def attention_case(kind: str, batch: int, heads: int, length: int, size: int, causal: bool) -> Case:
     q, k, v = (normal((batch, heads, length, size), kind) for _ in range(3))
-    strides = dict.fromkeys(("query", "key", "value", "out"), (heads * length * size, length * size, size, 1))
+    place = Strided((heads * length * size, length * size, size, 1))
+    places = dict.fromkeys(("query", "key", "value", "out"), place)
     scale = 1 / math.sqrt(size)
-    candidates = [(str(tile), *attention("flash", (batch, heads, length, length, size), strides, kind, scale=scale,
-                                         causal=causal, tile=tile))
+    candidates = [(str(tile), *attention("flash", Shape(batch, heads, heads, length, length, size, size), places, kind,
+                                         scale=scale, causal=causal, tile=tile))
                   for tile in attention_tiles(size, KINDS[kind].itemsize)]
     rows = sorted({0, 1, length // 2, length - 1})
 
-    def exact(out: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def exact(out: np.ndarray, lse: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for b, h in {(0, 0), (batch - 1, heads - 1)}:
             score = scale * wide(q[b, h][rows]) @ wide(k[b, h]).T
             if causal:
                 score = np.where(np.arange(length) <= np.array(rows)[:, None], score, -np.inf)
             weight = np.exp(score - score.max(1, keepdims=True))
             yield out[b, h][rows], weight / weight.sum(1, keepdims=True) @ wide(v[b, h])
+            yield lse[b, h][rows], np.log(weight.sum(1)) + score.max(1)
 
     def peer(torch: Any, q: Any, k: Any, v: Any) -> Any:
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
 
-    return Case(f"attention {kind}", candidates, [q, k, v], [(q.shape, KINDS[kind])], exact, peer,
-                4 * batch * heads * length * length * size / (2 if causal else 1), "TFLOP/s", TOLERANCE[kind])
+    return Case(f"attention {kind}", candidates, [q, k, v], [(q.shape, KINDS[kind]), (q.shape[:3], KINDS["fp32"])],
+                exact, peer, 4 * batch * heads * length * length * size / (2 if causal else 1), "TFLOP/s", TOLERANCE[kind])

@@ -152,9 +152,9 @@ def outer_block(extent: IndexLike, shapes: Sequence[Shape], outward: bool) -> in
     if not shapes:
         return limit
     longest = max(n if isinstance(n, int) else CHUNK for n in map(product, shapes))
-    wanted = 64 if outward else max(1, FLAT_BLOCK // power_of_two(longest))
+    wanted, least = (64, 16) if outward else (max(1, FLAT_BLOCK // power_of_two(longest)), 1)
     if isinstance(extent, int):
-        wanted = min(wanted, power_of_two(extent // SMALLEST_GRID + 1))
+        wanted = max(least, min(wanted, power_of_two(extent // SMALLEST_GRID + 1)))
     return min(wanted, limit)
 
 

@@ -1,10 +1,11 @@
-"""Templates as kernels of a schedule: a matrix product with the loops that follow it spelled into its epilogue."""
+"""Templates as kernels of a schedule: attention, and matrix products with the loops that follow in their epilogue."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from flambeau.codegen.triton import GeneratedKernel
+from flambeau.codegen.triton_attention import Mask, Shape, Strided, attention, attention_tiles
 from flambeau.codegen.triton_templates import Epilogue, Matrix, Tile, matmul, matmul_tiles
 from flambeau.codegen.triton_values import Block, Speller, TritonUnsupported, element_type, identifier
 from flambeau.ir import index as ix
@@ -13,7 +14,8 @@ from flambeau.ir.index import Index, IndexLike
 from flambeau.ir.loops import Buffer, Load, Store
 from flambeau.ir.program import Extern, Ref
 
-TEMPLATES = frozenset({"matmul"})
+TEMPLATES = frozenset({"matmul", "attention"})
+EPILOGUES = frozenset({"matmul"})
 
 
 def template_kernels(step: Extern, buffers: dict[str, Buffer]) -> list[GeneratedKernel]:
@@ -21,8 +23,44 @@ def template_kernels(step: Extern, buffers: dict[str, Buffer]) -> list[Generated
 
     Raises TritonUnsupported for symbolic sizes and for dtypes that tensor cores do not take.
     """
+    if step.template == "attention":
+        return _attention_kernels(step, buffers)
     product = _Product(step, buffers)
     return [product.candidate(tile) for tile in product.tiles()]
+
+
+def _attention_kernels(step: Extern, buffers: dict[str, Buffer]) -> list[GeneratedKernel]:
+    """``attention(query, key, value, mask, causal, scale)``, its result and the log-sum-exp."""
+    query, key, value, mask, causal, scale = step.args
+    kind = element_type(buffers[query.buffer].dtype)
+    if kind not in ("fp16", "bf16", "fp32"):
+        raise TritonUnsupported(f"{step.name}: no attention of {kind} in Triton")
+    (batch, heads, queries, features), (_, groups, keys, _) = _static(query.shape, step), _static(key.shape, step)
+    shape = Shape(batch, heads, groups, queries, keys, features, _static(value.shape, step)[-1])
+    out = buffers[step.outs[0]]
+    places = {name: _strided(ref, step) for name, ref in (("query", query), ("key", key), ("value", value))}
+    places["out"] = Strided(_static(out.strides, step))  # type: ignore[arg-type]
+    seen = None if mask is None else _mask(mask, shape, element_type(buffers[mask.buffer].dtype), step)
+    names = [query.buffer, key.buffer, value.buffer, *([] if mask is None else [mask.buffer]), *step.outs]
+    found = []
+    for tile in attention_tiles(features, buffers[query.buffer].dtype.itemsize):
+        source, grid = attention(identifier(step.name), shape, places, kind, scale=float(scale), causal=bool(causal),
+                                 tile=tile, mask=seen, origin=step.loc)
+        found.append(GeneratedKernel(source, tuple(names), grid))
+    return found
+
+
+def _strided(ref: Ref, step: Extern) -> Strided:
+    return Strided(_static(ref.strides, step), _static((ref.offset,), step)[0])  # type: ignore[arg-type]
+
+
+def _mask(ref: Ref, shape: Shape, kind: str, step: Extern) -> Mask:
+    """A mask of fewer dimensions, or of size 1 where the scores are larger, is walked with stride 0."""
+    wanted = (shape.batch, shape.heads, shape.queries, shape.keys)
+    lead = 4 - len(ref.shape)
+    sizes, steps = (1,) * lead + _static(ref.shape, step), (0,) * lead + _static(ref.strides, step)
+    strides = tuple(stride if size == full else 0 for size, full, stride in zip(sizes, wanted, steps))
+    return Mask(kind, Strided(strides, _static((ref.offset,), step)[0]))  # type: ignore[arg-type]
 
 
 class _Product:

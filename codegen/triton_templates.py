@@ -1,4 +1,4 @@
-"""Triton kernels that are more than one loop nest: matrix product and attention, with room for a fused epilogue.
+"""The matrix product as a Triton template, with room for a fused epilogue.
 
 A template is text with static sizes and strides written in as numbers: address arithmetic then folds at compile time,
 and Triton sees every divisibility by itself. The generated names are plain (``m``, ``n`` for rows and columns of the
@@ -102,7 +102,7 @@ def matmul(name: str, sizes: tuple[int, int, int, int], left: Matrix, right: Mat
                         [] if whole_k else [f"(depth[None, :] < {size_k})"]),
         right_mask=_mask([] if whole_k else [f"(depth[:, None] < {size_k})"],
                          [] if whole_n else [f"(n[None, :] < {size_n})"]),
-        out_type="" if acc_type == "tl.float32" else f", out_dtype={acc_type}", origin=_comment(origin),
+        out_type="" if acc_type == "tl.float32" else f", out_dtype={acc_type}", origin=comment(origin),
         epilogue="\n".join("    " + line.strip() for line in epilogue.statements))
     aligned = frozenset(name for name, kind in signature.items() if kind.startswith("*"))
     source = TritonSource(name, text, signature, aligned=aligned, num_warps=tile.warps, num_stages=tile.stages)
@@ -121,97 +121,6 @@ def matmul_tiles(m: int, n: int, k: int, itemsize: int) -> list[Tile]:
     return large + small[1:] if m * n >= 2048 * 2048 else small + large[1:2]
 
 
-_ATTENTION = Template(HEADER + '''@triton.jit
-def attend(acc, total, top, query, key_ptr, value_ptr, base_k, base_v, m, first, last, MASKED: tl.constexpr):
-    """Fold keys [first, last) into the running maximum ``top``, weight ``total`` and weighted sum ``acc``."""
-    d = tl.arange(0, $bd)
-    for start in range(first, last, $bn):
-        n = start + tl.arange(0, $bn)
-        key = tl.load($key$key_mask)$origin
-        score = tl.dot(query, key, input_precision="ieee") * $scale$origin
-        if MASKED:
-            score = tl.where($visible, score, -float("inf"))
-        higher = tl.maximum(top, tl.max(score, 1))
-        weight = tl.exp2(score - higher[:, None])$origin
-        shrink = tl.exp2(top - higher)
-        total = total * shrink + tl.sum(weight, 1)
-        value = tl.load($value$value_mask)$origin
-        acc = tl.dot(weight.to(value.dtype), value, acc * shrink[:, None], input_precision="ieee")$origin
-        top = higher
-    return acc, total, top
-
-
-@triton.jit
-def $name(query_ptr, key_ptr, value_ptr, out_ptr$lse_param):
-    program = tl.program_id(0)
-    tile = $tiles - 1 - program % $tiles  # the longest rows of a causal mask first
-    batch = (program // $tiles // $heads).to(tl.int64)
-    head = (program // $tiles % $heads).to(tl.int64)
-    m = tile * $bm + tl.arange(0, $bm)
-    d = tl.arange(0, $bd)
-    query = tl.load($query, mask=$query_mask, other=0.0)$origin
-    base_k = $base_k
-    base_v = $base_v
-    top = tl.full(($bm,), -float("inf"), tl.float32)
-    total = tl.zeros(($bm,), tl.float32)
-    acc = tl.zeros(($bm, $bd), tl.float32)
-    whole = $whole
-    acc, total, top = attend(acc, total, top, query, key_ptr, value_ptr, base_k, base_v, m, 0, whole, False)
-    acc, total, top = attend(acc, total, top, query, key_ptr, value_ptr, base_k, base_v, m, whole, $last, True)
-    out = acc / total[:, None]$origin
-    tl.store($out, out, mask=$query_mask)$origin
-$store_lse''')
-
-
-def attention(name: str, sizes: tuple[int, int, int, int, int], strides: Mapping[str, tuple[int, int, int, int]],
-              kind: str, *, scale: float, causal: bool, tile: Tile, keep_lse: bool = False,
-              origin: str = "") -> tuple[TritonSource, tuple[int, int, int]]:
-    """``softmax(q @ k^T * scale) @ v`` without the scores in memory: the kernel and its grid.
-
-    ``sizes`` is ``(batch, heads, queries, keys, head_size)``; ``strides`` gives the element strides of ``query``,
-    ``key``, ``value`` and ``out`` along (batch, head, position, feature). ``causal`` lets query ``i`` see keys
-    ``0..i``. ``tile.m`` and ``tile.n`` cut queries and keys. With ``keep_lse`` the kernel also stores each row's
-    log-sum-exp, float32 ``[batch, heads, queries]``, for the backward pass.
-    """
-    batch, heads, queries, keys, size = sizes
-    width = max(16, 1 << (size - 1).bit_length())
-    tiles = -(-queries // tile.m)
-    whole_keys = keys // tile.n * tile.n
-    last = f"tl.minimum((tile + 1) * {tile.m}, {keys})" if causal else str(keys)
-    whole = f"tl.minimum(tile * {tile.m} // {tile.n} * {tile.n}, {whole_keys})" if causal else str(whole_keys)
-    visible = f"(n[None, :] < {keys})" + (" & (m[:, None] >= n[None, :])" if causal else "")
-    features = f"d[None, :] < {size}"
-    text = _ATTENTION.substitute(
-        name=name, bm=tile.m, bn=tile.n, bd=width, tiles=tiles, heads=heads, scale=repr(scale * 1.4426950408889634),
-        visible=visible, whole=whole, last=last, origin=_comment(origin),
-        key="key_ptr + base_k + " + _rows(strides["key"], "n[None, :]", "d[:, None]"),
-        value="value_ptr + base_v + " + _rows(strides["value"], "n[:, None]", "d[None, :]"),
-        key_mask=f", mask=(n[None, :] < {keys}) & (d[:, None] < {size}), other=0.0",
-        value_mask=f", mask=(n[:, None] < {keys}) & ({features}), other=0.0",
-        query="query_ptr + " + _base(strides["query"]) + " + " + _rows(strides["query"], "m[:, None]", "d[None, :]"),
-        out="out_ptr + " + _base(strides["out"]) + " + " + _rows(strides["out"], "m[:, None]", "d[None, :]"),
-        query_mask=f"(m[:, None] < {queries}) & ({features})",
-        base_k=_base(strides["key"]), base_v=_base(strides["value"]),
-        lse_param=", lse_ptr" if keep_lse else "",
-        store_lse=f"    tl.store(lse_ptr + (batch * {heads} + head) * {queries} + m, (top + tl.log2(total)) * "
-                  f"0.6931471805599453, mask=m < {queries})\n" if keep_lse else "")
-    signature = {pointer: f"*{kind}" for pointer in ("query_ptr", "key_ptr", "value_ptr", "out_ptr")}
-    if keep_lse:
-        signature["lse_ptr"] = "*fp32"
-    source = TritonSource(name, text, signature, aligned=frozenset(signature), num_warps=tile.warps,
-                          num_stages=tile.stages)
-    return source, (tiles * batch * heads, 1, 1)
-
-
-def attention_tiles(head_size: int, itemsize: int) -> list[Tile]:
-    """Tiles worth timing for attention, the likeliest first."""
-    if itemsize >= 4:
-        return [Tile(64, 32, 0, 4, 2), Tile(32, 32, 0, 4, 2)]
-    if head_size <= 64:
-        return [Tile(128, 64, 0, 4, 3), Tile(128, 128, 0, 8, 3), Tile(64, 64, 0, 4, 3)]
-    return [Tile(128, 64, 0, 8, 3), Tile(128, 128, 0, 8, 2), Tile(64, 64, 0, 4, 3)]
-
-
 def _mask(*conditions: Sequence[str]) -> str:
     parts = [part for group in conditions for part in group]
     return f", mask={' & '.join(parts)}, other=0.0" if parts else ""
@@ -222,13 +131,5 @@ def _wide(index: str, size: int) -> str:
     return f"{index}.to(tl.int64)" if size > 1 else index
 
 
-def _base(strides: tuple[int, int, int, int]) -> str:
-    return f"batch * {strides[0]} + head * {strides[1]}"
-
-
-def _rows(strides: tuple[int, int, int, int], position: str, feature: str) -> str:
-    return f"{position} * {strides[2]} + {feature}" + (f" * {strides[3]}" if strides[3] != 1 else "")
-
-
-def _comment(origin: str) -> str:
+def comment(origin: str) -> str:
     return f"  # {origin}" if origin else ""

@@ -13,13 +13,14 @@ pytest.importorskip("triton")
 
 import flambeau  # noqa: E402
 from flambeau import nn  # noqa: E402
+from flambeau.frontend.compile import compile as compile_  # noqa: E402
 from flambeau.ir.stage import record_stages  # noqa: E402
 
 INTERPRET = {"interpret": True}
 
 
 def compiled(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    return flambeau.compile(fn, backend="triton", fullgraph=True, options=options or INTERPRET)
+    return compile_(fn, backend="triton", fullgraph=True, options=options or INTERPRET)
 
 
 def same(got: Any, wanted: Any) -> None:
@@ -76,7 +77,7 @@ def test_dynamic_sizes() -> None:
     def fn(x: Any) -> Any:
         return flambeau.exp(x - x.mean(-1, keepdim=True))
 
-    call = flambeau.compile(fn, backend="triton", dynamic=True, options=INTERPRET)
+    call = compile_(fn, backend="triton", dynamic=True, options=INTERPRET)
     for rows in (3, 5, 9):
         same(call(drawn(rows, 80)), fn(drawn(rows, 80)))
 

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("triton")
 
 import flambeau  # noqa: E402
-from flambeau.codegen.triton_extern import TEMPLATES  # noqa: E402
+from flambeau.codegen.triton_extern import EPILOGUES, TEMPLATES  # noqa: E402
 from flambeau.codegen.triton_program import InterpreterDevice, Launch, TritonProgram, build  # noqa: E402
 from flambeau.ir.graph import parse_graph  # noqa: E402
 from flambeau.ir.program import Group, Schedule, Target  # noqa: E402
@@ -20,7 +20,7 @@ from flambeau.passes.schedule import schedule  # noqa: E402
 from flambeau.passes.tile_gpu import tile_gpu  # noqa: E402
 from flambeau.runtime.graphs import graph_function  # noqa: E402
 
-TARGET = Target(kind="triton", threads=1, templates=TEMPLATES, epilogues=TEMPLATES)
+TARGET = Target(kind="triton", threads=1, templates=TEMPLATES, epilogues=EPILOGUES)
 
 MLP = """
 def forward(x: f32[20, 24], w: f32[24, 40], b: f32[40], v: f32[40, 20]):
