@@ -96,7 +96,7 @@ class Capture:
         at, reason, native = 0, None, False
         seen: set[tuple[int, bool]] = set()
         while True:
-            tr = Tracer(self.code.co_name, self.dynamic)
+            tr = Tracer(self.name, self.dynamic)
             try:
                 return self._attempt(tr, at, reason, native)
             except Unsupported as error:
@@ -109,6 +109,14 @@ class Capture:
             while (at, native) in seen:                           # the same step failed before: give the frame back earlier
                 at, native = (at, True) if not native else (at - 1, True)
             seen.add((at, native))
+
+    @property
+    def name(self) -> str:
+        """The graph's name: the function's, or the class's for the call of a Module."""
+        name = self.code.co_name
+        if name in ("__call__", "forward") and self.layout.locals[:1] == ("self",):
+            return type(self.values[0]).__name__
+        return name if name.isidentifier() else "fn"
 
     def _place(self, tr: Tracer, error: Unsupported) -> tuple[int, bool]:
         """The step to break at: the present one; inside an exception handler the one that raised."""
@@ -205,7 +213,7 @@ class Capture:
         w.line(ending)
         names = parameter_names(self.layout)
         file = f"<flambeau guard {next(_files)} of {self.code.co_name}>"
-        guards = g.GuardFunction(tr.guards.finished() + tr.shapes.guards(), names, sources, file)
+        guards = g.GuardFunction(tr.guards.finished() + tr.shapes.guards() + tr.alias_guards(), names, sources, file)
         return Captured(graph, sources, examples, guards, w, names, broke, tr.instructions, file)
 
     def _inputs(self, tr: Tracer) -> tuple[list[Source], list[Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
-from flambeau.frontend.trace.source import DictKey, Item, Source
+from flambeau.frontend.trace.source import Attr, DictKey, Item, Source
 from flambeau.frontend.trace.values import NONE, Const, NotConstant, Unsupported, Value
 
 if TYPE_CHECKING:
@@ -319,6 +319,8 @@ class DictValue(Value):
             if raw_key not in self.raw:
                 tr.guard(self.source, g.contains(raw_key, False))
                 return None
+            if self.cls is collections.defaultdict:                # fetching a missing key would make it
+                tr.guard(self.source, g.contains(raw_key, True))
             self.entries[at] = [key, Pending(self.raw[raw_key], Item(self.source, raw_key))]
         return force(tr, self.entries[at], 1)
 
@@ -536,7 +538,11 @@ class InstanceDict(Value):
         self.owner.store(tr, tr.index_key(key), None)
 
     def contains(self, tr: Tracer, item: Value) -> bool:
-        return self.owner.own_attribute(tr, tr.index_key(item)) is not None
+        name = tr.index_key(item)
+        found = self.owner.own_attribute(tr, name) is not None
+        if found and name not in self.owner.attrs and self.owner.source is not None:
+            tr.guard(Attr(self.owner.source, "__dict__"), g.contains(name, True))
+        return found
 
     def pairs(self, tr: Tracer) -> list[tuple[Value, Value]]:
         return [(Const(n), self.owner.own_attribute(tr, n)) for n in self.owner.own_names(tr)]

@@ -57,6 +57,18 @@ class GuardSet:
         return self.guards + [_absent(source, names, line) for source, (names, line) in self.absent.items()]
 
 
+def all_distinct(values: Sequence[Source], line: str) -> Guard:
+    """No two of the objects are one object: the trace changed one of them and looked at others of its type."""
+    first, names = values[0], ", ".join(map(str, values))
+
+    def test(w: Writer, v: str) -> str:
+        if len(values) == 2:
+            return f"{v} is not {w.fetch(values[1])}"
+        return f"len({{{', '.join(f'id({w.fetch(s)})' for s in values)}}}) == {len(values)}"
+
+    return Guard(first, ("distinct", tuple(values)), test, f"{names} are different objects", line)
+
+
 def _absent(source: Source, names: set[str], line: str) -> Guard:
     ordered = tuple(sorted(names))
     if len(ordered) == 1:
@@ -90,12 +102,19 @@ def equals(value: Any) -> tuple[tuple[Any, ...], Test, str]:
         f"{{}} == {_escape(repr(value))}"
 
 
+def exists() -> tuple[tuple[Any, ...], Test, str]:
+    """The value can be fetched; what it is does not matter."""
+    return ("exists",), lambda w, v: "True", "{} exists"
+
+
 def has_length(n: int) -> tuple[tuple[Any, ...], Test, str]:
     return ("len", n), lambda w, v: f"len({v}) == {n}", f"len({{}}) == {n}"
 
 
 def has_keys(keys: Sequence[Any]) -> tuple[tuple[Any, ...], Test, str]:
     keys = tuple(keys)
+    if not keys:
+        return ("keys", keys), lambda w, v: f"not {v}", "{} is empty"
     return ("keys", keys), lambda w, v: f"tuple({v}) == {w.literal(keys)}", f"{{}} has the keys {_escape(repr(keys))}"
 
 
@@ -171,6 +190,8 @@ class GuardFunction:
         w.line(f"if not ({' and '.join(tests)}): return None")
         for guard in guards:
             test = guard.test(w, w.fetch(guard.source))
+            if test == "True":
+                continue                              # fetching it was the test
             note = f"  # {guard.line}" if guard.line else ""
             w.line(f"if not ({test}): return None{note}")
         values = [w.fetch(s) for s in inputs]

@@ -116,6 +116,8 @@ class Tracer:
 
     def guard(self, source: Source, kind: tuple[Any, Any, str], cost: int = 1) -> None:
         key, test, text = kind
+        if isinstance(source, Constant) and key[0] in ("is", "type", "code"):
+            return                                               # the very object the trace was made with
         self.guards.add(source, key, test, text.format(source), self.where(), cost)
 
     def guard_absent(self, source: Source | None, name: str) -> None:
@@ -158,6 +160,8 @@ class Tracer:
             self.guard(source, g.is_type(float))
             return ScalarValue(raw, "{}", [], source)
         if cls in _PLAIN:
+            if not isinstance(source, Root):
+                self.guard(source, g.exists())
             return OutsideConst(raw, source, self)
         if isinstance(raw, (DType, Device, enum.Enum)):
             self.guard(source, g.equals(raw) if isinstance(raw, Device) else g.is_object(raw))
@@ -286,7 +290,10 @@ class Tracer:
 
     def wrap_global(self, raw: Any, source: Source, module: str) -> Value:
         """A global of a module; functions and classes of trusted modules need no guard."""
-        if module.split(".")[0] in TRUSTED and (callable(raw) or isinstance(raw, types.ModuleType)) \
+        package = module.split(".")[0]
+        if package == "flambeau" and isinstance(raw, tuple) and isinstance(source, Global) and source.name.isupper():
+            return self.constant(raw)
+        if package in TRUSTED and (callable(raw) or isinstance(raw, types.ModuleType)) \
                 and not isinstance(raw, Tensor) and not hasattr(type(raw), "forward"):
             source = Constant(raw, str(source))
         return self.wrap(raw, source)
@@ -545,6 +552,10 @@ class Tracer:
         if isinstance(a, Const) and isinstance(b, Const):
             return a.value is b.value or (type(a.value) is type(b.value) and type(a.value) in (int, str, bytes)
                                           and a.value == b.value)
+        if a.source is not None and b.source is not None and not isinstance(a, Const) and not isinstance(b, Const):
+            first, second = a.source, b.source
+            self.guards.add(first, ("differs", second), lambda w, v: f"{v} is not {w.fetch(second)}",
+                            f"{first} is not {second}", self.where())
         return False
 
     def identity_hashed(self, value: Value) -> bool:
@@ -592,6 +603,16 @@ class Tracer:
     def compare(self, op: str, a: Value, b: Value) -> Value:
         from flambeau.frontend.trace.arithmetic import compare
         return compare(self, op, a, b)
+
+    def alias_guards(self) -> list[g.Guard]:
+        """Changed outside objects are none of the other objects of their type that the trace has seen."""
+        groups: dict[type, list[Source]] = {}
+        for value in self._known.values():
+            if value.mutable and value.source is not None and not isinstance(value, (CellValue, ModeValue, OpaqueValue)):
+                groups.setdefault(value.pytype(), []).append(value.source)
+        changed = {v.pytype() for v in self.effects.touched.values()
+                   if v.mutable and not isinstance(v, (CellValue, ModeValue, GlobalsValue))}
+        return [g.all_distinct(sources, "") for cls, sources in groups.items() if cls in changed and len(sources) > 1]
 
     # ------------------------------------------------------------------ replay of objects
 

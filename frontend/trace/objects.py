@@ -34,6 +34,8 @@ def is_data_descriptor(found: Any) -> bool:
 def class_attribute(tr: Tracer, owner: type, name: str, found: Any) -> Value:
     """The value of a plain class attribute, guarded against being replaced."""
     base = Constant(owner, owner.__name__)
+    if isinstance(found, types.FunctionType) and owner.__module__.split(".")[0] == "flambeau":
+        return tr.wrap(found, Constant(found, f"{owner.__name__}.{name}"))      # our own classes stay as they are
     source: Source = Attr(base, name) if isinstance(found, types.FunctionType) else ClassItem(base, name)
     return tr.wrap(found, source)
 
