@@ -164,7 +164,8 @@ class _Functionalizer:
             return False
         value = self.view(node)
         sizes = (*value.storage.current.shape, *node.meta.shape)
-        if not all(type(s) is int for s in sizes) or value.storage.current.numel() > _LARGEST_STAND_IN:
+        current = value.storage.current
+        if not all(type(s) is int for s in sizes) or current.numel() > _LARGEST_STAND_IN or current.dtype.is_complex:
             return False
         shown = root = np.empty(value.storage.current.shape, np.uint8)
         for step in value.steps:
@@ -271,7 +272,8 @@ class _Epilogue:
 
     def __init__(self, run: _Functionalizer) -> None:
         self.run, self.source, self.graph = run, run.source, run.graph
-        self.epilogue = Graph("epilogue")
+        # Inputs bear the names of the graph's values, so what the epilogue computes itself must avoid those.
+        self.epilogue = Graph("epilogue", _names=dict.fromkeys((n.name for n in (*run.graph.inputs, *run.graph.nodes)), 1))
         self.builder = GraphBuilder(self.epilogue, grad_enabled=True)
         self.params: dict[Node, GraphTensor] = {}
         self.made: dict[_Value, GraphTensor] = {}
@@ -332,5 +334,7 @@ class _Epilogue:
 
     def param(self, node: Node) -> GraphTensor:
         if node not in self.params:
-            self.params[node] = GraphTensor(self.epilogue.input(node.name, node.meta, node.requires_grad))
+            param = Node(node.name, None, (), node.meta, requires_grad=node.requires_grad)
+            self.epilogue.inputs.append(param)
+            self.params[node] = GraphTensor(param)
         return self.params[node]

@@ -29,13 +29,14 @@ def functional(graph: Graph) -> Functional:
 
 def _renamed_outputs(before: Functional, graph: Graph) -> Graph:
     """``graph`` with the output names that the epilogue knows."""
+    renamed: dict[str, str] = {}  # applied at once: one output's new name may be another's old one
     for old, new in zip(before.graph.outputs, graph.outputs):
         if old.name != new.name:
             taken = {n.name for n in graph.inputs + graph.nodes}
             new.name = old.name if old.name not in taken else new.name
-        for param in before.epilogue.inputs:
-            if param.name == old.name:
-                param.name = new.name
+        renamed[old.name] = new.name
+    for param in before.epilogue.inputs:
+        param.name = renamed.get(param.name, param.name)
     return graph
 
 
