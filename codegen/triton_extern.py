@@ -11,11 +11,12 @@ from flambeau.codegen.triton_values import Block, Speller, TritonUnsupported, el
 from flambeau.ir import index as ix
 from flambeau.ir import loops
 from flambeau.ir.index import Index, IndexLike
-from flambeau.ir.loops import Buffer, Load, Store
+from flambeau.ir.loops import Buffer, Expr, Load, Store
 from flambeau.ir.program import Extern, Ref
 
 TEMPLATES = frozenset({"matmul", "attention"})
 EPILOGUES = frozenset({"matmul"})
+TEMPLATE_DTYPES = frozenset({"float16", "bfloat16", "float32", "float64", "bool"})
 
 
 def template_kernels(step: Extern, buffers: dict[str, Buffer]) -> list[GeneratedKernel]:
@@ -108,7 +109,7 @@ class _EpilogueSpeller(Speller):
         names = [*(name for name in read if name not in made), *step.written]
         super().__init__((product.buffers[name] for name in names), ())
         self.product, self.tile = product, tile
-        self.results = {step.outs[0]: Block("acc", frozenset({"row", "column"}))}
+        self.made = {loop.buffer: loop for loop in step.epilogue}
         self.names |= {"acc", "row", "column", "batch", "m", "n", "k"}
         for place, (block, extent) in enumerate(zip(product.variables(), self._extents())):
             self.places[ix.var(f"i{place}", extent)] = block
@@ -122,12 +123,8 @@ class _EpilogueSpeller(Speller):
         if step.outs[0] in step.written:
             self._store_product(step.outs[0])
         for loop in step.epilogue:
-            self.loc = loop.loc
-            value = self.results[loop.buffer] = self.values(loop.value)
-            self.loc = ""
             if loop.buffer in step.written:
                 self.store(Store(loop.buffer, loop.index, loop.value, loc=loop.loc))
-                self.results[loop.buffer] = value
         params = {self.pointers[name]: f"*{element_type(buffer.dtype)}" for name, buffer in self.buffers.items()}
         return Epilogue(self.lines, params, self.helper_texts())
 
@@ -138,7 +135,30 @@ class _EpilogueSpeller(Speller):
         self.store(Store(name, index, Load(buffer.dtype, name, index, None, 0), loc=self.product.step.loc))
 
     def load(self, e: Load) -> Block:
-        return self.results[e.buffer] if e.buffer in self.results else super().load(e)
+        if e.buffer == self.product.step.outs[0]:
+            return Block("acc", frozenset({"row", "column"}))
+        return self._computed(e) if e.buffer in self.made else super().load(e)
+
+    def _computed(self, e: Load) -> Block:
+        """The result of another loop of the epilogue, spelled at the index where it is read."""
+        loop = self.made[e.buffer]
+        env: dict[Index, IndexLike] = {}
+        for place, at in zip(loop.index, e.index, strict=True):
+            if isinstance(place, Index) and place is not at:
+                if place.kind != "var":
+                    raise TritonUnsupported(f"{e.buffer} is written at {place} and read at {at} in an epilogue")
+                env[place] = at
+        value = loops.rewrite(loop.value, lambda part: None, env) if env else loop.value
+        if e.mask is not None:
+            value = loops.select(e.mask, value, loops.const(e.other, e.dtype))
+        before, self.loc = self.loc, loop.loc
+        found = self.values(value)
+        self.loc = before
+        return found
+
+    def named(self, e: Expr, value: Block) -> Block:
+        known = isinstance(e, Load) and (e.buffer in self.made or e.buffer == self.product.step.outs[0])
+        return value if known else super().named(e, value)
 
     def shape(self, axes: frozenset[str]) -> str:
         return f"({self.tile.m if 'row' in axes else 1}, {self.tile.n if 'column' in axes else 1})"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.codegen.triton import GeneratedKernel
-from flambeau.codegen.triton_extern import EPILOGUES, TEMPLATES
+from flambeau.codegen.triton_extern import EPILOGUES, TEMPLATE_DTYPES, TEMPLATES
 from flambeau.codegen.triton_program import InterpreterDevice, TritonProgram, build, load_kernel
 from flambeau.ir.device import Device
 from flambeau.ir.dtype import DType
@@ -98,7 +98,7 @@ def _facts(target: str) -> Target:
     """What passes need to know of a GPU: its multiprocessors are its threads."""
     if target.partition(":")[0] not in _LOWERED:
         raise ValueError(f"unknown GPU target {target!r}: expected cuda:80, cuda:90 or hip:gfx942")
-    return Target(kind="triton", threads=128, templates=TEMPLATES, epilogues=EPILOGUES)
+    return Target(kind="triton", threads=128, templates=TEMPLATES, epilogues=EPILOGUES, template_dtypes=TEMPLATE_DTYPES)
 
 
 def _target_at_hand() -> str:

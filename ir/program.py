@@ -23,7 +23,8 @@ class Target:
 
     ``kind`` "cpp", "numpy" or "triton"; ``vector_bytes`` of a vector register; cache sizes in bytes; ``templates`` the
     names of the hand-written kernels that the target has, ``epilogues`` those that can apply loops to their result;
-    ``block`` elements that one Triton program holds at most.
+    ``template_dtypes`` those that its templates take, where that is not what the ops say; ``block`` elements that one
+    Triton program holds at most.
     """
 
     kind: str = "cpp"
@@ -33,6 +34,7 @@ class Target:
     l2: int = 1 << 20
     templates: frozenset[str] = frozenset({"matmul"})
     epilogues: frozenset[str] = frozenset({"matmul"})
+    template_dtypes: frozenset[str] | None = None
     block: int = 4096
 
     @property

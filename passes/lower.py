@@ -348,7 +348,7 @@ class _Lowering:
         name = op.extra.get("template") or ("matmul" if op.family == "contraction" else "")
         dtypes = {n.meta.dtype for n in node.inputs if n.meta.dtype.is_floating_point} | {
             m.dtype for m in (node.meta if isinstance(node.meta, tuple) else (node.meta,)) if m is not None}
-        allowed = op.extra.get("template_dtypes", ("float32", "float64", "bfloat16", "float16"))
+        allowed = self.target.template_dtypes or op.extra.get("template_dtypes", ("float32", "float64", "bfloat16", "float16"))
         return name if name in self.target.templates and all(d.name in allowed for d in dtypes) else ""
 
 
