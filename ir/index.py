@@ -268,12 +268,12 @@ def _within(x: IndexLike, d: int) -> bool:
 
 @functools.lru_cache(1 << 15)
 def div(a: IndexLike, b: IndexLike) -> IndexLike:
-    """Floor division."""
+    """Floor division; 0 for a divisor of 0, which only dimensions without elements have."""
     if not isinstance(a, Index) and not isinstance(b, Index):
-        return a // b
+        return a // b if b else 0
     if not isinstance(b, Index):
-        if b == 1:
-            return a
+        if b <= 1:
+            return a if b else 0
         quotient, rest = _split(a, b)
         if _within(rest, b):
             return quotient
@@ -291,10 +291,12 @@ def div(a: IndexLike, b: IndexLike) -> IndexLike:
 
 @functools.lru_cache(1 << 15)
 def mod(a: IndexLike, b: IndexLike) -> IndexLike:
-    """Remainder of floor division."""
+    """Remainder of floor division; 0 for a divisor of 0."""
     if not isinstance(a, Index) and not isinstance(b, Index):
-        return a % b
+        return a % b if b else 0
     if not isinstance(b, Index):
+        if not b:
+            return 0
         rest = _split(a, b)[1]
         if _within(rest, b) or not isinstance(rest, Index):
             return rest if isinstance(rest, Index) else rest % b

@@ -13,7 +13,7 @@ from flambeau.ir.loops import Buffer, Loop
 from flambeau.ir.program import Extern, Group, Ref, Schedule, Target
 from flambeau.ir.tree import leaves
 from flambeau.passes.cost import Facts, Read, choose_inline, effective_reads, facts, nbytes
-from flambeau.passes.epilogue import attach_epilogues
+from flambeau.passes.epilogue import attach_epilogues, tile_loops
 from flambeau.passes.fuse import Fusion, Member, Unit, order, unit_of
 from flambeau.passes.space import renamed
 from flambeau.passes.split import split_reductions
@@ -42,7 +42,7 @@ class _Scheduler:
         units += [Unit(reads=frozenset(_refs(e)), writes=frozenset(e.outs), bits=1 << i) for i, e in self.externs.items()]
         units.sort(key=lambda u: u.bits)
         fusion = Fusion(units, self.buffers, self.pinned)
-        taken = attach_epilogues(fusion, self.externs, self.buffers, self.target)
+        taken = attach_epilogues(fusion, self.externs, self.by_name, self.buffers, self.target)
         fusion.run()
         ordered = order(fusion.units)
         steps: list[Group | Extern] = []
@@ -110,7 +110,7 @@ class _Scheduler:
         e, members = self.externs[position], taken.get(position, [])
         if not members:
             return e
-        loops = tuple(self._loops(members, {}))
+        loops = tuple(tile_loops(e.outs[0], self.buffers[e.outs[0]].shape, members, self.by_name))
         stores = tuple(n for n in (*e.outs, *(m.name for m in members)) if outside.get(n))
         return Extern(e.name, e.op, e.args, e.outs, e.template, loops, stores, e.loc)
 

@@ -13,7 +13,7 @@ from flambeau.passes.access import Access, accesses
 from flambeau.passes.schedule import in_space
 from flambeau.passes.space import extent
 
-#: A loop is cut for an index that divides it by at least this.
+#: A loop along which memory is contiguous is cut only in pieces of at least this.
 LEAST_PIECE = 8
 
 
@@ -74,12 +74,13 @@ def _cut(form: Shaped, found: list[Access]) -> Shaped | None:
     """The form with one variable in two, for an index that divides it; None when there is none."""
     own = set(form.outer + form.inner)
     wanted: dict[Index, int] = {}
+    runs = {v for a in found for v, step in a.steps.items() if step == 1}
     for a in found:
         for x in ix.walk(a.address):
             if x.kind in ("div", "mod") and x.args[0] in own and isinstance(x.args[1], int):
                 v, d = x.args
                 n = extent(v)
-                if isinstance(n, int) and d >= LEAST_PIECE and n % d == 0 and 1 < d < n:
+                if isinstance(n, int) and (d >= LEAST_PIECE or v not in runs) and n % d == 0 and 1 < d < n:
                     wanted[v] = min(d, wanted.get(v, d))
     if not wanted:
         return None
