@@ -14,7 +14,6 @@ import numpy as np
 from flambeau.ir.graph import Graph, Node, map_nodes
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import get_op
-from flambeau.ir.tree import tree_map
 
 from .functionalize import root_of
 
@@ -64,7 +63,7 @@ class _Simplifier:
                 return found
         if "random" in op.tags or op.mutates or "effect" in op.tags:
             return self.graph.add(op, args, node.meta, node.loc, node.requires_grad, node.name)
-        key = (op, tree_map(_key, args), node.requires_grad)
+        key = (op, _key(args), node.requires_grad)
         found = self.known.get(key)
         if found is None:
             found = self.known[key] = self.graph.add(op, args, node.meta, node.loc, node.requires_grad, node.name)
@@ -92,7 +91,7 @@ class _Simplifier:
         source: Node = args[0]
         if source.op is not None and source.op.family == "scatter_view" and source.args[2:] == (op.name, args[1:]):
             return source.args[1]
-        if not (_static(node.meta) and _static(source.meta)):
+        if not (_static(node.meta) and _static(source.meta)) or node.meta.dtype is not source.meta.dtype:
             return None
         base, window = self.windows.get(source) or (source, _stand_in(source.meta))
         if window is None or op.kernel is None:
@@ -103,7 +102,7 @@ class _Simplifier:
         whole = (self.windows[source][1] if source in self.windows else window)
         if base.meta == node.meta and _same_window(shown, _root(whole), base.meta):
             return base
-        key = (op, tree_map(_key, args), node.requires_grad)
+        key = (op, _key(args), node.requires_grad)
         found = self.known.get(key)
         if found is None:
             found = self.known[key] = self.graph.add(op, args, node.meta, node.loc, node.requires_grad, node.name)
@@ -151,6 +150,10 @@ def _live(graph: Graph) -> set[Node]:
 
 def _key(value: Any) -> Any:
     """A hashable stand-in for an argument; 1, 1.0 and True stay apart, as do 0.0 and -0.0."""
+    if isinstance(value, (tuple, list)):
+        return type(value).__name__, *map(_key, value)
+    if isinstance(value, slice):
+        return "slice", *map(_key, (value.start, value.stop, value.step))
     return value if isinstance(value, Node) else (type(value).__name__, repr(value))
 
 
