@@ -15,7 +15,7 @@ from flambeau.ir.randomness import set_source
 from flambeau.ir.tensorlike import TensorLike
 from flambeau.ir.tree import leaves
 
-from . import autograd, fast
+from . import autograd, fast, kernels
 from .autograd import mode
 from .quiet import hush, restore
 from .storage import array_module
@@ -54,6 +54,7 @@ def _kernel_runner(op: Op) -> Runner:
     parts = op.decompose is not None and not differentiable and "nograd" not in op.tags
     check = op.infer if "check" in op.tags else None
     kernel, opened = op.kernel, _opener(op)
+    compiled = kernels.EAGER.get(op.extra.get("template", ""))
 
     def run(args: tuple) -> Any:
         arrays, plan, device, grad = opened(args)
@@ -70,7 +71,9 @@ def _kernel_runner(op: Op) -> Runner:
         try:
             if cast is not None:
                 _cast(op, arrays, cast)
-            result = kernel(np if device is _device.cpu else array_module(device), *arrays)  # type: ignore[misc]
+            result = compiled(*arrays) if compiled is not None and device is _device.cpu else None
+            if result is None:
+                result = kernel(np if device is _device.cpu else array_module(device), *arrays)  # type: ignore[misc]
         except Exception as error:
             _explain(op, args, error)
             raise
@@ -363,7 +366,7 @@ def _check_result(op: Op, target: Tensor, result: Tensor) -> None:
     if not _dtype.can_cast(result.dtype, target.dtype):
         raise RuntimeError(f"result type {type_name(result.dtype)} can't be cast to the desired output type "
                            f"{type_name(target.dtype)}")
-    if 0 in target._a.strides and any(s == 0 and n > 1 for s, n in zip(target._a.strides, target._a.shape)):
+    if target._a.size and 0 in target._a.strides and any(s == 0 and n > 1 for s, n in zip(target._a.strides, target._a.shape)):
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single "
                            "memory location. Please clone() the tensor before performing the operation.")
 

@@ -6,7 +6,8 @@ caller then takes its NumPy form.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -96,8 +97,16 @@ def _attention_fits(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarra
         and k.shape[1] > 0
         and q.shape[1] % k.shape[1] == 0
         and q.shape[0] == k.shape[0] == v.shape[0]
+        and q.shape[3] == k.shape[3]
+        and k.shape[2] == v.shape[2]
         and (mask is None or mask.dtype in (float32, np.dtype(np.bool_)))
+        and (mask is None or _broadcasts(mask.shape, (*q.shape[:3], k.shape[2])))
     )
+
+
+def _broadcasts(shape: Sequence[int], full: Sequence[int]) -> bool:
+    """Say whether an array of `shape` can be broadcast to `full`."""
+    return len(shape) <= len(full) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(full), strict=False))
 
 
 def attention(
@@ -183,6 +192,27 @@ def _conv(
     return True
 
 
+def _conv_fits(x_channels: int, filters: int, weight: np.ndarray, geometry: Sequence[Sequence[int]], groups: int) -> bool:
+    """Say whether channels, groups and the lengths of the geometry agree; if not, the NumPy form reports why."""
+    spatial = weight.ndim - 2
+    return (
+        spatial >= 1
+        and all(len(values) == spatial for values in geometry)
+        and all(n >= 1 for values in (geometry[0], geometry[2]) for n in values)
+        and all(n >= 0 for n in geometry[1])
+        and groups >= 1
+        and x_channels == weight.shape[1] * groups
+        and filters == weight.shape[0]
+        and filters % groups == 0
+    )
+
+
+def _out_sizes(sizes: Sequence[int], kernel: Sequence[int], geometry: Sequence[Sequence[int]]) -> list[int]:
+    return [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(sizes, kernel, *geometry, strict=True)
+    ]
+
+
 def conv(
     x: np.ndarray,
     weight: np.ndarray,
@@ -193,55 +223,68 @@ def conv(
     groups: int = 1,
 ) -> np.ndarray | None:
     """Convolve `x [n, c, *in]` with `weight [f, c / groups, *kernel]`: f32, one to three spatial axes."""
-    sizes = [
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
-    ]
+    geometry = (stride, padding, dilation)
+    if x.ndim != weight.ndim or not _conv_fits(x.shape[1], weight.shape[0], weight, geometry, groups):
+        return None
+    sizes = _out_sizes(x.shape[2:], weight.shape[2:], geometry)
+    if min(sizes) < 1 or not x.size or not weight.size or (bias is not None and bias.shape != weight.shape[:1]):
+        return None
     y = np.empty((x.shape[0], weight.shape[0], *sizes), x.dtype)
-    if not y.size:
-        return y
     bias = None if bias is None else np.ascontiguousarray(bias)
-    done = _conv(
-        0, np.ascontiguousarray(x), np.ascontiguousarray(weight), y, bias, (stride, padding, dilation), groups
-    )
+    done = _conv(0, np.ascontiguousarray(x), np.ascontiguousarray(weight), y, bias, geometry, groups)
     return y if done else None
 
 
 def conv_input_grad(
     grad: np.ndarray,
     weight: np.ndarray,
-    shape: Sequence[int],
+    size: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int = 1,
-    bias: np.ndarray | None = None,
 ) -> np.ndarray | None:
-    """Return the gradient of `conv`'s input of this `shape`; with a bias per channel, the transposed convolution."""
-    x = np.empty(shape, grad.dtype)
-    if not grad.size or not x.size:
+    """Return the gradient of `conv`'s input of spatial sizes `size`; also the transposed convolution."""
+    geometry = (stride, padding, dilation)
+    if grad.ndim != weight.ndim or len(size) != grad.ndim - 2 or not grad.size or not weight.size:
         return None
-    bias = None if bias is None else np.ascontiguousarray(bias)
-    done = _conv(
-        1, x, np.ascontiguousarray(weight), np.ascontiguousarray(grad), bias, (stride, padding, dilation), groups
-    )
+    channels = weight.shape[1] * groups
+    if not _conv_fits(channels, grad.shape[1], weight, geometry, groups):
+        return None
+    if list(grad.shape[2:]) != _out_sizes(size, weight.shape[2:], geometry):
+        return None
+    x = np.empty((grad.shape[0], channels, *size), grad.dtype)
+    done = _conv(1, x, np.ascontiguousarray(weight), np.ascontiguousarray(grad), None, geometry, groups)
     return x if done else None
 
 
 def conv_weight_grad(
     grad: np.ndarray,
     x: np.ndarray,
-    shape: Sequence[int],
+    kernel: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int = 1,
 ) -> np.ndarray | None:
-    """Return the gradient of `conv`'s weight of this `shape`."""
-    weight = np.empty(shape, x.dtype)
-    if not grad.size or not x.size:
+    """Return the gradient of `conv`'s weight with kernel sizes `kernel`."""
+    geometry = (stride, padding, dilation)
+    if grad.ndim != x.ndim or len(kernel) != x.ndim - 2 or not grad.size or not x.size or x.shape[1] % groups:
         return None
-    done = _conv(
-        2, np.ascontiguousarray(x), weight, np.ascontiguousarray(grad), None, (stride, padding, dilation), groups
-    )
+    weight = np.empty((grad.shape[1], x.shape[1] // groups, *kernel), x.dtype)
+    if not _conv_fits(x.shape[1], grad.shape[1], weight, geometry, groups):
+        return None
+    if list(grad.shape[2:]) != _out_sizes(x.shape[2:], kernel, geometry):
+        return None
+    done = _conv(2, np.ascontiguousarray(x), weight, np.ascontiguousarray(grad), None, geometry, groups)
     return weight if done else None
+
+
+#: Template name (`Op.extra["template"]`) -> the function that takes that op's arguments as arrays.
+EAGER: dict[str, Callable[..., Any]] = {
+    "attention": attention,
+    "attention_backward": attention_backward,
+    "conv": conv,
+    "conv_input": conv_input_grad,
+    "conv_weight": conv_weight_grad,
+}
