@@ -372,7 +372,7 @@ def repeat_interleave(input: Any, repeats: Any = None, dim: int | None = None, *
 def _repeat_counts(xp: Any, repeats: Any) -> Any:
     if (repeats < 0).any():
         raise RuntimeError("repeats can not be negative")
-    return xp.repeat(xp.arange(repeats.shape[0]), repeats)
+    return xp.repeat(xp.arange(repeats.shape[0], dtype=repeats.dtype), repeats)
 
 
 repeat_counts = primitive(

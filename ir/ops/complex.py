@@ -45,8 +45,7 @@ angle = composite(
 
 def _real_angle(x: Any) -> Any:
     kind = x.dtype if x.dtype.is_floating_point else _dtype.get_default_dtype()
-    turned = ops.where(ops.lt(x, 0), 3.141592653589793, 0.0)
-    turned = ops.cast(turned, kind)
+    turned = ops.where(ops.lt(x, 0), ops.full((), 3.141592653589793, dtype=kind, device=x.device), 0.0)
     return turned if x.dtype.is_integral else ops.where(ops.isnan(x), x, turned)
 
 

@@ -164,7 +164,7 @@ scatter_add = primitive(
     vjp=(lambda g, out, x, dim, index, src: g, None,
          lambda g, out, x, dim, index, src: _cut_back(ops.gather(g, dim, index), src)),
     samples=lambda: [S(T((3, 4)), 1, indices((3, 6), 4), T((3, 6))), S(T((3, 4)), 0, indices((5, 4), 3), T((5, 4))),
-                     S(T((3,)), 0, indices((2,), 3), T((4,)))])
+                     S(T((3,)), 0, indices((4,), 3), T((4,)))])
 
 _REDUCERS = {"sum": "add", "prod": "multiply", "amax": "maximum", "amin": "minimum", "mean": "add"}
 
@@ -333,7 +333,8 @@ index_fill = primitive(
     inplace=True, tags=("extern", "check"), dtypes="buifc",
     vjp=(lambda g, out, x, dim, index, value: ops.index_fill(g, dim, index, 0), None,
          lambda g, out, x, dim, index, value: ops.sum(ops.index_select(g, dim, index))),
-    samples=lambda: [S(T((3, 4)), 0, indices((2,), 3), 1), S(T((3, 4)), 1, indices((2,), 4), T(()))])
+    samples=lambda: [S(T((3, 4)), 0, indices((2,), 3), 1),
+                     S(T((3, 4)), 1, T((2,), dtype=_I64, grad=False, values=[3, 1]), T(()))])
 
 # ---- several dimensions at once -------------------------------------------------------------------------------------------------
 
@@ -480,7 +481,9 @@ masked_fill.infer = _masked_fill_meta
 
 
 def _as_dtype(value: Any, dtype: Any) -> Any:
-    return ops.cast(value, dtype) if hasattr(value, "dtype") else value
+    if hasattr(value, "dtype"):
+        return ops.cast(value, dtype)
+    return {"b": bool, "u": int, "i": int, "f": float, "c": complex}[dtype.kind](value)
 
 
 def _masked_select(xp: Any, x: Any, mask: Any) -> Any:

@@ -8,7 +8,7 @@ from .. import dtype as _dtype
 from ..dtype import result_type
 from ..family import Scalar, composite, conj_of, ops, pointwise
 from ..op import public, type_name, write_out
-from ..samples import S, T, binary, unary
+from ..samples import S, Sample, T, binary, unary
 
 
 def infix(sign: str) -> Scalar:
@@ -42,7 +42,8 @@ add = pointwise(
     kernel=lambda xp, x, y, alpha: x + y if alpha == 1 else x + y * alpha,
     vjp=(lambda g, out, x, y, alpha: g, lambda g, out, x, y, alpha: g if alpha == 1 else g * alpha),
     decompose=lambda x, y, alpha: NotImplemented if alpha == 1 else x + y * alpha,
-    scalar=infix("+"), dtypes="buifc", ufunc="add", samples=lambda: [*binary()(), S(T((3, 4)), T((3, 4)), alpha=2)])
+    scalar=infix("+"), dtypes="buifc", ufunc="add",
+    samples=lambda: [*binary()(), Sample((T((3, 4)), T((3, 4))), {"alpha": 2}, "uifc")])
 
 
 def _sub(xp: Any, x: Any, y: Any, alpha: Any) -> Any:
@@ -254,6 +255,8 @@ def _round(xp: Any, x: Any, decimals: int) -> Any:
 def _round_parts(x: Any, decimals: int) -> Any:
     if not decimals:
         return NotImplemented
+    if x.dtype.is_integral:
+        return ops.clone(x)
     scale = 10.0 ** abs(decimals)
     return ops.round(x * scale) / scale if decimals > 0 else ops.round(x / scale) * scale
 
@@ -301,21 +304,29 @@ def _extreme_rule(other_first: bool) -> Any:
     return rule
 
 
-def _extreme(name: str, triton: str, nan: bool) -> Any:
+def _numeric_extreme_rules(relation: str) -> tuple:
+    """Gradients of fmax/fmin, which skip NaN: to the first operand where it is chosen, else to the second."""
+    def first(x: Any, y: Any) -> Any:
+        return getattr(ops, relation)(x, y) | ops.ne(y, y)
+    return (lambda g, out, x, y: ops.where(first(x, y), g, 0), lambda g, out, x, y: ops.where(first(x, y), 0, g))
+
+
+def _extreme(name: str, triton: str, vjp: Any) -> Any:
     def kernel(xp: Any, x: Any, y: Any) -> Any:
         return getattr(xp, name)(x, y)
     return pointwise(f"{name}(Operand self, Operand other) -> Tensor", kernel=kernel,
-                     vjp=(_extreme_rule(False), _extreme_rule(True)), scalar=Scalar(f"{name}({{0}}, {{1}})", triton),
+                     vjp=vjp, scalar=Scalar(f"{name}({{0}}, {{1}})", triton),
                      dtypes="buif", inplace=False,
                      samples=lambda: [S(T((3, 5), distinct=True), T((3, 5), distinct=True)), S(T((3, 1)), T((1, 4))),
                                       S(T((2, 3)), T(()))])
 
 
+_halved = (_extreme_rule(False), _extreme_rule(True))
 _PROPAGATE = ", propagate_nan=tl.PropagateNan.ALL)"
-maximum = _extreme("maximum", "tl.maximum({0}, {1}" + _PROPAGATE, True)
-minimum = _extreme("minimum", "tl.minimum({0}, {1}" + _PROPAGATE, True)
-fmax = _extreme("fmax", "tl.maximum({0}, {1})", False)
-fmin = _extreme("fmin", "tl.minimum({0}, {1})", False)
+maximum = _extreme("maximum", "tl.maximum({0}, {1}" + _PROPAGATE, _halved)
+minimum = _extreme("minimum", "tl.minimum({0}, {1}" + _PROPAGATE, _halved)
+fmax = _extreme("fmax", "tl.maximum({0}, {1})", _numeric_extreme_rules("ge"))
+fmin = _extreme("fmin", "tl.minimum({0}, {1})", _numeric_extreme_rules("le"))
 
 
 def _clamp(xp: Any, x: Any, low: Any, high: Any) -> Any:

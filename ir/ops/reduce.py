@@ -47,8 +47,8 @@ def _sum_to_size_parts(x: Any, size: Any) -> Any:
     lead = x.ndim - len(size)
     kept = tuple(i for i in range(lead, x.ndim) if size[i - lead] == 1 and x.shape[i] != 1)
     if kept:
-        x = ops.sum(x, kept, True)
-    return ops.sum(x, tuple(range(lead))) if lead else x
+        x = ops.sum(x, kept, True, dtype=x.dtype)
+    return ops.sum(x, tuple(range(lead)), dtype=x.dtype) if lead else x
 
 
 def _sum_to_size_meta(x: Any, size: Any) -> TensorMeta:
@@ -61,7 +61,7 @@ def _sum_to_size_meta(x: Any, size: Any) -> TensorMeta:
 sum_to_size = primitive(
     "sum_to_size(Tensor self, int[] size) -> Tensor", "composite", promote="keep", kernel=_sum_to_size, api=(),
     infer=_sum_to_size_meta, decompose=_sum_to_size_parts,
-    vjp=lambda g, out, x, size: ops.expand(g, tuple(x.shape)), dtypes="ifc",
+    vjp=lambda g, out, x, size: ops.expand(g, tuple(x.shape)), dtypes="fc",
     samples=lambda: [S(T((3, 4)), (1, 4)), S(T((2, 3, 4)), (3, 1)), S(T((3, 4)), (3, 4))])
 
 
@@ -344,7 +344,7 @@ def _norm_rule(g: Any, out: Any, x: Any, ord: float, dim: Any, keepdim: bool, dt
 vector_norm = composite(
     "vector_norm(Tensor self, float ord=2, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
     _norm_parts, vjp=_norm_rule, dtypes="fc", api=("linalg.vector_norm",), tags=("out",), samples=lambda: [
-        S(T((3, 4))), S(T((3, 4)), 1.0, 1), S(T((3, 4)), 3.0, 0, True), S(T((3, 4), distinct=True), float("inf"), 1),
+        S(T((3, 4))), S(T((3, 4)), 1.0, 1), S(T((3, 4)), 3.0, 0, True), S(T((3, 4), 0.5, 2, distinct=True), float("inf"), 1),
         S(T((3, 4)), 0.5), S(T((3, 4)), 2.0, (0, 1))])
 
 _LSE_SAMPLES = [S(T((3, 4)), 1), S(T((3, 4)), (0, 1)), S(T((3, 4)), 0, True), S(T((5,)), -1)]

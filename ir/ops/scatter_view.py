@@ -42,5 +42,5 @@ view_scatter = primitive(
 overwrite = primitive(
     "overwrite(Tensor self, Tensor src) -> Tensor", "composite", kernel=lambda xp, x, src: src.copy(),
     infer=lambda x, src: meta_of(x), decompose=lambda x, src: src, api=(),
-    vjp=(lambda g, out, x, src: g, None), samples=lambda: [S(T((3, 4)), T((3, 4), grad=False))],
+    vjp=(lambda g, out, x, src: g, None), samples=lambda: [S(T((3, 4)), T((3, 4), grad=False))], tags=("by_rule",),
     doc="The data of ``src`` with the history of ``self``: what a tensor is after a write that was not recorded.")
