@@ -459,6 +459,8 @@ class KernelWriter:
                 operands = [dataclasses.replace(value, text=f"number({value.text})") for value in operands]
         if op.scalar is None:
             raise Unsupported(f"{op.name} has no C++ spelling")
+        if op.promote == "cast" and e.dtype is dtypes.bool_ and vector:
+            return dataclasses.replace(result, text=f"test<{self.type_of(result)}>({operands[0].text})")
         kind = self._result_kind(e, result)
         text = op.scalar.cpp.format(*(value.text for value in operands), dtype=kind)
         if e.dtype is dtypes.bool_:

@@ -149,6 +149,8 @@ class _Lowering:
         assert op is not None
         if node.meta.dtype.is_complex or any(n.meta.dtype.is_complex for n in node.inputs if hasattr(n.meta, "dtype")):
             return False  # complex numbers have no loops
+        if "extern" in op.tags:
+            return False
         if op.family == "pointwise" and op.lower is None and (op.scalar is not None or op.promote is None):
             self.loop(node, lambda index: self.pointwise(node, index))
         elif op.family == "reduction" and op.lower is None:
