@@ -13,6 +13,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from flambeau.frontend.backends import lookup
+from flambeau.frontend.trace.builtins import is_compiling  # noqa: F401 - public here
 from flambeau.frontend.points import Context, FallbackWarning, Settings, compilable, make_wrapper
 
 _contexts: weakref.WeakSet[Context] = weakref.WeakSet()
@@ -99,7 +100,7 @@ def _compile_object(model: Any, settings: Settings) -> Any:
         return call(target, *args, **kwargs)
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
-        return target.__reduce_ex__(protocol)
+        return _same, (target,)
 
     def __deepcopy__(self: Any, memo: Any) -> Any:
         import copy
@@ -112,6 +113,11 @@ def _compile_object(model: Any, settings: Settings) -> Any:
     seen = object.__new__(type(cls)(cls.__name__, (cls,), space))
     object.__setattr__(seen, "__dict__", model.__dict__)
     return seen
+
+
+def _same(model: Any) -> Any:
+    """Compiled Modules are pickled as their originals."""
+    return model
 
 
 def context_of(model: Any) -> Context | None:
@@ -152,11 +158,6 @@ def graph_break(msg: str = "") -> None:
 
 
 graph_break.__flambeau_disable__ = True                           # type: ignore[attr-defined]
-
-
-def is_compiling() -> bool:
-    """Whether the calling code is being traced (a traced call gives True)."""
-    return False
 
 
 def mark_dynamic(tensor: Any, index: int | tuple[int, ...]) -> None:

@@ -713,6 +713,16 @@ def _looks_at_frames(tr: Tracer, *args: Value, **kwargs: Value) -> Value:
     raise error
 
 
+def is_compiling() -> bool:
+    """Whether the calling code is being traced: False when run, True in a trace (PyTorch: `torch.compiler.is_compiling`)."""
+    return False
+
+
+@on(is_compiling)
+def _is_compiling(tr: Tracer) -> Value:
+    return Const(True)
+
+
 @on(globals)
 def _globals(tr: Tracer) -> Value:
     raise Unsupported("globals", "globals() is called", "read the global by its name")

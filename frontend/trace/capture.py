@@ -18,7 +18,7 @@ from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.interp import Stop, Tracer
 from flambeau.frontend.trace.resume import Layout
 from flambeau.frontend.trace.source import Constant, Root, Source
-from flambeau.frontend.trace.values import NULL_VALUE, Const, Observed, ScalarValue, Unsupported, Value
+from flambeau.frontend.trace.values import NULL_VALUE, Const, Observed, ScalarValue, SymValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.meta import TensorMeta
@@ -219,6 +219,7 @@ class Capture:
     def _inputs(self, tr: Tracer) -> tuple[list[Source], list[Any]]:
         """Sources and example values of the graph's inputs; inputs nobody reads are dropped unless they carry a size."""
         graph = tr.graph
+        graph.inputs = [n for n in graph.inputs if n not in tr.scalars or any(n in m.inputs for m in graph.nodes)]
         used = {n for node in graph.nodes for n in node.inputs} | set(graph.output_nodes())
         bound: set[str] = set()
         kept: list[Node] = []
@@ -234,8 +235,8 @@ class Capture:
             if node in tr.inputs:
                 source, raw = tr.inputs[node]
             elif node in tr.scalars:
-                source = ScalarCarrier(tr.scalars[node])
-                raw = scalar_carrier(tr.scalars[node].hint)
+                source = ScalarCarrier(tr.scalars[node], tr)
+                raw = scalar_carrier(source.hint)
             else:
                 raw = lifted[node]
                 source = Constant(raw, node.name)
@@ -279,12 +280,16 @@ class SizeCarrier(Source):
 
 
 class ScalarCarrier(Source):
-    """A changing float of the frame as a 0-d tensor input."""
+    """A changing number of the frame as a 0-d tensor input."""
 
     base = None
 
-    def __init__(self, value: ScalarValue) -> None:
-        self.value = value
+    def __init__(self, value: ScalarValue | SymValue, tr: Tracer) -> None:
+        self.value, self.shapes = value, tr.shapes
+
+    @property
+    def hint(self) -> float | int:
+        return self.value.hint if isinstance(self.value, ScalarValue) else self.value.value.hint
 
     def code(self, w: Writer) -> str:
         return f"{w.constant(scalar_carrier)}({self._text(self.value, w)})"
@@ -292,6 +297,8 @@ class ScalarCarrier(Source):
     def _text(self, value: Value, w: Writer) -> str:
         if value.source is not None:
             return w.fetch(value.source)
+        if isinstance(value, SymValue):
+            return self.shapes.code(value.value, w)
         if isinstance(value, ScalarValue):
             return value.template.format(*(self._text(p, w) for p in value.parts))
         assert isinstance(value, Const)
@@ -301,8 +308,8 @@ class ScalarCarrier(Source):
         return "a number of the frame"
 
 
-def scalar_carrier(x: float) -> Tensor:
-    """A float64 tensor without dimensions."""
+def scalar_carrier(x: float | int) -> Tensor:
+    """A float64 or int64 tensor without dimensions."""
     return Tensor(np.array(x))
 
 

@@ -82,7 +82,7 @@ class Tracer:
         self.handling: list[Value] = []
         self.inputs: dict[Any, tuple[Source, Any]] = {}          # graph input -> (source, real tensor)
         self.tensor_attrs: dict[int, dict[str, Value]] = {}
-        self.scalars: dict[Any, ScalarValue] = {}                # graph input -> changing float
+        self.scalars: dict[Any, ScalarValue | SymValue] = {}     # graph input -> changing number
         self._scalars: dict[int, TensorValue] = {}
         self.root: Frame | None = None
         self.tick = 0                                            # native steps of the root frame so far
@@ -393,16 +393,21 @@ class Tracer:
             named = {k: v.as_python(self) for k, v in kwargs.items()}
         except NotConstant as error:
             raise Unsupported("argument", f"{_name(fn)} gets {error}, which is not known while tracing") from None
-        numbers = [v for v in (*args, *kwargs.values()) if isinstance(v, SymValue)]
-        if not numbers:
+        if not any(isinstance(v, SymValue) for v in (*args, *kwargs.values())):
             return self.from_python(self.call_host(fn, *real, **named))
+        return self._call_with_ints(fn, args, real, kwargs, named)
+
+    def _call_with_ints(self, fn: Any, args: list[Value], real: list[Any], kwargs: dict[str, Value],
+                        named: dict[str, Any]) -> Value:
+        """Call with changing ints as sizes; where the op wants a number as a 0-d tensor; at last at its present value."""
         before = len(self.graph.nodes)
-        try:
-            return self.from_python(self.call_host(fn, *real, **named))
-        except Unsupported as error:
-            if not isinstance(error.cause, TypeError) or len(self.graph.nodes) != before:
-                raise
-        # An op that takes plain numbers only: the changing number is pinned to its present value here.
+        as_tensors = [self._scalar_input(a).tensor if isinstance(a, SymValue) else r for a, r in zip(args, real)]
+        for attempt in (real, as_tensors):
+            try:
+                return self.from_python(self.call_host(fn, *attempt, **named))
+            except Unsupported as error:
+                if not isinstance(error.cause, TypeError) or len(self.graph.nodes) != before:
+                    raise
         real = [self.index(a) if isinstance(a, SymValue) else r for a, r in zip(args, real)]
         named = {k: self.index(kwargs[k]) if isinstance(kwargs[k], SymValue) else v for k, v in named.items()}
         return self.from_python(self.call_host(fn, *real, **named))
@@ -419,11 +424,12 @@ class Tracer:
                 raise
             return None
 
-    def _scalar_input(self, value: ScalarValue) -> TensorValue:
-        """A graph input that holds a float of the frame."""
+    def _scalar_input(self, value: ScalarValue | SymValue) -> TensorValue:
+        """A graph input that holds a number of the frame."""
         found = self._scalars.get(id(value))
         if found is None:
-            node = self.graph.input("scalar", TensorMeta((), dtypes.float64), False, self.where())
+            dtype = dtypes.float64 if isinstance(value, ScalarValue) else dtypes.int64
+            node = self.graph.input("scalar", TensorMeta((), dtype), False, self.where())
             self.scalars[node] = value
             found = self._scalars[id(value)] = TensorValue(GraphTensor(node), Tensor)
             self._keep.append(value)

@@ -158,6 +158,9 @@ class ClassValue(Value):
             return call_builtin(tr, self.raw, args, kwargs)
         return instantiate(tr, self, args, kwargs)
 
+    def m___call__(self, tr: Tracer, *args: Value, **kwargs: Value) -> Value:
+        return construct(tr, self, list(args), kwargs)
+
     def rebuild(self, out: Rebuilder) -> str:
         return out.constant(self.raw)
 
@@ -165,8 +168,17 @@ class ClassValue(Value):
 def instantiate(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, Value]) -> Value:
     """`cls(*args, **kwargs)` for a class written in Python (or an exception class)."""
     raw = cls.raw
-    if type(raw).__call__ is not type.__call__:
-        raise Unsupported("metaclass", f"{raw.__name__} is constructed by its metaclass {type(raw).__name__}")
+    meta, maker = mro_lookup(type(raw).__mro__, "__call__")
+    if meta is not type:
+        if not isinstance(maker, types.FunctionType) or meta is None:
+            raise Unsupported("metaclass", f"{raw.__name__} is constructed by its metaclass {type(raw).__name__}")
+        return tr.call(class_attribute(tr, meta, "__call__", maker), [cls, *args], kwargs)
+    return construct(tr, cls, args, kwargs)
+
+
+def construct(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    """`type.__call__`."""
+    raw = cls.raw
     if issubclass(raw, tuple) and hasattr(raw, "_fields") and raw.__init__ is object.__init__:
         return _namedtuple(tr, raw, args, kwargs)
     new_owner, new = mro_lookup(raw.__mro__, "__new__")
@@ -542,8 +554,8 @@ class SuperValue(Value):
         return super
 
     def getattr(self, tr: Tracer, name: str) -> Value:
-        is_class = isinstance(self.instance, ClassValue)
-        kind = self.instance.raw if isinstance(self.instance, ClassValue) else self.instance.pytype()
+        is_class = isinstance(self.instance, ClassValue) and issubclass(self.instance.raw, self.cls)
+        kind = self.instance.raw if isinstance(self.instance, ClassValue) and is_class else self.instance.pytype()
         mro = kind.__mro__
         owner, found = mro_lookup(mro[mro.index(self.cls) + 1:], name)
         if owner is None:
