@@ -120,15 +120,17 @@ def progress(name: str, done: int, total: int, loss: float) -> None:
 
 def write_stages(model: nn.Module, folder: Path) -> dict[str, int]:
     """Every stage of compiling the model for training, one numbered file each; returns graphs, breaks and kernels."""
-    from flambeau.cli.dump import collect, write
+    from flambeau.cli.dump import collect, kind_of, write
     from flambeau.cli.subject import Subject
 
     model.train()
     images = flambeau.randn(BATCH, 1, 8, 8)
     shutil.rmtree(folder, ignore_errors=True)
-    write(collect(Subject("Net", model, (images,)), ["cpp", "numpy"], "cpu", gradients=True), folder)
+    stages = collect(Subject("Net", model, (images,)), ["cpp", "numpy"], "cpu", gradients=True)
+    write(stages, folder)
     account = flambeau.compiler.explain(model)(images)
-    return {"graphs": account.graph_count, "breaks": account.graph_break_count, "kernels": account.kernel_count}
+    kernels = sum(stage.text.count("with kernel(") for stage in stages if kind_of(stage) == "plan")
+    return {"graphs": account.graph_count, "breaks": account.graph_break_count, "kernels": kernels}
 
 
 def draw(eager: Run, compiled: Run, file: Path) -> None:
