@@ -12,6 +12,7 @@ from . import (
     convert,
     create,
     create_api,
+    ctc,
     dropout,
     einsum,
     embedding,
@@ -21,27 +22,33 @@ from . import (
     loss,
     maths,
     matmul,
+    multihead,
     norm,
     pointwise,
     pool,
     random,
     reduce,
     reduce_api,
+    resize,
+    rnn,
     scan,
     scatter_view,
     sort,
     special,
     strided,
+    variants,
     view,
     view_api,
+    windows,
 )
 
 __all__ = [
     "activation", "assemble", "attention", "compare", "complex", "constant", "conv", "convert", "create",
-    "create_api", "dropout", "einsum", "embedding", "identities", "index", "index_api", "loss", "maths", "matmul",
-    "norm", "pointwise", "pool", "random", "reduce", "reduce_api", "scan", "scatter_view", "sort", "special",
-    "strided", "view", "view_api",
+    "create_api", "ctc", "dropout", "einsum", "embedding", "identities", "index", "index_api", "loss", "maths", "matmul",
+    "multihead", "norm", "pointwise", "pool", "random", "reduce", "reduce_api", "resize", "rnn", "scan", "scatter_view", "sort", "special",
+    "strided", "variants", "view", "view_api", "windows",
 ]
 
 identities.state_identities()
+variants.publish_variants()
 attach_methods()

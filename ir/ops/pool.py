@@ -309,7 +309,8 @@ def _averages(x: Any, axis: int, out: Any) -> Any:
     return ops.transpose(ops.matmul(moved, weights), axis, x.ndim - 1)
 
 
-def _adaptive_avg(n: int, x: Any, size: Any) -> Any:
+def adaptive_average(n: int, x: Any, size: Any) -> Any:
+    """Averages over windows that cover the last ``n`` dimensions evenly, ``size`` of them."""
     sizes = _adaptive_sizes(f"adaptive_avg_pool{n}d", x, n, size)
     have = x.shape[x.ndim - n:]
     if all(o and m % o == 0 for m, o in zip(have, sizes)):
@@ -387,7 +388,7 @@ def _publish(n: int) -> None:
         return _max_pool(n, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
     def adaptive_avg_pool(input: Any, output_size: Any) -> Any:
-        return _adaptive_avg(n, input, output_size)
+        return adaptive_average(n, input, output_size)
 
     def adaptive_max_pool(input: Any, output_size: Any, return_indices: bool = False) -> Any:
         values, index = _adaptive_max(n, input, output_size)

@@ -10,6 +10,8 @@ from flambeau.ir.op import ops
 from flambeau.runtime import autograd
 from flambeau.runtime.tensor import Tensor
 
+from . import rnn
+
 
 def _with_grads(parameters: Any) -> list[Any]:
     return [p for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if p.grad is not None]
@@ -71,3 +73,7 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
     for p in parameters:
         p.data = ops.reshape(ops.narrow(vec, 0, start, p.numel()), tuple(p.shape)).data
         start += p.numel()
+
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm", "parameters_to_vector", "rnn",
+           "vector_to_parameters"]
