@@ -55,8 +55,8 @@ class _Simplifier:
         return map_nodes(self.env.__getitem__, node.args)
 
     def visit(self, node: Node) -> Node:
-        op, args = node.op, self.arguments(node)
-        assert op is not None
+        assert node.op is not None
+        op, args = node.op.extra.get("relaxed", node.op), self.arguments(node)
         for rule in _RULES:
             found = rule(self, node, args)
             if found is not None and found.requires_grad == node.requires_grad:  # else it ends or resumes the tape
@@ -84,8 +84,8 @@ class _Simplifier:
 
     def no_view(self, node: Node, args: tuple) -> Node | None:
         """A chain of views that shows its base as it is, and a view of what was just put there."""
-        op = node.op
-        assert op is not None
+        assert node.op is not None
+        op = node.op.extra.get("relaxed", node.op)
         if "view" not in op.tags:
             return None
         source: Node = args[0]
