@@ -77,6 +77,8 @@ def _accepts(p: Param, value: Any, is_tensor: Any) -> bool:
 
 
 def _is_int(value: Any) -> bool:
+    if hasattr(value, "__flambeau_symint__"):  # asking a symbolic int for its index would fix its value
+        return True
     try:
         operator.index(value)
     except TypeError:

@@ -179,6 +179,7 @@ class SymInt:
     """An integer expression over symbolic sizes (PyTorch: ``torch.SymInt``). ``int()`` of it fixes its value by a guard."""
 
     __slots__ = ("expr", "hint", "env")
+    __flambeau_symint__ = True
 
     def __init__(self, expr: Any, hint: int, env: ShapeEnv) -> None:
         self.expr, self.hint, self.env = expr, hint, env
@@ -240,9 +241,13 @@ class SymInt:
         return o ** int(self)
 
     def __truediv__(self, o: Any) -> Any:
+        if not isinstance(o, (int, float, SymInt)):
+            return NotImplemented
         return int(self) / (int(o) if isinstance(o, SymInt) else o)
 
     def __rtruediv__(self, o: Any) -> Any:
+        if not isinstance(o, (int, float)):
+            return NotImplemented
         return o / int(self)
 
     def __neg__(self) -> Any:

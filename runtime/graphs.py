@@ -7,6 +7,7 @@ from typing import Any
 
 from flambeau.ir.graph import Graph, Node, getitem
 from flambeau.ir.op import state
+from flambeau.ir.symint import SymInt
 
 from .autograd import mode
 
@@ -29,7 +30,7 @@ class _Writer:
         self.consts = 0
 
     def function(self) -> Callable[..., tuple]:
-        body = ["_before = _mode.grad", "try:"]
+        body = [*self.sizes(), "_before = _mode.grad", "try:"]
         now: bool | None = None
         recorded = self._recorded_nodes() if self.recorded else set()
         last = self._last_uses()
@@ -47,6 +48,15 @@ class _Writer:
         exec("\n    ".join([f"def run({params}):", *body]), self.env)  # noqa: S102 - written above
         return self.env["run"]
 
+    def sizes(self) -> list[str]:
+        """Lines that read the symbolic sizes off the inputs."""
+        found: dict[str, str] = {}
+        for node in self.graph.inputs:
+            for k, size in enumerate(node.meta.shape):
+                if isinstance(size, SymInt) and str(size).isidentifier():
+                    found.setdefault(str(size), f"{size} = {self.names[node]}.shape[{k}]")
+        return list(found.values())
+
     def line(self, node: Node) -> str:
         if node.op is getitem:
             return f"{self.names[node]} = {self.expr(node.args[0])}[{node.args[1]}]"
@@ -55,6 +65,8 @@ class _Writer:
     def expr(self, value: Any) -> str:
         if isinstance(value, Node):
             return self.names[value]
+        if isinstance(value, SymInt):
+            return f"({value})"
         if type(value) is tuple:
             return f"({''.join(self.expr(x) + ', ' for x in value)})"
         if type(value) is list:

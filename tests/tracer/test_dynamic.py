@@ -1,0 +1,163 @@
+"""Dynamic shapes and numbers: static first, then symbolic; few compiles for many sizes."""
+import pytest
+from tracer.support import compile, context_of, count, events, ops, plain, rand, tensor
+
+import flambeau
+import flambeau.nn as nn
+from flambeau.frontend.compile import mark_dynamic
+
+
+def compiles(fn, inputs, limit, backend="eager", **kwargs):
+    compiled = compile(fn, backend=backend, **kwargs)
+    for args in inputs:
+        assert plain(compiled(*args)) == plain(fn(*args)), args
+    assert count(compiled, "graph") <= limit, events(compiled)
+    return compiled
+
+
+def sizes(n, start=2, step=1):
+    return [start + k * step for k in range(n)]
+
+
+def test_a_size_that_changes_becomes_a_symbol():
+    compiled = compiles(lambda x: x * 2 + 1, [(rand(n, 3),) for n in sizes(30)], 2)
+    assert "s0" in context_of(compiled).events[-1].text
+
+
+def test_two_sizes_and_their_product():
+    def f(x):
+        a, b = x.shape
+        return x.reshape(a * b).sum() / (a + b), x.view(b, a).shape, x.numel()
+    compiles(f, [(rand(n, 2 * n + 1),) for n in sizes(10)], 2)
+
+
+def test_slicing_cat_and_arange_with_sizes():
+    def f(x):
+        n = x.shape[0]
+        half = n // 2
+        y = ops.cat([x[:half], x[half:]], 0)
+        return y * ops.arange(0, n).reshape(n, 1), y[-1], n - half
+    compiles(f, [(rand(n, 2),) for n in sizes(10, 3)], 3)
+
+
+def test_sizes_zero_and_one_stay_special():
+    compiles(lambda x: (x + rand_like(x)).shape, [(rand(n, 3),) for n in (5, 1, 0, 7, 1, 9, 0)], 4)
+
+
+def rand_like(x):
+    return x * 0
+
+
+def test_broadcast_of_equal_sizes():
+    compiles(lambda x, y: x + y, [(rand(n, 3), rand(n, 3)) for n in sizes(8)] + [(rand(5, 3), rand(1, 3))], 3)
+
+
+def test_symbols_that_are_no_longer_equal():
+    def f(x, y):
+        return x.sum(0) + y.sum(0)
+    compiles(f, [(rand(4, 2), rand(4, 2)), (rand(5, 2), rand(5, 2)), (rand(6, 2), rand(9, 2)), (rand(3, 2), rand(7, 2)),
+                 (rand(8, 2), rand(8, 2))], 3)
+
+
+def test_a_branch_on_a_size_is_guarded():
+    def f(x):
+        return x * 2 if x.shape[0] > 6 else x - 1
+    compiles(f, [(rand(n),) for n in (3, 4, 5, 6, 7, 8, 9, 2, 12)], 4)
+
+
+def test_a_loop_over_a_size_is_a_graph_for_each():
+    def f(x):
+        total = x[0]
+        for k in range(1, x.shape[0]):
+            total = total * x[k]
+        return total
+    compiles(f, [(rand(n),) for n in (3, 4, 5)], 3)
+
+
+def test_divisibility_is_guarded_only_where_needed():
+    def f(x):
+        n = x.shape[0]
+        return x.view(2, n // 2) if n % 2 == 0 else x
+    compiles(f, [(rand(n),) for n in (4, 6, 8, 7, 10, 9, 11)], 4)
+
+
+def test_ints_become_arguments():
+    def f(x, k):
+        return x * k + k, k + 1
+    compiles(f, [(rand(3), k) for k in (5, 6, 7, 100, 8, 9)], 2)
+
+
+def test_int_sizes():
+    def f(x, k):
+        return x[:k].sum() + flambeau.zeros(k).sum(), k * 2
+    compiles(f, [(rand(20), k) for k in (5, 6, 7, 18, 8, 9)], 2)
+
+
+def test_floats_become_arguments():
+    def f(x, lr):
+        return x * (1 - lr * 2) + lr
+    compiles(f, [(rand(3), lr) for lr in (0.1, 0.2, 0.25, 0.3, 1e-5)], 2)
+
+
+def test_float_branches_are_guarded():
+    def f(x, p):
+        return x * p if p > 0.5 else x
+    compiled = compile(f, backend="eager")
+    for p in (0.1, 0.9, 0.2, 0.8):
+        assert plain(compiled(rand(3) * 0 + 1, p)) == plain(f(rand(3) * 0 + 1, p))
+
+
+def test_dynamic_true_compiles_once():
+    compiles(lambda x: x + 1, [(rand(n, 4),) for n in sizes(6, 3)], 1, dynamic=True)
+
+
+def test_dynamic_false_compiles_for_each():
+    compiled = compiles(lambda x: x + 1, [(rand(n, 4),) for n in sizes(4, 3)], 4, dynamic=False)
+    assert count(compiled, "graph") == 4
+
+
+def test_mark_dynamic():
+    def f(x):
+        return x + 1
+    compiled = compile(f, backend="eager")
+    for n in sizes(5, 3):
+        x = rand(n, 4)
+        mark_dynamic(x, 0)
+        assert plain(compiled(x)) == plain(f(x))
+    assert count(compiled, "graph") == 1
+
+
+def test_two_hundred_lengths_through_a_transformer_layer():
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.LayerNorm(8)
+            self.qkv = nn.Linear(8, 24)
+            self.mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+
+        def forward(self, x):
+            b, t, c = x.shape
+            q, k, v = self.qkv(self.norm(x)).split(c, dim=2)
+            q, k, v = (z.view(b, t, 2, c // 2).transpose(1, 2) for z in (q, k, v))
+            y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + y.transpose(1, 2).reshape(b, t, c)
+            return x + self.mlp(x)
+    model = Layer()
+    compiled = compile(model, backend="eager", fullgraph=True)
+    lengths = [2 + (k * 37) % 61 for k in range(200)]
+    for k, n in enumerate(lengths):
+        x = rand(2, n, 8)
+        got = compiled(x)
+        if k % 20 == 0:
+            assert plain(got) == plain(model(x))
+    assert count(compiled, "graph") <= 2, events(compiled)
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_shape_guards_print_their_origin(n):
+    def f(x):
+        return x if x.shape[0] < 100 else -x
+    compiled = compile(f, backend="eager", dynamic=True)
+    compiled(tensor([1.0] * n))
+    assert "x.shape[0]" in str(context_of(compiled)._points[next(iter(context_of(compiled)._points))]
+                               .entries[0].captured.guards)
