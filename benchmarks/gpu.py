@@ -1,6 +1,6 @@
 """Checks and times every kind of GPU kernel on a real GPU, in one command.
 
-    python benchmarks/gpu.py              all cases on the first GPU, at most about five minutes
+    python benchmarks/gpu.py              all cases on the first GPU, at most about six minutes
     python benchmarks/gpu.py --rehearse   the same cases, tiny, by Triton's interpreter: no GPU, no times
 
 Needs Triton and CuPy (`pip install 'flambeau[gpu]'`); flambeau itself may be installed or not. torch is used for
@@ -41,7 +41,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes by the interpreter, without a GPU")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, to try the whole path on the GPU quickly")
-    parser.add_argument("--seconds", type=float, default=300, help="start no new work after this time (default 300)")
+    parser.add_argument("--seconds", type=float, default=330, help="start no new work after this time (default 330)")
     parser.add_argument("--only", default="", help="only the cases whose name contains this")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="where the results go")
     return parser.parse_args()
@@ -88,6 +88,11 @@ class Run:
         for name, make in cases(small=self.options.rehearse or self.options.tiny):
             if self.options.only in name:
                 self.attempt(name, lambda make=make: self.measure(make()))
+        from gpu_compiled import functions
+
+        for function in functions():
+            if self.options.only in function.name:
+                self.attempt(f"compiled {function.name}", lambda function=function: self.compiled(function))
 
     def attempt(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
         row: dict[str, Any] = {"name": name}
@@ -157,6 +162,52 @@ class Run:
         facts["torch_rate"] = rate(case, facts["torch_ms"])
         return facts
 
+    def compiled(self, function: Any) -> dict[str, Any]:
+        """Eager on CuPy and compiled to Triton: right at a small size against the CPU, timed at a large one."""
+        from gpu_compiled import Runner, arrays, host, worst
+
+        import flambeau
+
+        where, options = ("cuda", {}) if self.device.timed else ("cpu", {"interpret": True})
+        call = compiler()(lambda *tensors: function.fn(flambeau, *tensors), backend="triton", options=options,
+                          fullgraph=True)
+        small = arrays(function.check)
+        wanted = host(Runner(function, flambeau, small, "cpu")())
+        row: dict[str, Any] = {"unit": function.unit, "tolerance": function.tolerance}
+        runner = Runner(function, flambeau, small, where)
+        for name, how in (("eager", None), ("compiled", call)):
+            row[f"{name}_error"] = worst(host(runner(how)), wanted)
+        row["worst_error"] = row["compiled_error"]
+        row["ok"] = max(row["eager_error"], row["compiled_error"]) <= function.tolerance
+        if self.device.timed and not self.options.tiny:
+            large = arrays(function.shapes)
+            runner = Runner(function, flambeau, large, where)
+            began = time.monotonic()
+            runner(call)
+            row["prepare_s"] = round(time.monotonic() - began, 1)
+            row["best"] = "compiled"
+            row["ms"] = self.device.milliseconds(lambda: runner(call))
+            row["eager_ms"] = self.device.milliseconds(runner, repeats=5)
+            row["rate"] = rate(function, row["ms"])
+            row.update(self.compiled_peer(function, large))
+        return row
+
+    def compiled_peer(self, function: Any, large: list[Any]) -> dict[str, Any]:
+        if self.torch is None:
+            return {}
+        from gpu_compiled import Runner
+
+        try:
+            runner = Runner(function, self.torch, large, "cuda")
+            facts = {"torch_ms": self.device.milliseconds(runner)}
+            if self.left() > 60:
+                compiled = self.torch.compile(runner.call, dynamic=False)
+                facts["torch_compile_ms"] = self.device.milliseconds(lambda: runner(compiled))
+        except Exception as error:
+            return {"torch_error": f"{type(error).__name__}: {error}"}
+        facts["torch_rate"] = rate(function, facts["torch_ms"])
+        return facts
+
     def status(self) -> int:
         failed = "error" in self.report or not self.rows
         return int(failed or any(not row.get("ok", False) for row in self.rows if "skipped" not in row))
@@ -223,6 +274,13 @@ def as_torch(torch: Any, array: Any, dtype: Any) -> Any:
     return torch.from_dlpack(array.view(f"i{dtype.itemsize}")).view(getattr(torch, dtype.name))
 
 
+def compiler() -> Any:
+    """``flambeau.compile``."""
+    from flambeau.frontend.compile import compile
+
+    return compile
+
+
 def rate(case: Any, milliseconds: float) -> float:
     return round(case.amount / milliseconds / (1e6 if case.unit == "GB/s" else 1e9), 1)
 
@@ -236,6 +294,8 @@ def line(row: dict[str, Any]) -> str:
         text += f" error {row['worst_error']:.1e}"
     if "ms" in row:
         text += f"  {row['ms']:8.4f} ms {row['rate']:8.1f} {row['unit']:7} [{row['best']}]"
+    if "eager_ms" in row:
+        text += f"  eager {row['eager_ms']:.4f}"
     if "torch_ms" in row:
         text += f"  torch {row['torch_ms']:.4f}"
     if "torch_compile_ms" in row:
@@ -252,18 +312,18 @@ def table(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {value}" for name, value in report["environment"].items())
     lines = ["# GPU kernels", "", f"{report.get('device', {}).get('name', 'no GPU: rehearsed by the interpreter')}; "
              f"{versions}; {report['took_s']} s in all.", "",
-             "| kernel | correct | worst error | ms | rate | torch ms | torch.compile ms | chosen |",
-             "|---|---|---|---|---|---|---|---|"]
+             "| kernel | correct | worst error | ms | rate | eager ms | torch ms | torch.compile ms | chosen |",
+             "|---|---|---|---|---|---|---|---|---|"]
     for row in report["rows"]:
         note = row.get("skipped") or row.get("error")
         if note:
-            lines.append(f"| {row['name']} | {note.splitlines()[0].replace('|', '/')} | | | | | | |")
+            lines.append(f"| {row['name']} | {note.splitlines()[0].replace('|', '/')} | | | | | | | |")
             continue
         error = "" if row.get("worst_error") is None else f"{row['worst_error']:.1e}"
         rated = f"{row['rate']} {row['unit']}" if "rate" in row else ""
         if "host_us_per_launch" in row:
             rated = f"{row['host_us_per_launch']} us of host time"
-        times = [f"{row[key]:.4f}" if key in row else "" for key in ("ms", "torch_ms", "torch_compile_ms")]
+        times = [f"{row[key]:.4f}" if key in row else "" for key in ("ms", "eager_ms", "torch_ms", "torch_compile_ms")]
         cells = [row["name"], "yes" if row["ok"] else "NO", error, times[0], rated, *times[1:], row.get("best", "")]
         lines.append(f"| {' | '.join(cells)} |")
     if "error" in report:

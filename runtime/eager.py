@@ -18,7 +18,7 @@ from flambeau.ir.tree import leaves
 from . import autograd, fast, kernels
 from .autograd import mode
 from .quiet import hush, restore
-from .storage import array_module, to_device
+from .storage import Storage, array_module, to_device
 from .tensor import Tensor, View, wrap
 
 Runner = Callable[[tuple], Any]

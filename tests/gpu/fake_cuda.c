@@ -1,5 +1,6 @@
 /* A libcuda for tests: every call appends one line to the file named by FAKE_CUDA_LOG. A "module" is a text that
-   begins with the parameter types of its one function ("p i d f ..."), which cuLaunchKernel uses to print values. */
+   begins with the parameter types of its one function ("p i d f ..."), which cuLaunchKernel uses to print values; for
+   real binaries FAKE_CUDA_TYPES gives them. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,7 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 
 int cuModuleLoadData(void **module, const char *image) {
     if (!strncmp(image, "broken", 6)) return 200;
-    snprintf(types, sizeof types, "%s", image);
+    snprintf(types, sizeof types, "%s", getenv("FAKE_CUDA_TYPES") ? getenv("FAKE_CUDA_TYPES") : image);
     *module = types;
     note("load");
     return 0;
