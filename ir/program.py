@@ -35,6 +35,7 @@ class Target:
     templates: frozenset[str] = frozenset({"matmul"})
     epilogues: frozenset[str] = frozenset({"matmul"})
     template_dtypes: frozenset[str] | None = None
+    parallel_work: int = 1 << 16
     block: int = 4096
 
     @property
@@ -73,8 +74,8 @@ class Group:
 class Kernel:
     """A loop nest. ``params`` are the buffers it touches (reads, then writes); ``scratch`` per-thread row buffers.
 
-    ``sizes`` names the symbolic sizes it needs; ``locs`` the user lines its statements come from; ``group`` is what it
-    was made of.
+    A param of kind "view" is the memory of the schedule's buffer of that name seen as a row. ``sizes`` names the symbolic
+    sizes it needs; ``locs`` the user lines its statements come from; ``group`` is what it was made of.
     """
 
     name: str
@@ -91,7 +92,8 @@ class Kernel:
     def lines(self) -> list[str]:
         names = [b.name for b in self.params]
         head = f"with kernel({self.name!r}, {names}, sizes={list(self.sizes)}, locs={list(self.locs)}):"
-        return [head, *(f"    {b}" for b in self.scratch), *show_body(self.body)]
+        views = [b for b in self.params if b.kind == "view"]
+        return [head, *(f"    {b}" for b in (*views, *self.scratch)), *show_body(self.body)]
 
 
 @dataclass(frozen=True)

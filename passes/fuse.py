@@ -33,13 +33,13 @@ class Member:
         """Where the member's value is stored, in the group's variables."""
         return renamed(self.facts.loop.index, self.env)
 
-    def moved(self, change: Env, outer: tuple[Index, ...]) -> Member:
-        """The member in the variables that ``change`` gives the group's in."""
+    def moved(self, change: Env, outer: tuple[Index, ...], inner: tuple[Index, ...] | None = None) -> Member:
+        """The member in the variables that ``change`` gives the group's in; ``outer``, ``inner``: the space it moves to."""
         env = {v: renamed((i,), change)[0] for v, i in self.env.items()}
         reads = tuple(Read(r.buffer, renamed(r.index, change), r.indirect) for r in self.reads)
         role = self.role
         if role != "reduce":
-            role = "full" if variables(tuple(env.values())) - set(outer) else "outer"
+            role = "full" if inner is None or variables(tuple(env.values())) - set(outer) else "outer"
         return Member(self.facts, env, role, reads)
 
 
@@ -128,7 +128,7 @@ class Fusion:
         if found is None:
             return None
         change, outer, inner, y_change = found
-        members = [m.moved(change, outer) for m in x.members] + [m.moved(y_change, outer) for m in y.members]
+        members = [m.moved(change, outer, inner) for m in x.members] + [m.moved(y_change, outer, inner) for m in y.members]
         writes = x.writes | y.writes
         members.sort(key=lambda m: m.facts.position)
         merged = Unit(members, outer, inner, (x.reads | y.reads) - writes, writes, x.bits | y.bits,

@@ -12,8 +12,6 @@ from flambeau.passes.cost import facts
 from flambeau.passes.shape import Shaped
 from flambeau.passes.space import extent, numel_hint
 
-#: Reads, writes and additions that make it worth to wake other threads.
-PARALLEL_WORK = 1 << 16
 #: Elements of one piece of a long flat loop.
 CHUNK = 4096
 

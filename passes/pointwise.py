@@ -10,7 +10,7 @@ from flambeau.ir.index import Index, IndexLike
 from flambeau.ir.program import Target
 from flambeau.passes.access import Access, accesses
 from flambeau.passes.body import Chain, Writer
-from flambeau.passes.order import CHUNK, PARALLEL_WORK, cut, loop_order, parallel_kinds, piece, work
+from flambeau.passes.order import CHUNK, cut, loop_order, parallel_kinds, piece, work
 from flambeau.passes.shape import Shaped
 from flambeau.passes.space import extent, renamed
 
@@ -41,11 +41,11 @@ def nest(form: Shaped, target: Target) -> tuple[Chain, Env]:
     vars = loop_order(space, found)
     if not vars:
         return Chain((), ()), {}
-    if work(form) < PARALLEL_WORK:
-        return Chain(tuple(vars), (*["serial"] * (len(vars) - 1), "vector")), {}
+    if work(form) < target.parallel_work:
+        return _blocked(vars, ["serial"] * (len(vars) - 1), found)
     kinds, got = parallel_kinds(vars[:-1], target)
     inner, n = vars[-1], extent(vars[-1])
-    if got < 2 * target.threads and (not isinstance(n, int) or n * got >= 2 * CHUNK):
+    if got < 2 * target.threads and (not isinstance(n, int) or n * got >= target.parallel_work // 8):
         size = piece(n, max(1, 4 * target.threads // got)) if isinstance(n, int) else CHUNK
         outer, rest, place = cut(inner, size)
         return Chain((*vars[:-1], outer, rest), (*kinds, "parallel", "vector")), {inner: place}
@@ -61,8 +61,8 @@ def _blocked(vars: Sequence[Index], kinds: Sequence[str], found: Sequence[Access
         return Chain(tuple(vars), (*kinds, "vector")), {}
     v = across[-1]
     outer, rest, place = cut(inner, BLOCK)
-    others = [(u, k) for u, k in zip(vars, kinds) if u is not v]
-    first = "parallel" if all(k == "parallel" for _, k in others) else "serial"
+    others = [(u, k) for u, k in zip(vars, kinds) if u is not v and u is not inner]
+    first = "parallel" if "parallel" in kinds and all(k == "parallel" for _, k in others) else "serial"
     order = [*others, (outer, first), (v, "serial"), (rest, "vector")]
     return Chain(tuple(u for u, _ in order), tuple(k for _, k in order)), {inner: place}
 

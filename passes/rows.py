@@ -21,7 +21,7 @@ from flambeau.passes.body import COMBINE, Chain, Writer, beats, start
 from flambeau.passes.cost import top_reduction
 from flambeau.passes.levels import levels
 from flambeau.passes.lower import computing
-from flambeau.passes.order import PARALLEL_WORK, cut, loop_order, parallel_kinds, piece, work
+from flambeau.passes.order import cut, loop_order, parallel_kinds, piece, work
 from flambeau.passes.pointwise import digits_of, product
 from flambeau.passes.shape import Shaped
 from flambeau.passes.space import extent, renamed, static_numel
@@ -57,7 +57,7 @@ class _Rows:
         outer = [v for v in loop_order(space, found) if v in form.outer]
         best = max(outer, key=lambda v: scores[v], default=None)
         self.columns: tuple[Index, ...] = ()
-        parallel = target.kind == "triton" or work(form) >= PARALLEL_WORK
+        parallel = target.kind == "triton" or work(form) >= target.parallel_work
         if best is not None and scores[best] > max((scores[v] for v in inner), default=0):
             outer.remove(best)
             others = static_numel(outer) or 1

@@ -67,7 +67,7 @@ def flat_view(b: Buffer) -> Buffer:
     last: IndexLike = 1
     for n, step in zip(b.shape, b.strides):
         last = ix.add(last, ix.mul(ix.add(n, -1), step))
-    return replace(b, shape=(last,), strides=(1,))
+    return replace(b, shape=(last,), strides=(1,), kind="view")
 
 
 def _cut(form: Shaped, found: list[Access]) -> Shaped | None:

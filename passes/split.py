@@ -17,8 +17,6 @@ from flambeau.passes.space import extent, static_numel
 
 #: Results and columns handled together by one thread when a reduction runs down the columns of a matrix.
 COLUMNS = 64
-#: Below this many elements a reduction is not worth two passes.
-LEAST_WORK = 1 << 16
 
 
 def split_reductions(lowered: Schedule, target: Target) -> Schedule:
@@ -61,7 +59,7 @@ def _chunks(loop: Loop, reduction: lo.Reduce | None, target: Target) -> int | No
         return None
     results, length = static_numel(loop.ranges), static_numel(reduction.vars)
     first = extent(reduction.vars[0])
-    if results is None or length is None or results * length < LEAST_WORK or first < 2 * target.threads:  # type: ignore[operator]
+    if results is None or length is None or results * length < target.parallel_work or first < 2 * target.threads:  # type: ignore[operator]
         return None
     width = COLUMNS if _down_columns(loop, reduction) else 1
     if -(-results // width) >= 4 * target.threads:
