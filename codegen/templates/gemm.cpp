@@ -7,6 +7,7 @@
 static const Runtime* host;
 
 enum { KC = 256, MC = 96, NC = 512 };       // a tile of c, and the depth one packed panel is walked at a time
+enum { ROWS_AT_ONCE = 32 };                 // rows of an operand walked across all columns before the next ones
 enum { CHUNK_BYTES = 8 << 20 };             // packed operands are made in pieces of at most about this size
 
 template <class S> struct Product {
@@ -33,8 +34,7 @@ template <class S> struct Product {
   void pack_b(i64 col0, i64 cols, T* packed) const {
     const S* from = b + col0 * g.b_col;
     if (cols == NR && g.b_col == 1) {
-      for (i64 p = 0; p < g.k; p++)
-        UNROLL for (int j = 0; j < NR; j++) packed[p * NR + j] = widen(from[p * g.b_row + j]);
+      pack_rows(from, packed, 0, g.k);
     } else if (cols == NR && g.b_row == 1) {
       pack_columns(from, packed);
     } else {
@@ -43,6 +43,19 @@ template <class S> struct Product {
         for (i64 j = cols; j < NR; j++) packed[p * NR + j] = 0;
       }
     }
+  }
+
+  // Rows [p0, p1) of one panel of a matrix whose rows are contiguous in memory.
+  void pack_rows(const S* from, T* packed, i64 p0, i64 p1) const {
+    for (i64 p = p0; p < p1; p++)
+      UNROLL for (int j = 0; j < NR; j++) packed[p * NR + j] = widen(from[p * g.b_row + j]);
+  }
+
+  // Several whole panels of such a matrix, some rows of all of them at a time: fewer pages are in use at once.
+  void pack_panels(i64 col0, i64 panels, T* packed) const {
+    for (i64 p = 0; p < g.k; p += ROWS_AT_ONCE)
+      for (i64 panel = 0; panel < panels; panel++)
+        pack_rows(b + col0 + panel * NR, packed + panel * NR * g.k, p, least(g.k, p + ROWS_AT_ONCE));
   }
 
   // Columns that are contiguous in memory: transposed in blocks, reading short runs of each column.
@@ -109,14 +122,20 @@ template <class S> struct Packing {
     const Packing& t = *(Packing*)self;
     const GemmArgs& g = t.product->g;
     enum { NR = Product<S>::NR };
-    for (i64 panel = begin; panel < end; panel++) {
-      if (panel < t.row_panels) {
-        i64 row = t.row0 + panel * MR;
-        t.product->pack_a(row, least(MR, g.m - row), t.packed_a + panel * MR * g.k);
-      } else {
-        i64 number = panel - t.row_panels, col = t.col0 + number * NR;
-        t.product->pack_b(col, least(NR, g.n - col), t.packed_b + number * NR * g.k);
-      }
+    i64 panel = begin;
+    for (; panel < least(end, t.row_panels); panel++) {
+      i64 row = t.row0 + panel * MR;
+      t.product->pack_a(row, least(MR, g.m - row), t.packed_a + panel * MR * g.k);
+    }
+    i64 first = panel - t.row_panels, stop = end - t.row_panels;
+    if (g.b_col == 1 && stop > first) {
+      i64 whole = least(stop, (g.n - t.col0) / NR) - first;
+      if (whole > 0) t.product->pack_panels(t.col0 + first * NR, whole, t.packed_b + first * NR * g.k);
+      first += most(0, whole);
+    }
+    for (; first < stop; first++) {
+      i64 col = t.col0 + first * NR;
+      t.product->pack_b(col, least(NR, g.n - col), t.packed_b + first * NR * g.k);
     }
   }
 };
@@ -222,15 +241,15 @@ template <class S> void Product<S>::dot_columns(i64 n0, i64 n1, T* tile) const {
 template <class S> void Product<S>::stream_columns(i64 n0, i64 n1, T* tile) const {
   T* packed_a = (T*)host->scratch(SLOT_PACK_A, MR * g.k * sizeof(T));
   pack_a(0, g.m, packed_a);
-  for (i64 n = n0; n < n1; n += NR) {
-    i64 cols = least(NR, n1 - n);
-    if (sizeof(S) == sizeof(T) && g.b_col == 1 && cols == NR) {
-      micro<T>(g.m, g.k, packed_a, 1, MR, (const T*)b + n, g.b_row, tile + n - n0, NC, false);
-    } else {
-      T* packed_b = (T*)host->scratch(SLOT_PACK_B, NR * g.k * sizeof(T));
-      pack_b(n, cols, packed_b);
-      micro<T>(g.m, g.k, packed_a, 1, MR, packed_b, NR, tile + n - n0, NC, false);
-    }
+  i64 direct = sizeof(S) == sizeof(T) && g.b_col == 1 ? (n1 - n0) / NR * NR : 0;
+  for (i64 p = 0; direct && (p == 0 || p < g.k); p += ROWS_AT_ONCE)
+    for (i64 n = 0; n < direct; n += NR)
+      micro<T>(g.m, least(ROWS_AT_ONCE, g.k - p), packed_a + p * MR, 1, MR, (const T*)b + p * g.b_row + n0 + n, g.b_row,
+               tile + n, NC, p > 0);
+  for (i64 n = direct; n < n1 - n0; n += NR) {
+    T* packed_b = (T*)host->scratch(SLOT_PACK_B, NR * g.k * sizeof(T));
+    pack_b(n0 + n, least(NR, n1 - n0 - n), packed_b);
+    micro<T>(g.m, g.k, packed_a, 1, MR, packed_b, NR, tile + n, NC, false);
   }
 }
 
