@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parent.parent.parent / "benchmarks" / "gpu.py"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("triton")
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="the stand-in libcuda is built by gcc")
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(shutil.which("gcc") is None, reason="the stand-in libcuda is built by gcc")]
 
 HERE = Path(__file__).parent
 

@@ -36,6 +36,7 @@ def test_every_stage_is_there_and_names_the_users_line(kernel: TritonSource, tar
     assert lowered.params == kernel.runtime_types
 
 
+@pytest.mark.slow
 def test_matmul_uses_tensor_cores() -> None:
     kernel = matmul_bias_relu("bf16", tile=(128, 128, 64), warps=8)
     assert "wgmma.mma_async" in ptx(kernel, "cuda:90")
@@ -61,6 +62,7 @@ def test_the_binary_takes_the_arguments_and_two_scratch_pointers() -> None:
     assert parameters == ["u64", "u64", "u64", "u32", "u64", "u64"]
 
 
+@pytest.mark.slow
 def test_two_processes_in_two_places_print_the_same_text(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "bb"
     texts = [printed_in(folder) for folder in (first, second)]
