@@ -129,6 +129,8 @@ class _Ops:
     """The op functions by name, for derivatives and decompositions: ``ops.exp(x)``. Late bound, so order is free."""
 
     def __getattr__(self, name: str) -> Any:
+        if name.endswith("_") and name[:-1] in OPS:
+            return inplace_of(OPS[name[:-1]]).method
         raise AttributeError(f"no op is named {name!r}")
 
 

@@ -15,12 +15,23 @@ _META = {"shape", "dtype", "device", "ndim", "dim", "size", "numel", "is_complex
 _SKIP = {"PUSH_NULL", "CACHE", "RESUME", "EXTENDED_ARG"}
 
 
+def reads(*names: str) -> Callable[[Any], Any]:
+    """State which parameters' data a derivative rule reads, where its code hides it (a loop over a list of tensors)."""
+    def mark(fn: Any) -> Any:
+        fn.__reads__ = names
+        return fn
+    return mark
+
+
 def parameter_uses(fn: Callable[..., Any]) -> list[bool] | None:
     """For each positional parameter of ``fn``, whether its data is read; None when that cannot be told.
 
     What ``*args`` take in is not among them: it counts as read.
     """
     code = getattr(fn, "__code__", None)
+    declared = getattr(fn, "__reads__", None)
+    if declared is not None:
+        return [name in declared for name in code.co_varnames[:code.co_argcount]]  # type: ignore[union-attr]
     if code is None or code.co_flags & 0x08:  # no Python code, or **kwargs
         return None
     names = code.co_varnames[:code.co_argcount]

@@ -103,6 +103,8 @@ def _opener(op: Op) -> Callable[[tuple], tuple[list[Any], Plan, _device.Device, 
     """
     slots = op.tensor_slots
     dtype_at = next((i for i, p in enumerate(op.schema.params) if p.type == "dtype"), None)
+    strict = {i for i in slots if op.schema.params[i].type != "Operand"}
+    required = {i for i in strict if not op.schema.params[i].optional}
     promote = op.promote is not None
     plans: dict[tuple, Plan] = {}
 
@@ -128,6 +130,8 @@ def _opener(op: Op) -> Callable[[tuple], tuple[list[Any], Plan, _device.Device, 
                         device = x._storage.device
                         key += (x._a.dtype, x._a.ndim == 0)
             else:
+                if i in strict and (a is not None or i in required):
+                    op.schema.check(args, _is_tensor)
                 key.append(type(a))
         if device is None or mixed:
             device = _device_of(op, args)
@@ -260,6 +264,11 @@ def _explain(op: Op, args: tuple, error: Exception) -> None:
         op.schema.check(args, _is_tensor)
         if op.infer is not None:
             op.infer(*args)
+        elif op.decompose is not None and op.kernel is not None:
+            with autograd.GradMode(False):
+                op.decompose(*args)
+    except NotImplementedError:
+        return  # the shape depends on the data: the kernel's own error is the better one
     except Exception as better:
         raise better from None
 

@@ -11,6 +11,7 @@ from ..family import common_device, composite, ops, primitive, wrap_dim, wrap_di
 from ..meta import TensorMeta, meta_of
 from ..op import public, write_out
 from ..samples import S, T
+from ..usage import reads
 from .strided import _diagonal, diagonal_geometry
 from .view import _element, _removed, _select, _slice, _sliced
 from .view_api import sizes_of
@@ -21,7 +22,7 @@ from .view_api import sizes_of
 def _parts(tensors: Sequence[Any]) -> list[Any]:
     """The tensors that count: PyTorch skips one-dimensional empty ones."""
     if not len(tensors):
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     kept = [t for t in tensors if not (t.ndim == 1 and isinstance(t.shape[0], int) and t.shape[0] == 0)]
     return kept or [tensors[0]]
 
@@ -44,6 +45,7 @@ def _cat_meta(tensors: Any, dim: int) -> TensorMeta:
     return TensorMeta((*first.shape[:at], total, *first.shape[at + 1:]), result_type(tensors), common_device(cat, (tensors, dim)))
 
 
+@reads()
 def _cat_rule(g: Any, out: Any, tensors: Any, dim: int) -> list[Any]:
     kept = _parts(tensors)
     at, start, found = wrap_dim(dim, kept[0].ndim), 0, []
@@ -85,7 +87,7 @@ cat = primitive(
                      S([T((2, 3))], 0)])
 
 
-def _stack_parts(tensors: Any, dim: int) -> Any:
+def _check_stack(tensors: Any) -> None:
     if not len(tensors):
         raise RuntimeError("stack expects a non-empty TensorList")
     first = tensors[0]
@@ -93,16 +95,20 @@ def _stack_parts(tensors: Any, dim: int) -> Any:
         if tuple(t.shape) != tuple(first.shape):
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(first.shape)} at entry 0 and "
                                f"{list(t.shape)} at entry {i}")
-    at = wrap_dim(dim, first.ndim + 1)
+
+
+def _stack_parts(tensors: Any, dim: int) -> Any:
+    _check_stack(tensors)
+    at = wrap_dim(dim, tensors[0].ndim + 1)
     return ops.cat([ops.unsqueeze(t, at) for t in tensors], at)
 
 
 def _stack(xp: Any, tensors: Any, dim: int) -> Any:
-    if len({t.shape for t in tensors}) != 1:
-        raise ValueError("unequal shapes")
+    _check_stack(tensors)
     return xp.stack(tensors, wrap_dim(dim, tensors[0].ndim + 1))
 
 
+@reads()
 def _stack_rule(g: Any, out: Any, tensors: Any, dim: int) -> list[Any]:
     at = wrap_dim(dim, g.ndim)
     parts = [ops.select(g, at, i) for i in range(len(tensors))]
@@ -272,26 +278,26 @@ def flipud(input: Any) -> Any:  # noqa: A002
     return ops.flip(input, (0,))
 
 
-def _shifts(x: Any, shifts: Any, dims: Any) -> tuple[tuple, tuple]:
+def _shifts(ndim: int, shifts: Any, dims: Any) -> tuple[tuple, tuple]:
     shifts = tuple(shifts) if isinstance(shifts, (tuple, list)) else (shifts,)
     dims = tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)
     if len(shifts) != len(dims):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
-    return shifts, tuple(wrap_dim(d, x.ndim) for d in dims)
+    return shifts, tuple(wrap_dim(d, ndim) for d in dims)
 
 
 def _roll_element(index: Any, x: Any, shifts: Any, dims: Any) -> Any:
     at = list(index)
-    for s, d in zip(*_shifts(x, shifts, dims)):
+    for s, d in zip(*_shifts(x.ndim, shifts, dims)):
         at[d] = (at[d] + (x.shape[d] - s % x.shape[d])) % x.shape[d]
     return x.at(tuple(at))
 
 
 roll_dims = primitive(
     "roll(Tensor self, int[] shifts, int[] dims) -> Tensor", "index", api=(), lower=_roll_element, dtypes="buifc",
-    kernel=lambda xp, x, shifts, dims: xp.roll(x, *_shifts(x, shifts, dims)),
-    infer=lambda x, shifts, dims: (_shifts(x, shifts, dims), meta_of(x))[1],
-    vjp=lambda g, out, x, shifts, dims: ops.roll(g, tuple(-s for s in _shifts(x, shifts, dims)[0]), dims),
+    kernel=lambda xp, x, shifts, dims: xp.roll(x, *_shifts(x.ndim, shifts, dims)),
+    infer=lambda x, shifts, dims: (_shifts(x.ndim, shifts, dims), meta_of(x))[1],
+    vjp=lambda g, out, x, shifts, dims: ops.roll(g, tuple(-s for s in _shifts(x.ndim, shifts, dims)[0]), dims),
     samples=lambda: [S(T((3, 4)), (1,), (0,)), S(T((3, 4)), (-5, 2), (0, 1))])
 
 
@@ -299,7 +305,7 @@ roll_dims = primitive(
 def roll(input: Any, shifts: Any, dims: Any = ()) -> Any:  # noqa: A002
     """``input`` with elements moved by ``shifts`` along ``dims``, coming in again at the other end."""
     if dims is None or dims == () or dims == []:
-        return ops.reshape(ops.roll(ops.reshape(input, (-1,)), _shifts(input, shifts, (0,))[0], (0,)), tuple(input.shape))
+        return ops.reshape(ops.roll(ops.reshape(input, (-1,)), _shifts(1, shifts, (0,))[0], (0,)), tuple(input.shape))
     return ops.roll(input, shifts if isinstance(shifts, (tuple, list)) else (shifts,), dims if isinstance(dims, (tuple, list))
                     else (dims,))
 
@@ -314,12 +320,13 @@ def _repeated(x: Any, repeats: Any) -> tuple:
 
 
 def _repeat_rule(g: Any, out: Any, x: Any, repeats: Any) -> Any:
-    lead = len(repeats) - x.ndim
-    pairs = [n for i, r in enumerate(repeats) for n in ((r, x.shape[i - lead]) if i >= lead else (r, 1))]
+    shape = tuple(x.shape)
+    lead = len(repeats) - len(shape)
+    pairs = [n for i, r in enumerate(repeats) for n in ((r, shape[i - lead]) if i >= lead else (r, 1))]
     if any(isinstance(r, int) and r == 0 for r in repeats):
-        return ops.full(tuple(x.shape), 0, dtype=g.dtype, device=g.device)
+        return ops.full(shape, 0, dtype=g.dtype, device=g.device)
     summed = ops.sum(ops.reshape(g, tuple(pairs)), tuple(range(0, 2 * len(repeats), 2)))
-    return ops.reshape(summed, tuple(x.shape))
+    return ops.reshape(summed, shape)
 
 
 repeat = primitive(

@@ -41,11 +41,11 @@ def _embedding_element(index: Any, weight: Any, rows: Any, padding_idx: int) -> 
 
 
 embedding_rows = primitive(
-    "embedding(Tensor self, Tensor indices, int padding_idx=-1) -> Tensor", "index", kernel=_embedding_kernel,
+    "embedding(Tensor self, Tensor indices, int padding_idx=-1) -> Tensor", "index", kernel=_embedding_kernel, tags=("by_rule",),
     infer=_embedding_meta, lower=_embedding_element, api=(),
     vjp=(lambda g, out, weight, index, padding_idx:
          ops.embedding_backward(g, index, weight.shape[0], padding_idx), None),
-    samples=lambda: [S(T((5, 3)), _indices([[1, 0, 4], [2, 1, 1]])), S(T((5, 3)), _indices([1, 0, 4]), 1),
+    samples=lambda: [S(T((5, 3)), _indices([[1, 0, 4], [2, 1, 1]])), S(T((5, 3)), _indices([3, 0, 4]), 1),
                      S(T((5, 3)), _indices([])), S(T((5, 3)), _indices(2))],
     doc="Rows of a table. Shapes: [V, D], any shape of int -> [*, D]. The row ``padding_idx`` gets no gradient.")
 

@@ -45,9 +45,9 @@ def wrapped(e: Any, size: Any) -> Any:
     return loops.select(loops.call("lt", e, 0, dtype=_dtype.bool_), e + loops.index_value(size, e.dtype), e)
 
 
-def zeros_for(g: Any, x: Any) -> Any:
-    """Zeros of ``x``'s shape to put gradients ``g`` into."""
-    return ops.full(tuple(x.shape), 0, dtype=g.dtype, device=g.device)
+def zeros_for(g: Any, shape: Any) -> Any:
+    """Zeros of ``shape`` to put gradients ``g`` into."""
+    return ops.full(tuple(shape), 0, dtype=g.dtype, device=g.device)
 
 
 # ---- along one dimension, an index per element --------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def _gather_element(at: Any, x: Any, dim: int, index: Any, sparse_grad: bool) ->
 gather = primitive(
     "gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", "index", kernel=_gather,
     infer=_gather_meta, lower=_gather_element, tags=("out", "check"), dtypes="buifc",
-    vjp=(lambda g, out, x, dim, index, sparse_grad: ops.scatter_add(zeros_for(g, x), dim, index, g), None),
+    vjp=(lambda g, out, x, dim, index, sparse_grad: ops.scatter_add(zeros_for(g, x.shape), dim, index, g), None),
     samples=lambda: [S(T((3, 4)), 1, indices((3, 2), 4)), S(T((3, 4)), 0, indices((2, 4), 3)), S(T((5,)), 0, indices((7,), 5)),
                      S(T((3, 4)), -1, indices((2, 3), 4))])
 
@@ -132,15 +132,15 @@ scatter_src = primitive(
     "scatter_src(Tensor self, int dim, Tensor index, Operand src) -> Tensor", "index", kernel=_scatter, infer=_scatter_meta,
     api=(), tags=("extern", "check"), dtypes="buifc", inplace=False,
     vjp=(lambda g, out, x, dim, index, src: ops.scatter_src(g, dim, index, 0), None,
-         lambda g, out, x, dim, index, src: _cut_back(ops.gather(g, dim, index), src)),
+         lambda g, out, x, dim, index, src: _cut_back(ops.gather(g, dim, index), src.shape)),
     samples=lambda: [S(T((3, 4)), 1, T((3, 2), dtype=_I64, grad=False, values=[[0, 3], [1, 2], [2, 0]]), T((3, 2))),
                      S(T((3, 4)), 0, T((1, 4), dtype=_I64, grad=False, values=[[0, 2, 1, 0]]), 1)])
 
 
-def _cut_back(g: Any, src: Any) -> Any:
+def _cut_back(g: Any, shape: Any) -> Any:
     """The gradient of a source of which only a corner was used."""
     pads: list[Any] = []
-    for have, n in reversed(list(zip(g.shape, src.shape))):
+    for have, n in reversed(list(zip(g.shape, shape))):
         pads += [0, n - have]
     return ops.constant_pad_nd(g, tuple(pads), 0) if any(pads) else g
 
@@ -162,7 +162,7 @@ scatter_add = primitive(
     "scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor", "index", kernel=_scatter_add, infer=_scatter_meta,
     tags=("extern", "check"), dtypes="uif", inplace=True,
     vjp=(lambda g, out, x, dim, index, src: g, None,
-         lambda g, out, x, dim, index, src: _cut_back(ops.gather(g, dim, index), src)),
+         lambda g, out, x, dim, index, src: _cut_back(ops.gather(g, dim, index), src.shape)),
     samples=lambda: [S(T((3, 4)), 1, indices((3, 6), 4), T((3, 6))), S(T((3, 4)), 0, indices((5, 4), 3), T((5, 4))),
                      S(T((3,)), 0, indices((4,), 3), T((4,)))])
 
@@ -251,7 +251,7 @@ def _index_select(xp: Any, x: Any, dim: int, index: Any) -> Any:
 
 index_select = primitive(
     "index_select(Tensor self, int dim, Tensor index) -> Tensor", "index", kernel=_index_select, infer=_index_select_meta,
-    vjp=(lambda g, out, x, dim, index: ops.index_add(zeros_for(g, x), dim, index, g), None), tags=("out", "check"), dtypes="buifc",
+    vjp=(lambda g, out, x, dim, index: ops.index_add(zeros_for(g, x.shape), dim, index, g), None), tags=("out", "check"), dtypes="buifc",
     lower=lambda at, x, dim, index: x.at((*at[:wrap_dim(dim, x.ndim)], index.at((at[wrap_dim(dim, x.ndim)],) if index.ndim else ()),
                                           *at[wrap_dim(dim, x.ndim) + 1:])),
     samples=lambda: [S(T((3, 4)), 0, indices((5,), 3)), S(T((3, 4)), -1, indices((2,), 4)), S(T((3, 4)), 0, indices((0,), 3))])
@@ -408,7 +408,7 @@ def _index_element(at: Any, x: Any, indices: Any) -> Any:
 
 index_ = primitive(
     "index(Tensor self, Tensor[]? indices) -> Tensor", "index", kernel=_index, infer=_index_meta, lower=_index_element, api=(),
-    vjp=(lambda g, out, x, indices: ops.index_put(zeros_for(g, x), indices, g, True), None), dtypes="buifc", tags=("check_data",),
+    vjp=(lambda g, out, x, indices: ops.index_put(zeros_for(g, x.shape), indices, g, True), None), dtypes="buifc", tags=("check_data",),
     samples=lambda: [S(T((4, 5)), [indices((3,), 4)]), S(T((4, 5)), [None, indices((2, 2), 5)]),
                      S(T((4, 5)), [indices((3,), 4), indices((3,), 5)]), S(T((4, 5, 3)), [indices((2, 1), 4), None, indices((3,), 3)]),
                      S(T((4, 5)), [T((3,), -4, 4, dtype=_I64, grad=False)])])
@@ -497,12 +497,12 @@ masked_select = primitive(
     "masked_select(Tensor self, Tensor mask) -> Tensor", "index", kernel=_masked_select, infer=None,
     tags=("extern", "data_shape", "out"), dtypes="buifc",
     vjp=(lambda g, out, x, mask: ops.sum_to_size(ops.masked_scatter(
-        ops.full(_broadcast(x, mask), 0, dtype=g.dtype, device=g.device), mask, g), tuple(x.shape)), None),
+        ops.full(_broadcast(x.shape, mask.shape), 0, dtype=g.dtype, device=g.device), mask, g), tuple(x.shape)), None),
     samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False)), S(T((3, 4)), T((4,), dtype=_dtype.bool_, grad=False))])
 
 
-def _broadcast(x: Any, mask: Any) -> tuple:
-    return broadcast_shapes(tuple(x.shape), tuple(mask.shape))
+def _broadcast(shape: Any, mask_shape: Any) -> tuple:
+    return broadcast_shapes(tuple(shape), tuple(mask_shape))
 
 
 def _masked_scatter(xp: Any, x: Any, mask: Any, source: Any) -> Any:
@@ -521,7 +521,7 @@ def _masked_scatter(xp: Any, x: Any, mask: Any, source: Any) -> Any:
 
 masked_scatter = primitive(
     "masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor", "index", kernel=_masked_scatter, inplace=True,
-    infer=lambda x, mask, source: meta_of(x).with_shape(_broadcast(x, mask)), tags=("extern",), dtypes="buifc",
+    infer=lambda x, mask, source: meta_of(x).with_shape(_broadcast(x.shape, mask.shape)), tags=("extern",), dtypes="buifc",
     vjp=(lambda g, out, x, mask, source: ops.where(mask, 0, g), None,
          lambda g, out, x, mask, source: ops.masked_scatter_source(g, mask, tuple(source.shape))),
     samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False), T((12,))),
@@ -538,7 +538,8 @@ def _masked_scatter_source(xp: Any, g: Any, mask: Any, size: Any) -> Any:
 masked_scatter_source = primitive(
     "masked_scatter_source(Tensor self, Tensor mask, int[] size) -> Tensor", "index", kernel=_masked_scatter_source, api=(),
     infer=lambda g, mask, size: meta_of(g).with_shape(size), tags=("extern",), dtypes="f",
-    vjp=(lambda g, out, x, mask, size: ops.masked_scatter(ops.zeros_like(x), mask, g), None),
+    vjp=(lambda g, out, x, mask, size: ops.masked_scatter(
+        ops.full(tuple(x.shape), 0, dtype=g.dtype, device=g.device), mask, g), None),
     samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False), (12,))],
     doc="The elements where ``mask`` holds, in order, then zeros: the gradient of ``masked_scatter``'s source.")
 
@@ -569,28 +570,3 @@ def _nonzero(xp: Any, x: Any) -> Any:
 
 nonzero = primitive("nonzero(Tensor self) -> Tensor", "index", kernel=_nonzero, infer=None, tags=("extern", "data_shape"), api=(),
                     dtypes="buifc", samples=lambda: [S(T((3, 4), -1, 2)), S(T((5,), -1, 2))])
-
-embedding_rows = primitive(
-    "embedding_rows(Tensor weight, Tensor index) -> Tensor", "index", api=(), dtypes="f", tags=("check",),
-    kernel=lambda xp, weight, index: _rows(xp, weight, index),
-    infer=lambda weight, index: _rows_meta(weight, index),
-    lower=lambda at, weight, index: weight.at((index.at(at[:-1]), at[-1])),
-    vjp=(lambda g, out, weight, index: ops.index_add(zeros_for(g, weight), 0, ops.reshape(index, (-1,)),
-                                                     ops.reshape(g, (-1, weight.shape[1]))), None),
-    samples=lambda: [S(T((5, 3)), indices((2, 4), 5)), S(T((5, 3)), indices((), 5))],
-    doc="The rows of ``weight`` that ``index`` names: shape ``(*index.shape, weight.shape[1])``.")
-
-
-def _rows(xp: Any, weight: Any, index: Any) -> Any:
-    if index.size and (int(index.min()) < 0 or int(index.max()) >= weight.shape[0]):
-        raise IndexError("index out of range in self")
-    return weight[index]
-
-
-def _rows_meta(weight: Any, index: Any) -> TensorMeta:
-    if weight.ndim != 2:
-        raise RuntimeError("'weight' must be 2-D")
-    if index.dtype not in (_dtype.int64, _dtype.int32):
-        raise RuntimeError("Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but "
-                           f"got torch.{type_name(index.dtype)}Tensor instead (while checking arguments for embedding)")
-    return TensorMeta((*index.shape, weight.shape[1]), weight.dtype, weight.device)

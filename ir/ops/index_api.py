@@ -135,8 +135,8 @@ def setitem(self: Any, index: Any, value: Any) -> None:
         return
     if number:
         value = ops.full((), value, dtype=x.dtype, device=x.device)
-    elif value.dtype is not x.dtype:
-        value = ops.cast(value, x.dtype)
+    elif value.dtype is not x.dtype and all(t is None or not t.ndim for t in tensors):
+        value = ops.cast(value, x.dtype)  # a zero-dimensional index counts as an int, which converts
     ops.index_put_(x, tensors, value)
 
 

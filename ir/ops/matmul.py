@@ -85,7 +85,7 @@ def _matmul_meta(a: Any, b: Any) -> TensorMeta:
 
 def _matmul_parts(a: Any, b: Any) -> Any:
     if a.ndim == 1 and b.ndim == 1:
-        return ops.sum(a * b)
+        return ops.sum(a * b, dtype=a.dtype)
     if b.ndim == 1:
         return ops.squeeze(_matmul_parts(a, ops.unsqueeze(b, 1)), -1)
     if a.ndim == 1:

@@ -17,14 +17,14 @@ def axes(dim: Any, ndim: int) -> Any:
     return None if dim is None or dim == () or dim == [] else wrap_dims(dim, ndim)
 
 
-def restore_dims(g: Any, x: Any, dim: Any, keepdim: bool) -> Any:
-    """``g`` with the dimensions that a reduction of ``x`` removed put back with size 1."""
-    return g if keepdim else ops.view(g, reduced_shape(x.shape, dim, True))
+def restore_dims(g: Any, shape: Any, dim: Any, keepdim: bool) -> Any:
+    """``g`` with the dimensions that a reduction of a tensor of ``shape`` removed put back with size 1."""
+    return g if keepdim else ops.view(g, reduced_shape(shape, dim, True))
 
 
-def count_of(x: Any, dim: Any) -> Any:
+def count_of(shape: Any, dim: Any) -> Any:
     """How many elements each result of a reduction combines."""
-    return product([x.shape[d] for d in wrap_dims(dim, x.ndim)])
+    return product([shape[d] for d in wrap_dims(dim, len(shape))])
 
 
 # ---- sums -------------------------------------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ sum_ = reduction(
     "sum(Tensor self, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
     kernel=lambda xp, x, dim, keepdim, dtype: xp.sum(x, axis=axes(dim, x.ndim), keepdims=keepdim),
     reduce="sum", promote="sum", dtypes="buifc",
-    vjp=lambda g, out, x, dim, keepdim, dtype: ops.expand(restore_dims(g, x, dim, keepdim), tuple(x.shape)),
+    vjp=lambda g, out, x, dim, keepdim, dtype: ops.expand(restore_dims(g, x.shape, dim, keepdim), tuple(x.shape)),
     samples=lambda: [S(T((3, 4))), S(T((3, 4, 2)), 1), S(T((3, 4, 2)), (0, -1), True), S(T(())), S(T((2, 0)), 1)])
 
 
@@ -85,7 +85,7 @@ def _check_mean(x: Any, dtype: Any, name: str = "mean") -> None:
 
 def _mean_parts(x: Any, dim: Any, keepdim: bool, dtype: Any) -> Any:
     _check_mean(x, dtype)
-    return ops.sum(x, dim, keepdim, dtype=dtype) / count_of(x, dim)
+    return ops.sum(x, dim, keepdim, dtype=dtype) / count_of(x.shape, dim)
 
 
 def _mean(xp: Any, x: Any, dim: Any, keepdim: bool, dtype: Any) -> Any:
@@ -99,7 +99,7 @@ def _mean(xp: Any, x: Any, dim: Any, keepdim: bool, dtype: Any) -> Any:
 mean = composite(
     "mean(Tensor self, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor", _mean_parts, kernel=_mean,
     promote="mean", dtypes="fc", tags=("out",),
-    vjp=lambda g, out, x, dim, keepdim, dtype: ops.expand(restore_dims(g, x, dim, keepdim) / count_of(x, dim), tuple(x.shape)),
+    vjp=lambda g, out, x, dim, keepdim, dtype: ops.expand(restore_dims(g, x.shape, dim, keepdim) / count_of(x.shape, dim), tuple(x.shape)),
     samples=lambda: [S(T((3, 4))), S(T((3, 4, 2)), 1), S(T((3, 4, 2)), (0, -1), True), S(T(()))])
 
 
@@ -111,7 +111,7 @@ def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
 
 def _prod_rule(g: Any, out: Any, x: Any, dim: Any, keepdim: bool, dtype: Any) -> Any:
     zero = ops.eq(x, 0)
-    g, out = restore_dims(g, x, dim, keepdim), restore_dims(out, x, dim, keepdim)
+    g, out = restore_dims(g, x.shape, dim, keepdim), restore_dims(out, x.shape, dim, keepdim)
     filled = ops.where(zero, 1, x)
     others = ops.prod(filled, dim, True)
     zeros = ops.sum(zero, dim, True)
@@ -146,16 +146,17 @@ count_nonzero = composite(
 
 
 def _spread_evenly(g: Any, out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
-    chosen = ops.eq(x, restore_dims(out, x, dim, keepdim))
+    chosen = ops.eq(x, restore_dims(out, x.shape, dim, keepdim))
     chosen = ops.cast(chosen, g.dtype)
-    return restore_dims(g, x, dim, keepdim) * (chosen / ops.sum(chosen, dim, True))
+    return restore_dims(g, x.shape, dim, keepdim) * (chosen / ops.sum(chosen, dim, True))
 
 
 def _check_nonempty(name: str, x: Any, dim: Any) -> None:
     for d in wrap_dims(dim, len(x.shape)):
         if isinstance(x.shape[d], int) and x.shape[d] == 0:
             if dim is None or dim == ():
-                raise RuntimeError(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+                kind = IndexError if name.startswith("arg") else RuntimeError
+                raise kind(f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
                                    "reduction dim with the 'dim' argument.")
             raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
 
@@ -264,16 +265,16 @@ def _var_parts(x: Any, dim: Any, keepdim: bool, correction: Any) -> Any:
     _check_mean(x, None, "var")
     deviation = x - ops.mean(x, dim, True)
     squares = ops.abs(deviation) * ops.abs(deviation) if x.dtype.is_complex else deviation * deviation
-    return ops.sum(squares, dim, keepdim) / _freedom(x, dim, correction)
+    return ops.sum(squares, dim, keepdim) / _freedom(x.shape, dim, correction)
 
 
-def _freedom(x: Any, dim: Any, correction: Any) -> Any:
-    n = count_of(x, dim) - correction
+def _freedom(shape: Any, dim: Any, correction: Any) -> Any:
+    n = count_of(shape, dim) - correction
     return (0.0 if n < 0 else n) if isinstance(n, (int, float)) else n
 
 
-def _divisor(x: Any, dim: Any, correction: Any) -> float:
-    n = _freedom(x, dim, correction)
+def _divisor(shape: Any, dim: Any, correction: Any) -> float:
+    n = _freedom(shape, dim, correction)
     return n if not isinstance(n, (int, float)) or n else float("nan")
 
 
@@ -291,8 +292,8 @@ var_ = composite(
     "var(Tensor self, int[]? dim=None, bool keepdim=False, *, Number correction=1) -> Tensor", _var_parts, kernel=_var,
     promote="real", dtypes="fc", api=(), samples=lambda: [
         S(T((3, 4))), S(T((3, 4, 2)), 1), S(T((3, 4, 2)), (0, -1), True, correction=0), S(T((3, 4)), 0, correction=2)],
-    vjp=lambda g, out, x, dim, keepdim, correction: restore_dims(g, x, dim, keepdim) * (
-        (x - ops.mean(x, dim, True)) * (2 / _divisor(x, dim, correction))))
+    vjp=lambda g, out, x, dim, keepdim, correction: restore_dims(g, x.shape, dim, keepdim) * (
+        (x - ops.mean(x, dim, True)) * (2 / _divisor(x.shape, dim, correction))))
 
 std_ = composite(
     "std(Tensor self, int[]? dim=None, bool keepdim=False, *, Number correction=1) -> Tensor",
@@ -300,7 +301,7 @@ std_ = composite(
     kernel=lambda xp, x, dim, keepdim, correction: xp.sqrt(_var(xp, x, dim, keepdim, correction)), promote="real", dtypes="fc",
     api=(), samples=lambda: [S(T((3, 4))), S(T((3, 4, 2)), 1), S(T((3, 4, 2)), (0, -1), True, correction=0)],
     vjp=lambda g, out, x, dim, keepdim, correction: restore_dims(
-        ops.where(ops.eq(out, 0), 0, g / out), x, dim, keepdim) * ((x - ops.mean(x, dim, True)) * (1 / _divisor(x, dim, correction))))
+        ops.where(ops.eq(out, 0), 0, g / out), x.shape, dim, keepdim) * ((x - ops.mean(x, dim, True)) * (1 / _divisor(x.shape, dim, correction))))
 
 # ---- norms and exponentials ---------------------------------------------------------------------------------------------------
 
@@ -325,7 +326,7 @@ def _norm_parts(x: Any, ord: float, dim: Any, keepdim: bool, dtype: Any) -> Any:
 
 
 def _norm_rule(g: Any, out: Any, x: Any, ord: float, dim: Any, keepdim: bool, dtype: Any) -> Any:  # noqa: A002
-    g, out = restore_dims(g, x, dim, keepdim), restore_dims(out, x, dim, keepdim)
+    g, out = restore_dims(g, x.shape, dim, keepdim), restore_dims(out, x.shape, dim, keepdim)
     zero = ops.eq(out, 0)
     if ord == 2:
         return x * ops.where(zero, 0, g / out)
@@ -370,7 +371,7 @@ def _logsumexp(xp: Any, x: Any, dim: Any, keepdim: bool) -> Any:
 logsumexp = composite(
     "logsumexp(Tensor self, int[] dim, bool keepdim=False) -> Tensor", _logsumexp_parts, kernel=_logsumexp, promote="float",
     tags=("out",), samples=lambda: _LSE_SAMPLES, vjp=lambda g, out, x, dim, keepdim: restore_dims(
-        g, x, dim, keepdim) * ops.exp(x - restore_dims(out, x, dim, keepdim)))
+        g, x.shape, dim, keepdim) * ops.exp(x - restore_dims(out, x.shape, dim, keepdim)))
 
 
 def _softmax_parts(x: Any, dim: int, dtype: Any) -> Any:

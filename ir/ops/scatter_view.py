@@ -33,7 +33,8 @@ def _by_position(base: Any, src: Any, view: str, args: tuple) -> Any:
 view_scatter = primitive(
     "view_scatter(Tensor self, Tensor src, str view, any args) -> Tensor", "scatter_view",
     kernel=_written, infer=lambda base, src, view, args: meta_of(base), decompose=_replace_window, api=(),
-    vjp=(lambda g, out, base, src, view, args: ops.view_scatter(g, ops.zeros_like(src), view, args),
+    vjp=(lambda g, out, base, src, view, args: ops.view_scatter(
+        g, ops.full(tuple(src.shape), 0, dtype=g.dtype, device=g.device), view, args),
          lambda g, out, base, src, view, args: call(get_op(view), (g, *args))),
     samples=lambda: [S(T((3, 4)), T((4, 3)), "t", ()), S(T((3, 4)), T((3, 1, 4)), "unsqueeze", (1,)),
                      S(T((3, 4)), T((4,)), "select", (0, 1)), S(T((3, 4)), T((3,)), "select", (-1, 2))],

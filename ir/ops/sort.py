@@ -9,6 +9,7 @@ from ..family import ops, primitive, reduced_shape, wrap_dim
 from ..meta import TensorMeta, meta_of
 from ..op import public, write_out
 from ..samples import S, T
+from ..usage import reads
 from . import returns
 from .reduce import place_rule
 
@@ -49,7 +50,7 @@ def _sort(xp: Any, x: Any, dim: int, descending: bool, stable: bool) -> Any:
 sort_ = primitive(
     "sort(Tensor self, int dim=-1, bool descending=False, bool stable=False) -> (Tensor, Tensor)", "sort", kernel=_sort, api=(),
     infer=lambda x, dim, descending, stable: (wrap_dim(dim, x.ndim), _pair(x, x.shape))[1],
-    vjp=lambda g, out, x, dim, descending, stable: _scattered(g, out, x, dim), tags=("extern", "check"), dtypes="buif",
+    vjp=reads("out")(lambda g, out, x, dim, descending, stable: _scattered(g, out, x, dim)), tags=("extern", "check"), dtypes="buif",
     samples=lambda: [S(T((3, 4), distinct=True)), S(T((3, 4), distinct=True), 0), S(T((3, 4), distinct=True), -1, True), S(T(()))])
 
 
@@ -97,7 +98,7 @@ def _topk(xp: Any, x: Any, k: int, dim: int, largest: bool, is_sorted: bool) -> 
 
 topk_ = primitive(
     "topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor, Tensor)", "sort", kernel=_topk, api=(),
-    infer=_topk_meta, vjp=lambda g, out, x, k, dim, largest, is_sorted: _scattered(g, out, x, dim), tags=("extern", "check"),
+    infer=_topk_meta, vjp=reads("out")(lambda g, out, x, k, dim, largest, is_sorted: _scattered(g, out, x, dim)), tags=("extern", "check"),
     dtypes="uif", samples=lambda: [S(T((3, 5), distinct=True), 2), S(T((3, 5), distinct=True), 2, 0),
                                    S(T((3, 5), distinct=True), 3, -1, False)])
 
@@ -132,7 +133,7 @@ def _kthvalue_meta(x: Any, k: Any, dim: int, keepdim: bool) -> tuple[TensorMeta,
 
 kthvalue_ = primitive(
     "kthvalue(Tensor self, int k, int dim=-1, bool keepdim=False) -> (Tensor, Tensor)", "sort", kernel=_kthvalue, api=(),
-    infer=_kthvalue_meta, vjp=lambda g, out, x, k, dim, keepdim: place_rule(g, out, x, dim, keepdim), tags=("extern", "check"),
+    infer=_kthvalue_meta, vjp=reads("out")(lambda g, out, x, k, dim, keepdim: place_rule(g, out, x, dim, keepdim)), tags=("extern", "check"),
     dtypes="uif", samples=lambda: [S(T((3, 5), distinct=True), 2), S(T((3, 5), distinct=True), 1, 0, True)])
 
 

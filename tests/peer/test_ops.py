@@ -37,7 +37,7 @@ SPELLING: dict[str, Any] = {
     "eye": lambda n, m, dtype, device: torch.eye(n, n if m is None else m, dtype=dtype),
     "full": lambda size, v, dtype, device: torch.full(size, v, dtype=dtype),
     "constant": lambda v, dtype, device: torch.tensor(v, dtype=dtype), "fill": torch.fill,
-    "zero": torch.zeros_like, "diff": torch.diff, "embedding_rows": lambda w, i: torch.embedding(w, i),
+    "zero": torch.zeros_like, "diff": torch.diff, "embedding": lambda w, i, p: torch.embedding(w, i, p),
     "sort": lambda x, d, desc, stable: torch.sort(x, dim=d, descending=desc, stable=stable),
     "searchsorted": lambda a, v, o, r, s: torch.searchsorted(a, v, out_int32=o, right=r, side=s),
     "unique": lambda x, d: torch.unique(x, return_inverse=True, return_counts=True, dim=d),
