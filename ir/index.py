@@ -10,6 +10,7 @@ import ast
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
 from typing import Any, Union
 from weakref import WeakValueDictionary
 
@@ -21,7 +22,7 @@ class Index:
     """``kind`` is "var" (name, extent), "size" (name), "add" (a, b), "mul" (a, b), "div" (a, b), "mod" (a, b),
     "min"/"max" (a, b) or "value" (a loop expression read as an index: indirect access). Constants are plain ints."""
 
-    __slots__ = ("kind", "args", "_bounds", "_terms", "_text", "__weakref__")
+    __slots__ = ("kind", "args", "_bounds", "_terms", "_text", "_values", "_vars", "__weakref__")
     kind: str
     args: tuple[Any, ...]
 
@@ -31,7 +32,7 @@ class Index:
         if found is None:
             found = super().__new__(cls)
             found.kind, found.args = kind, args
-            found._bounds = found._terms = found._text = None
+            found._bounds = found._terms = found._text = found._values = found._vars = None
             _table[key] = found
         return found
 
@@ -71,6 +72,20 @@ class Index:
     def __rmod__(self, other: IndexLike) -> IndexLike:
         return mod(other, self)
 
+    # ---- comparison, where the bounds decide it
+
+    def __lt__(self, other: IndexLike) -> bool:
+        return _below(self, other)
+
+    def __ge__(self, other: IndexLike) -> bool:
+        return not _below(self, other)
+
+    def __gt__(self, other: IndexLike) -> bool:
+        return _below(other, self)
+
+    def __le__(self, other: IndexLike) -> bool:
+        return not _below(other, self)
+
     def __str__(self) -> str:
         if self._text is None:
             self._text = self._shown()
@@ -100,7 +115,7 @@ def _atom(x: IndexLike) -> str:
 
 def var(name: str, extent: IndexLike) -> Index:
     """The loop variable ``name``, running over ``range(extent)``."""
-    return Index("var", name, extent)
+    return Index("var", name, as_index(extent))
 
 
 def size(name: str) -> Index:
@@ -152,6 +167,16 @@ def _find_bounds(x: Index) -> tuple[int | None, int | None]:
     if k == "max":
         return (lo2 if lo is None else lo if lo2 is None else max(lo, lo2)), (None if hi is None or hi2 is None else max(hi, hi2))
     return None, None
+
+
+def _below(a: IndexLike, b: IndexLike) -> bool:
+    """Whether ``a < b``, for every value that the variables and sizes may take. Raises ``ValueError`` when that depends."""
+    lo, hi = bounds(add(a, mul(b, -1)))
+    if hi is not None and hi < 0:
+        return True
+    if lo is not None and lo >= 0:
+        return False
+    raise ValueError(f"whether {a} < {b} depends on the sizes of the call")
 
 
 def terms(x: IndexLike) -> tuple[dict[Index, int], int]:
@@ -208,6 +233,7 @@ def _rejoined(parts: Mapping[Index, int]) -> IndexLike | None:
 
 @functools.lru_cache(1 << 15)
 def add(a: IndexLike, b: IndexLike) -> IndexLike:
+    a, b = as_index(a), as_index(b)
     if not isinstance(a, Index) and not isinstance(b, Index):
         return a + b
     left, c = terms(a)
@@ -220,6 +246,7 @@ def add(a: IndexLike, b: IndexLike) -> IndexLike:
 
 @functools.lru_cache(1 << 15)
 def mul(a: IndexLike, b: IndexLike) -> IndexLike:
+    a, b = as_index(a), as_index(b)
     if not isinstance(a, Index):
         a, b = b, a
     if not isinstance(a, Index):
@@ -269,6 +296,7 @@ def _within(x: IndexLike, d: int) -> bool:
 @functools.lru_cache(1 << 15)
 def div(a: IndexLike, b: IndexLike) -> IndexLike:
     """Floor division; 0 for a divisor of 0, which only dimensions without elements have."""
+    a, b = as_index(a), as_index(b)
     if not isinstance(a, Index) and not isinstance(b, Index):
         return a // b if b else 0
     if not isinstance(b, Index):
@@ -292,6 +320,7 @@ def div(a: IndexLike, b: IndexLike) -> IndexLike:
 @functools.lru_cache(1 << 15)
 def mod(a: IndexLike, b: IndexLike) -> IndexLike:
     """Remainder of floor division; 0 for a divisor of 0."""
+    a, b = as_index(a), as_index(b)
     if not isinstance(a, Index) and not isinstance(b, Index):
         return a % b if b else 0
     if not isinstance(b, Index):
@@ -328,15 +357,44 @@ def _remainder(a: IndexLike, b: Index) -> IndexLike:
 
 
 def minimum(a: IndexLike, b: IndexLike) -> IndexLike:
+    a, b = as_index(a), as_index(b)
     if not isinstance(a, Index) and not isinstance(b, Index):
         return min(a, b)
     return a if a is b else Index("min", a, b)
 
 
 def maximum(a: IndexLike, b: IndexLike) -> IndexLike:
+    a, b = as_index(a), as_index(b)
     if not isinstance(a, Index) and not isinstance(b, Index):
         return max(a, b)
     return a if a is b else Index("max", a, b)
+
+
+def as_index(x: Any) -> Any:
+    """A symbolic integer of the tracer as an index expression; an int or index expression as it is."""
+    if type(x) is int or type(x) is Index or not hasattr(x, "expr"):
+        return x
+    return _from_sympy(x.env.simplify(x.expr))
+
+
+_FOLDS: dict[str, Callable[[Any, Any], IndexLike]] = {
+    "Add": add, "Mul": mul, "Mod": mod, "PyMod": mod, "Max": maximum, "Min": minimum, "FloorDiv": div}
+
+
+def _from_sympy(e: Any) -> IndexLike:
+    kind = type(e).__name__
+    if e.is_Integer:
+        return int(e)
+    if e.is_Symbol:
+        return size(e.name)
+    if kind == "floor":
+        top, bottom = e.args[0].as_numer_denom()
+        return div(_from_sympy(top), _from_sympy(bottom))
+    if kind == "Pow" and e.exp.is_Integer and e.exp > 0:
+        return reduce(mul, [_from_sympy(e.base)] * int(e.exp))
+    if kind not in _FOLDS:
+        raise NotImplementedError(f"a size of the form {e} has no index expression")
+    return reduce(_FOLDS[kind], [_from_sympy(a) for a in e.args])
 
 
 _BUILD: dict[str, Callable[[Any, Any], IndexLike]] = {
@@ -365,9 +423,25 @@ def walk(x: IndexLike) -> Iterator[Index]:
                 yield from walk(a)
 
 
-def variables(x: IndexLike) -> set[Index]:
+def variables(x: IndexLike) -> frozenset[Index]:
     """The loop variables in ``x`` (those inside an indirect index not included)."""
-    return {i for i in walk(x) if i.kind == "var"}
+    if not isinstance(x, Index):
+        return _NONE
+    if x._vars is None:
+        x._vars = frozenset(i for i in walk(x) if i.kind == "var")
+    return x._vars
+
+
+_NONE: frozenset[Index] = frozenset()
+
+
+def values(x: IndexLike) -> tuple[Any, ...]:
+    """The loop expressions inside ``x``: where it is indirect."""
+    if not isinstance(x, Index):
+        return ()
+    if x._values is None:
+        x._values = tuple(i.args[0] for i in walk(x) if i.kind == "value")
+    return x._values
 
 
 def coefficient(x: IndexLike, v: Index) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -277,36 +277,32 @@ def own_indices(x: Expr) -> tuple[IndexLike, ...]:
     return (x.args[0],) if isinstance(x, IndexValue) else (x.args[2],) if isinstance(x, Random) else ()
 
 
-def children(x: Expr) -> Iterator[Expr]:
+def children(x: Expr) -> Sequence[Expr]:
     """The expressions directly inside ``x``, those of indirect indices and masks included."""
+    if isinstance(x, Call):
+        return x.operands
     if isinstance(x, Load):
-        for i in x.index:
-            yield from (v.args[0] for v in ix.walk(i) if v.kind == "value")
-        if x.mask is not None:
-            yield x.mask
-    elif isinstance(x, Call):
-        yield from x.operands
-    elif isinstance(x, Reduce):
-        yield x.value
-    elif isinstance(x, IndexValue):
-        yield from (v.args[0] for v in ix.walk(x.args[0]) if v.kind == "value")
-    elif isinstance(x, Random):
-        yield x.args[1]
+        found = [e for i in x.index for e in ix.values(i)]
+        return found if x.mask is None else [*found, x.mask]
+    if isinstance(x, Reduce):
+        return (x.value,)
+    if isinstance(x, IndexValue):
+        return ix.values(x.args[0])
+    return (x.args[1],) if isinstance(x, Random) else ()
 
 
-def walk(x: Expr) -> Iterator[Expr]:
+def walk(x: Expr) -> list[Expr]:
     """Every expression in ``x``, each once, operands first."""
-    seen: set[Expr] = set()
+    seen: dict[Expr, None] = {}
 
-    def visit(e: Expr) -> Iterator[Expr]:
-        if e in seen:
-            return
-        seen.add(e)
+    def visit(e: Expr) -> None:
         for c in children(e):
-            yield from visit(c)
-        yield e
+            if c not in seen:
+                visit(c)
+        seen[e] = None
 
-    yield from visit(x)
+    visit(x)
+    return list(seen)
 
 
 def rewrite(x: Expr, change: Callable[[Expr], Expr | None], env: Mapping[Index, IndexLike] | None = None) -> Expr:

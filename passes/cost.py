@@ -13,7 +13,7 @@ from flambeau.ir.index import Index, IndexLike
 from flambeau.ir.loops import Buffer, Expr, Load, Loop
 from flambeau.ir.op import get_op
 from flambeau.passes.lower import is_small
-from flambeau.passes.space import extent, numel_hint, renamed
+from flambeau.passes.space import extent, numel_hint, renamed, variables
 
 #: Work of a call that is not plain arithmetic (a transcendental function, a division), in additions.
 FUNCTION_WORK = 8
@@ -60,7 +60,7 @@ def facts(loop: Loop, position: int) -> Facts:
     work = _work(loop.value)
     for e in lo.walk(loop.value):
         if isinstance(e, Load):
-            found[Read(e.buffer, e.index, any(i.kind == "value" for x in e.index for i in ix.walk(x)))] = None
+            found[Read(e.buffer, e.index, any(ix.values(x) for x in e.index))] = None
     return Facts(loop, position, top_reduction(loop.value) is not None, work, tuple(found))
 
 
@@ -143,7 +143,7 @@ def _worth_inlining(f: Facts, work: int, wide: int, buffers: dict[str, Buffer]) 
         return work <= 2 * FUNCTION_WORK
     own = max(numel_hint(buffers[f.name].shape), 1)
     uses = [(u, r) for u in f.users for r in u.reads if r.buffer == f.name]
-    repeats = sum(_domain(u) for u, r in uses) / own
+    repeats = sum(_times_computed(u, r) for u, r in uses) / own
     if work <= 1 and wide <= 1:
         return True
     if len(f.users) == 1 and repeats <= 1 and not any(r.indirect for _, r in uses):
@@ -151,10 +151,12 @@ def _worth_inlining(f: Facts, work: int, wide: int, buffers: dict[str, Buffer]) 
     return work <= CHEAP and wide <= 1 and repeats <= 4 * max(len(f.users), 1)
 
 
-def _domain(f: Facts) -> int:
-    """How often the loop computes its innermost value."""
-    over = [extent(v) for v in f.loop.ranges] + [extent(v) for v in f.loop.reduce_ranges]
-    return numel_hint(over)
+def _times_computed(f: Facts, r: Read) -> int:
+    """How often a value read by ``f`` would be computed there: once for each turn of the loops that its index needs."""
+    vars = (*f.loop.ranges, *f.loop.reduce_ranges)
+    needed = variables(r.index)
+    depth = len(vars) if r.indirect else max((n + 1 for n, v in enumerate(vars) if v in needed), default=0)
+    return numel_hint([extent(v) for v in vars[:depth]])
 
 
 def by_buffer(found: Iterable[Read]) -> dict[str, list[Read]]:

@@ -37,7 +37,7 @@ def _collect(fusion: Fusion, unit: Unit, product: Buffer, by_name: dict[str, Fac
     made = {product.name: indices(product.shape)}
     members: list[Member] = []
     for u in list(fusion.units):
-        if len(u.members) != 1 or u.inner is not None or u not in fusion.units:
+        if len(u.members) != 1 or u.inner is not None or u.reads.isdisjoint(made):
             continue
         change = _in_tile(u, made, buffers, space)
         if change is None or fusion.late(u, unit) or not _plain(u.members[0].facts, by_name):

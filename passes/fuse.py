@@ -104,7 +104,9 @@ class Fusion:
         """Merge ``unit`` with the best earlier group, again and again."""
         while True:
             place = self.units.index(unit)
-            scored = [(self._saved(u, unit), -i, u) for i, u in enumerate(self.units[:place]) if u.members]
+            near = [(-i, u) for i, u in enumerate(self.units[:place])
+                    if u.members and not (u.reads.isdisjoint(unit.reads) and u.writes.isdisjoint(unit.reads))]
+            scored = [(self._saved(u, unit), i, u) for i, u in near]
             for _, _, u in sorted((s for s in scored if s[0] > 0), key=lambda s: s[:2], reverse=True):
                 merged = self._merge(u, unit)
                 if merged is not None:

@@ -62,20 +62,19 @@ def _level(role: str, needs: list[tuple[str, int]]) -> int:
 def _kept(form: Shaped, role: dict[str, str], level: dict[str, int], reads: dict[str, list[str]]) -> set[str]:
     """Full values that several passes ask for and that cost more to compute than to read again."""
     loops = {m.buffer: m for m in form.members}
-    asked: dict[str, set[int]] = {}
-
-    def ask(name: str, n: int) -> None:
-        if role[name] == "full" and n not in asked.setdefault(name, set()):
-            asked[name].add(n)
-            for d in reads[name]:
-                ask(d, n)
-
-    for name in loops:
-        if role[name] == "reduce" or role[name] == "full" and name in form.stores:
-            for d in reads[name] if role[name] == "reduce" else [name]:
-                ask(d, level[name])
-    return {name for name, passes in asked.items()
-            if len(passes) > 1 and (name in form.stores or _expensive(loops[name], form, loops))}
+    asked: dict[str, set[int]] = {name: set() for name in loops}
+    kept: set[str] = set()
+    for name in reversed(loops):
+        passes = {level[name]} if role[name] == "reduce" else asked[name]
+        if role[name] == "full":
+            if name in form.stores:
+                passes.add(level[name])
+            if len(passes) > 1 and (name in form.stores or _expensive(loops[name], form, loops)):
+                kept.add(name)
+                passes = {min(passes)}
+        for d in reads[name] if role[name] != "outer" else ():
+            asked[d] |= passes
+    return kept
 
 
 def _expensive(loop: Loop, form: Shaped, loops: dict[str, Loop]) -> bool:

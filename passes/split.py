@@ -18,6 +18,9 @@ from flambeau.passes.space import extent, static_numel
 #: Results and columns handled together by one thread when a reduction runs down the columns of a matrix.
 COLUMNS = 64
 
+#: Columns longer than this are summed in pieces whatever their number, for accuracy and to run along rows of memory.
+LONG = 4096
+
 
 def split_reductions(lowered: Schedule, target: Target) -> Schedule:
     """``lowered`` with each long reduction that leaves threads idle in two steps."""
@@ -61,8 +64,8 @@ def _chunks(loop: Loop, reduction: lo.Reduce | None, target: Target) -> int | No
     first = extent(reduction.vars[0])
     if results is None or length is None or results * length < target.parallel_work or first < 2 * target.threads:  # type: ignore[operator]
         return None
-    width = COLUMNS if _down_columns(loop, reduction) else 1
-    if -(-results // width) >= 4 * target.threads:
+    columns = _down_columns(loop, reduction)
+    if -(-results // (COLUMNS if columns else 1)) >= 4 * target.threads and not (columns and length > LONG):
         return None
     wanted = min(16 * target.threads, first)  # type: ignore[type-var]
     exact = [d for d in range(2 * target.threads, wanted + 1) if first % d == 0]  # type: ignore[operator]

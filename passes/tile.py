@@ -64,7 +64,7 @@ def _touched(body: Sequence[Any], reads: dict[str, None], writes: dict[str, None
 def _expressions(s: Any) -> list[Any]:
     found = [] if isinstance(s, lo.Init) else [s.value]
     if isinstance(s, lo.Store):
-        found += [v.args[0] for i in s.index for v in ix.walk(i) if v.kind == "value"]
+        found += [e for i in s.index for e in ix.values(i)]
         found += [s.mask] if s.mask is not None else []
     return found
 
