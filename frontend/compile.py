@@ -13,8 +13,8 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from flambeau.frontend.backends import lookup
-from flambeau.frontend.trace.builtins import is_compiling  # noqa: F401 - public here
 from flambeau.frontend.points import Context, FallbackWarning, Settings, compilable, make_wrapper
+from flambeau.frontend.trace.builtins import is_compiling  # noqa: F401 - public here
 
 _contexts: weakref.WeakSet[Context] = weakref.WeakSet()
 _MODES = (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -63,7 +63,7 @@ def _compile(model: Any, settings: Settings) -> Any:
         return _compile_function(model, settings)
     if isinstance(model, type):
         raise TypeError("compile() takes a function or a Module object, not a class")
-    if isinstance(getattr(type(model), "__call__", None), FunctionType):
+    if isinstance(type(model).__call__, FunctionType):
         return _compile_object(model, settings)
     warnings.warn(f"{model!r} runs eagerly: it is not written in Python", FallbackWarning, stacklevel=3)
     return model

@@ -422,7 +422,7 @@ def _invoke(env: Environment, fn: Any, args: list[Any], kwargs: dict[str, Any]) 
     if step.compile_callee:
         target = fn
         if not isinstance(target, (FunctionType, MethodType, type)):
-            target = getattr(type(target), "__call__", None)
+            target = type(target).__call__ if callable(target) else None
             if isinstance(target, FunctionType):
                 return step.points.call(target, [fn, *args], kwargs)
         if isinstance(target, MethodType):

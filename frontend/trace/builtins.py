@@ -19,16 +19,38 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from flambeau.frontend.trace.arithmetic import unary
 from flambeau.frontend.trace.callables import (
-    BoundMethod, FunctionValue, GeneratorValue, PartialValue,
+    BoundMethod,
+    FunctionValue,
+    GeneratorValue,
+    PartialValue,
 )
 from flambeau.frontend.trace.containers import (
-    CombinedIterator, DictValue, HostIterator, ListValue, SequenceIterator, SetValue, SliceValue, TupleValue,
-    dict_pairs, sorted_values,
+    CombinedIterator,
+    DictValue,
+    HostIterator,
+    ListValue,
+    SequenceIterator,
+    SetValue,
+    SliceValue,
+    TupleValue,
+    dict_pairs,
+    sorted_values,
 )
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
 from flambeau.frontend.trace.values import (
-    NONE, Const, Observed, SymValue, TensorValue, Unsupported, Value,
+    FALSE,
+    NO_TEXT,
+    NONE,
+    ONE,
+    ZERO,
+    Const,
+    Observed,
+    SymValue,
+    TensorValue,
+    Unsupported,
+    Value,
 )
 from flambeau.runtime.tensor import Size
 
@@ -157,7 +179,7 @@ def _issubclass(tr: Tracer, cls: Value, kinds: Value) -> Value:
 
 @on(callable)
 def _callable(tr: Tracer, value: Value) -> Value:
-    return Const(hasattr(value.pytype(), "__call__"))
+    return Const(any("__call__" in c.__dict__ for c in value.pytype().__mro__))
 
 
 @on(id)
@@ -231,19 +253,19 @@ def _super(tr: Tracer, *args: Value) -> Value:
 # --------------------------------------------------------------------------- conversion
 
 @on(bool)
-def _bool(tr: Tracer, value: Value = Const(False)) -> Value:
+def _bool(tr: Tracer, value: Value = FALSE) -> Value:
     return Const(tr.truth(value))
 
 
 @on(int)
-def _int(tr: Tracer, value: Value = Const(0), *rest: Value) -> Value:
+def _int(tr: Tracer, value: Value = ZERO, *rest: Value) -> Value:
     if isinstance(value, SymValue) and not rest:
         return value
     return _number(tr, int, "__int__", value, rest)
 
 
 @on(float)
-def _float(tr: Tracer, value: Value = Const(0.0)) -> Value:
+def _float(tr: Tracer, value: Value = ZERO) -> Value:
     return _number(tr, float, "__float__", value, ())
 
 
@@ -259,7 +281,7 @@ def _number(tr: Tracer, kind: type, name: str, value: Value, rest: tuple[Value, 
 
 
 @on(str)
-def _str(tr: Tracer, value: Value = Const(""), *rest: Value) -> Value:
+def _str(tr: Tracer, value: Value = NO_TEXT, *rest: Value) -> Value:
     if rest:
         return tr.fold(str, [value, *rest], {})
     return format_text(tr, value, "str", Const(""))
@@ -411,7 +433,7 @@ def _next(tr: Tracer, iterator: Value, default: Value | None = None) -> Value:
 
 
 @on(enumerate)
-def _enumerate(tr: Tracer, items: Value, start: Value = Const(0)) -> Value:
+def _enumerate(tr: Tracer, items: Value, start: Value = ZERO) -> Value:
     count = [tr.index(start)]
 
     def step(parts: list[Value]) -> Value:
@@ -423,7 +445,7 @@ def _enumerate(tr: Tracer, items: Value, start: Value = Const(0)) -> Value:
 
 
 @on(zip)
-def _zip(tr: Tracer, *parts: Value, strict: Value = Const(False)) -> Value:
+def _zip(tr: Tracer, *parts: Value, strict: Value = FALSE) -> Value:
     checked = tr.truth(strict)
     return CombinedIterator(zip, [p.iterate(tr) for p in parts], TupleValue,
                             lambda out, inner: f"zip({', '.join(inner)}{', strict=True' if checked else ''})", checked)
@@ -464,12 +486,12 @@ def _reversed(tr: Tracer, items: Value) -> Value:
 
 
 @on(sorted)
-def _sorted(tr: Tracer, items: Value, *, key: Value = NONE, reverse: Value = Const(False)) -> Value:
+def _sorted(tr: Tracer, items: Value, *, key: Value = NONE, reverse: Value = FALSE) -> Value:
     return ListValue(sorted_values(tr, tr.unpack(items), key, tr.truth(reverse)))
 
 
 @on(sum)
-def _sum(tr: Tracer, items: Value, start: Value = Const(0)) -> Value:
+def _sum(tr: Tracer, items: Value, start: Value = ZERO) -> Value:
     total = start
     for item in tr.unpack(items):
         total = tr.binary("+", total, item)
@@ -561,7 +583,6 @@ def _setitem(tr: Tracer, owner: Value, key: Value, value: Value) -> Value:
 
 @on(operator.neg)
 def _neg(tr: Tracer, value: Value) -> Value:
-    from flambeau.frontend.trace.arithmetic import unary
     return unary(tr, "-", value)
 
 
@@ -652,12 +673,12 @@ def _islice(tr: Tracer, items: Value, *parts: Value) -> Value:
 
 
 @on(itertools.count)
-def _count(tr: Tracer, start: Value = Const(0), step: Value = Const(1)) -> Value:
+def _count(tr: Tracer, start: Value = ZERO, step: Value = ONE) -> Value:
     return host(tr, map(tr.constant, itertools.count(start.as_python(tr), step.as_python(tr))), itertools.count)
 
 
 @on(itertools.product)
-def _product(tr: Tracer, *parts: Value, repeat: Value = Const(1)) -> Value:
+def _product(tr: Tracer, *parts: Value, repeat: Value = ONE) -> Value:
     pools = [tr.unpack(p) for p in parts]
     return host(tr, map(TupleValue, itertools.product(*pools, repeat=tr.index(repeat))), itertools.product)
 

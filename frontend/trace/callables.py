@@ -4,7 +4,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import CellType, CodeType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.containers import DictValue, TupleValue
@@ -44,7 +44,6 @@ class CellValue(Value):
         self._loaded, self._contents = True, value
 
     def pytype(self) -> type:
-        from types import CellType
         return CellType
 
     def getattr(self, tr: Tracer, name: str) -> Value:
@@ -56,7 +55,6 @@ class CellValue(Value):
             yield self._contents
 
     def rebuild(self, out: Rebuilder) -> str:
-        from types import CellType
         cell = out.variable(f"{out.constant(CellType)}()")
         out.remember(self, cell)                 # a recursive function holds a cell that holds the function
         if self._contents is not None:
@@ -192,7 +190,6 @@ class BoundMethod(Value):
         self.function, self.owner, self.source = function, owner, source
 
     def pytype(self) -> type:
-        from types import MethodType
         return MethodType
 
     @property
@@ -215,7 +212,6 @@ class BoundMethod(Value):
         yield self.owner
 
     def rebuild(self, out: Rebuilder) -> str:
-        from types import MethodType
         return f"{out.constant(MethodType)}({out.expr(self.function)}, {out.expr(self.owner)})"
 
 
@@ -278,8 +274,7 @@ class BuiltinValue(Value):
         return True
 
     def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
-        from flambeau.frontend.trace.builtins import call_builtin
-        return call_builtin(tr, self.raw, args, kwargs)
+        return tr.call_builtin(self.raw, args, kwargs)
 
     def getattr(self, tr: Tracer, name: str) -> Value:
         if name in ("__name__", "__qualname__", "__module__", "__doc__"):
@@ -337,7 +332,6 @@ class GeneratorValue(Value):
         self.frame, self.finished, self.running = frame, False, False
 
     def pytype(self) -> type:
-        from types import GeneratorType
         return GeneratorType
 
     def truth(self, tr: Tracer) -> bool:

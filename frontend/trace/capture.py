@@ -20,9 +20,9 @@ from flambeau.frontend.trace.resume import Layout
 from flambeau.frontend.trace.source import Constant, Root, Source
 from flambeau.frontend.trace.values import NULL_VALUE, Const, Observed, ScalarValue, SymValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
+from flambeau.ir import dtype as dtypes
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.meta import TensorMeta
-from flambeau.ir import dtype as dtypes
 from flambeau.ir.tree import leaves
 from flambeau.runtime.tensor import Tensor
 
@@ -139,7 +139,7 @@ class Capture:
         except Observed as error:
             found = Unsupported("raises", f"the code raises {error.value.pytype().__name__}: "
                                           f"{_message(error.value)}")
-            found.cause, found.line = error.__cause__, frame.raised_line 
+            found.cause, found.line = error.__cause__, frame.raised_line
             raise found from error
         w = Writer([*parameter_names(self.layout), "i", "o", "graph"])
         out = Rebuilder(tr, w)

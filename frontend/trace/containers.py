@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.source import Attr, DictKey, Item, Source
-from flambeau.frontend.trace.values import NONE, Const, NotConstant, Unsupported, Value
+from flambeau.frontend.trace.values import FALSE, LAST, NONE, TRUE, Const, NotConstant, Unsupported, Value
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.effects import Rebuilder
@@ -210,7 +210,7 @@ class ListValue(Sequence):
         self.change(tr)
         self.items.insert(tr.index(at), item)
 
-    def m_pop(self, tr: Tracer, at: Value = Const(-1)) -> Value:
+    def m_pop(self, tr: Tracer, at: Value = LAST) -> Value:
         self.look(tr)
         if not self.items:
             raise tr.observe(IndexError("pop from empty list"))
@@ -238,7 +238,7 @@ class ListValue(Sequence):
     def m_copy(self, tr: Tracer) -> Value:
         return self.like(self.values(tr))
 
-    def m_sort(self, tr: Tracer, *, key: Value = NONE, reverse: Value = Const(False)) -> None:
+    def m_sort(self, tr: Tracer, *, key: Value = NONE, reverse: Value = FALSE) -> None:
         ordered = sorted_values(tr, self.values(tr), key, tr.truth(reverse))
         self.change(tr)
         self.items[:] = ordered
@@ -432,7 +432,7 @@ class DictValue(Value):
         new.factory = self.factory
         return new
 
-    def m_move_to_end(self, tr: Tracer, key: Value, last: Value = Const(True)) -> None:
+    def m_move_to_end(self, tr: Tracer, key: Value, last: Value = TRUE) -> None:
         self.change(tr)
         entry = self.entries.pop(dict_key(tr, key))
         rest = {} if tr.truth(last) else self.entries

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import dis
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, Iterator
+from typing import Any
 
 VERSION = sys.version_info[:2]
 

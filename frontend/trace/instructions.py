@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from flambeau.frontend.trace.arithmetic import unary as apply_unary
+from flambeau.frontend.trace.builtins import format_text
 from flambeau.frontend.trace.callables import CellValue, FunctionValue, GeneratorValue
 from flambeau.frontend.trace.containers import DictValue, ListValue, SetValue, SliceValue, TupleValue, dict_pairs
 from flambeau.frontend.trace.decode import Instr
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
-from flambeau.frontend.trace.values import NONE, NULL_VALUE, Const, Observed, Unsupported, Value
+from flambeau.frontend.trace.values import NO_TEXT, NONE, NULL_VALUE, Const, Observed, Unsupported, Value
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -193,8 +195,7 @@ def binary(tr: Tracer, f: Frame, ins: Instr) -> None:
 
 @on("UNARY")
 def unary(tr: Tracer, f: Frame, ins: Instr) -> None:
-    from flambeau.frontend.trace.arithmetic import unary as apply
-    f.push(apply(tr, ins.arg, f.pop()))
+    f.push(apply_unary(tr, ins.arg, f.pop()))
 
 
 @on("COMPARE")
@@ -323,16 +324,14 @@ def build_string(tr: Tracer, f: Frame, ins: Instr) -> None:
 
 @on("FORMAT")
 def format_value(tr: Tracer, f: Frame, ins: Instr) -> None:
-    from flambeau.frontend.trace.builtins import format_text
     conversion, has_spec = ins.arg
-    spec = f.pop() if has_spec else Const("")
+    spec = f.pop() if has_spec else NO_TEXT
     f.push(format_text(tr, f.pop(), conversion, spec))
 
 
 @on("CONVERT")
 def convert(tr: Tracer, f: Frame, ins: Instr) -> None:
-    from flambeau.frontend.trace.builtins import format_text
-    f.push(format_text(tr, f.pop(), ins.arg, Const("")))
+    f.push(format_text(tr, f.pop(), ins.arg, NO_TEXT))
 
 
 @on("LIST_APPEND")

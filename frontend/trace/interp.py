@@ -15,25 +15,47 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from flambeau.frontend.trace import arithmetic, builtins
 from flambeau.frontend.trace import guards as g
-from flambeau.frontend.trace.builtins import knows
 from flambeau.frontend.trace.callables import (
-    BoundBuiltin, BoundMethod, BuiltinValue, CellValue, FunctionValue, GeneratorValue, PartialValue, bind,
+    BoundBuiltin,
+    BoundMethod,
+    BuiltinValue,
+    CellValue,
+    FunctionValue,
+    GeneratorValue,
+    PartialValue,
+    bind,
     outside_function,
 )
 from flambeau.frontend.trace.containers import (
-    CombinedIterator, DictValue, HostIterator, InstanceDict, ListValue, Pending, SequenceIterator, SetValue,
-    SliceValue, TupleValue, dict_key,
+    DictValue,
+    ListValue,
+    Pending,
+    SequenceIterator,
+    SetValue,
+    SliceValue,
+    TupleValue,
+    dict_key,
 )
-from flambeau.frontend.trace.decode import Instr, decode
+from flambeau.frontend.trace.decode import decode
 from flambeau.frontend.trace.effects import Effects, Rebuilder
 from flambeau.frontend.trace.frame import Frame
-from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue
+from flambeau.frontend.trace.instructions import HANDLERS
+from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr
 from flambeau.frontend.trace.shapes import Shapes, SizeOf
-from flambeau.frontend.trace.source import Attr, ClassItem, Constant, DictKey, Global, Item, Length, Root, Source
-from flambeau.frontend.trace.tensors import ModeValue
+from flambeau.frontend.trace.source import Attr, Constant, DictKey, Global, Item, Root, Source
+from flambeau.frontend.trace.tensors import ModeValue, set_tensor_attribute, tensor_attribute
 from flambeau.frontend.trace.values import (
-    Const, NotConstant, Observed, OutsideConst, ScalarValue, SymValue, TensorValue, Unsupported, Value,
+    Const,
+    NotConstant,
+    Observed,
+    OutsideConst,
+    ScalarValue,
+    SymValue,
+    TensorValue,
+    Unsupported,
+    Value,
 )
 from flambeau.ir import dtype as dtypes
 from flambeau.ir import op as _ir_op
@@ -237,7 +259,7 @@ class Tracer:
         return SliceValue([self.wrap(getattr(raw, n), Attr(source, n)) for n in ("start", "stop", "step")])
 
     def _wrap_function(self, raw: types.FunctionType, source: Source) -> Value:
-        if knows(raw):
+        if builtins.knows(raw):
             self.guard(source, g.is_object(raw))
             return BuiltinValue(raw, source)
         original = getattr(raw, "__flambeau_original__", None)
@@ -501,7 +523,6 @@ class Tracer:
 
     def run(self, frame: Frame) -> tuple[str, Value]:
         """Run until the frame returns ("return") or yields ("yield")."""
-        from flambeau.frontend.trace.instructions import HANDLERS
         self.frames.append(frame)
         frame.started = True
         instrs = frame.program.instrs
@@ -602,13 +623,32 @@ class Tracer:
             return value.value
         raise Unsupported("attribute", "an attribute name is not known while tracing")
 
+    def generic_getattr(self, value: Value, name: str) -> Value:
+        return generic_getattr(self, value, name)
+
+    def tensor_getattr(self, value: TensorValue, name: str) -> Value:
+        return tensor_attribute(self, value, name)
+
+    def tensor_setattr(self, value: TensorValue, name: str, new: Value) -> None:
+        set_tensor_attribute(self, value, name, new)
+
+    def bound_builtin(self, owner: Value, name: str) -> Value:
+        return BoundBuiltin(owner, name)
+
+    def iterator(self, items: list[Value]) -> Value:
+        return SequenceIterator(items)
+
+    def knows_builtin(self, raw: Any) -> bool:
+        return builtins.knows(raw)
+
+    def call_builtin(self, raw: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        return builtins.call_builtin(self, raw, args, kwargs)
+
     def binary(self, op: str, a: Value, b: Value) -> Value:
-        from flambeau.frontend.trace.arithmetic import binary
-        return binary(self, op, a, b)
+        return arithmetic.binary(self, op, a, b)
 
     def compare(self, op: str, a: Value, b: Value) -> Value:
-        from flambeau.frontend.trace.arithmetic import compare
-        return compare(self, op, a, b)
+        return arithmetic.compare(self, op, a, b)
 
     def alias_guards(self) -> list[g.Guard]:
         """Changed outside objects are none of the other objects of their type that the trace has seen."""
@@ -669,13 +709,13 @@ class GlobalsValue(Value):
         if name in self.space:
             value = tr.wrap_global(self.space[name], Global(self.source, name), self.module)
         else:
-            builtins = self.space.get("__builtins__", {})
-            builtins = builtins if isinstance(builtins, dict) else vars(builtins)
-            if name not in builtins:
+            scope = self.space.get("__builtins__", {})
+            scope = scope if isinstance(scope, dict) else vars(scope)
+            if name not in scope:
                 raise tr.observe(NameError(f"name '{name}' is not defined"))
             if self.module.split(".")[0] not in TRUSTED:
                 tr.guard(self.source, g.contains(name, False))
-            value = tr.wrap(builtins[name], Constant(builtins[name], name))
+            value = tr.wrap(scope[name], Constant(scope[name], name))
         self.read[name] = value
         return value
 

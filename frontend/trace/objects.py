@@ -1,6 +1,7 @@
 """User objects, classes, Python modules, `super()`, exceptions: Python's attribute protocol over symbolic values."""
 from __future__ import annotations
 
+import enum
 import functools
 import types
 from collections.abc import Iterator
@@ -8,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, BuiltinValue, FunctionValue
-from flambeau.frontend.trace.containers import InstanceDict, TupleValue
-from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Source
+from flambeau.frontend.trace.containers import HostIterator, InstanceDict, TupleValue
+from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Source
 from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
 
 if TYPE_CHECKING:
@@ -142,10 +143,8 @@ class ClassValue(Value):
                           "keep state on instances")
 
     def iterate(self, tr: Tracer) -> Value:
-        from flambeau.frontend.trace.containers import SequenceIterator
-        import enum
         if issubclass(self.raw, enum.Enum):
-            return SequenceIterator([tr.constant(m) for m in self.raw])
+            return tr.iterator([tr.constant(m) for m in self.raw])
         return super().iterate(tr)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
@@ -153,9 +152,8 @@ class ClassValue(Value):
                        else type(self.raw).__getitem__.__get__(self.raw), [key], {})
 
     def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
-        from flambeau.frontend.trace.builtins import call_builtin, knows
-        if knows(self.raw):
-            return call_builtin(tr, self.raw, args, kwargs)
+        if tr.knows_builtin(self.raw):
+            return tr.call_builtin(self.raw, args, kwargs)
         return instantiate(tr, self, args, kwargs)
 
     def m___call__(self, tr: Tracer, *args: Value, **kwargs: Value) -> Value:
@@ -264,7 +262,6 @@ class ObjectValue(Value):
 
     def _at(self, name: str) -> Source:
         """Where an own attribute is read: plain access unless a data descriptor of the class would answer instead."""
-        from flambeau.frontend.trace.source import Item
         assert self.source is not None
         if is_data_descriptor(mro_lookup(self.cls.__mro__, name)[1]):
             return Item(Attr(self.source, "__dict__"), name)
@@ -433,7 +430,6 @@ class ObjectValue(Value):
         if self.dunder(tr, "__iter__") is not None:
             return self._must(tr, "__iter__", [])
         if self.dunder(tr, "__getitem__") is not None:
-            from flambeau.frontend.trace.containers import HostIterator
             return HostIterator(self._by_index(tr), type(iter([])))
         raise tr.observe(TypeError(f"'{self.cls.__name__}' object is not iterable"))
 

@@ -15,9 +15,10 @@ outside the local slots (turned into free variables).
 from __future__ import annotations
 
 import dis
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, SimpleNamespace
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from flambeau.frontend.trace.decode import VERSION, varints
 

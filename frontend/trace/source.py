@@ -5,8 +5,9 @@ which guard failed), and how a person would write it.
 """
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any
 
 from flambeau.frontend.trace.writer import Writer
 

@@ -8,16 +8,12 @@ from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod
 from flambeau.frontend.trace.containers import TupleValue
 from flambeau.frontend.trace.objects import ObjectValue, bind_attribute, mro_lookup
 from flambeau.frontend.trace.source import Attr
-from flambeau.frontend.trace.values import Const, TensorValue, Unsupported, Value
+from flambeau.frontend.trace.values import NEEDS_DATA, Const, TensorValue, Unsupported, Value
 from flambeau.runtime.autograd import mode
 from flambeau.runtime.tensor import Size
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
-
-NEEDS_DATA = {"item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "__int__", "__float__", "__index__",
-           "__complex__", "__format__"}
-
 
 def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
     """What `tensor.name` gives: facts of the symbolic tensor, op methods, or the real tensor's own state."""

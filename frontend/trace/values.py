@@ -7,7 +7,8 @@ object would, and can be rebuilt as a real object in an entry's run function. Ev
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.source import Source
 from flambeau.ir.tensorlike import TensorLike
@@ -56,8 +57,7 @@ class Value:
         raise NotConstant(f"a {self.pytype().__name__}")
 
     def getattr(self, tr: Tracer, name: str) -> Value:
-        from flambeau.frontend.trace.objects import generic_getattr
-        return generic_getattr(tr, self, name)
+        return tr.generic_getattr(self, name)
 
     def setattr(self, tr: Tracer, name: str, value: Value) -> None:
         raise Unsupported("attribute-store", f"an attribute is stored on a {self.pytype().__name__}")
@@ -141,13 +141,12 @@ class Const(Value):
         return self.value
 
     def getattr(self, tr: Tracer, name: str) -> Value:
-        from flambeau.frontend.trace.callables import BoundBuiltin
         try:
             found = getattr(self.value, name)
         except AttributeError as error:
             raise tr.observe(error) from None
         if callable(found) and getattr(found, "__self__", None) is self.value:
-            return BoundBuiltin(self, name)
+            return tr.bound_builtin(self, name)
         return tr.constant(found)
 
     def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
@@ -169,12 +168,11 @@ class Const(Value):
             raise tr.observe(error) from None
 
     def iterate(self, tr: Tracer) -> Value:
-        from flambeau.frontend.trace.containers import SequenceIterator
         try:
             items = [tr.constant(v) for v in self.value]
         except TypeError as error:
             raise tr.observe(error) from None
-        return SequenceIterator(items, f"iter({self.value!r})")
+        return tr.iterator(items)
 
     def rebuild(self, out: Rebuilder) -> str:
         return out.literal(self.value)
@@ -199,7 +197,8 @@ class OutsideConst(Const):
         return f"OutsideConst({self.source})"
 
 
-NONE = Const(None)
+NONE, TRUE, FALSE = Const(None), Const(True), Const(False)
+ZERO, ONE, LAST, NO_TEXT = Const(0), Const(1), Const(-1), Const("")
 
 
 class SymValue(Value):
@@ -221,12 +220,11 @@ class SymValue(Value):
         return bool(self.value != 0)
 
     def getattr(self, tr: Tracer, name: str) -> Value:
-        from flambeau.frontend.trace.callables import BoundBuiltin
         if name in ("real", "numerator"):
             return self
         if name in ("imag", "denominator"):
             return Const(0 if name == "imag" else 1)
-        return BoundBuiltin(self, name)
+        return tr.bound_builtin(self, name)
 
     def rebuild(self, out: Rebuilder) -> str:
         return out.symbol(self.value)
@@ -270,6 +268,11 @@ class ScalarValue(Value):
         return self.template.format(*(out.expr(p) for p in self.parts))
 
 
+# Methods that ask for the elements of a tensor.
+NEEDS_DATA = {"item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "__int__", "__float__", "__index__",
+              "__complex__", "__format__"}
+
+
 class TensorValue(Value):
     """A tensor: a node of the graph. `cls` is the real class (Tensor, Parameter)."""
 
@@ -286,15 +289,12 @@ class TensorValue(Value):
         return self.tensor
 
     def getattr(self, tr: Tracer, name: str) -> Value:
-        from flambeau.frontend.trace.tensors import tensor_attribute
-        return tensor_attribute(tr, self, name)
+        return tr.tensor_getattr(self, name)
 
     def setattr(self, tr: Tracer, name: str, value: Value) -> None:
-        from flambeau.frontend.trace.tensors import set_tensor_attribute
-        set_tensor_attribute(tr, self, name, value)
+        tr.tensor_setattr(self, name, value)
 
     def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
-        from flambeau.frontend.trace.tensors import NEEDS_DATA
         if name in NEEDS_DATA:
             raise Unsupported("data-dependent", f"Tensor.{name}() needs the data of a tensor",
                               "keep it a tensor, or move this line out of the compiled function")
@@ -320,11 +320,10 @@ class TensorValue(Value):
         return tr.call_host(len, self.tensor)
 
     def iterate(self, tr: Tracer) -> Value:
-        from flambeau.frontend.trace.containers import SequenceIterator
         if not self.tensor.shape:
             raise tr.observe(TypeError("iteration over a 0-d tensor"))
         rows = tr.call_pure(self.tensor.unbind, [Const(0)], {})
-        return SequenceIterator(tr.unpack(rows), "iter(tensor)")
+        return tr.iterator(tr.unpack(rows))
 
     def rebuild(self, out: Rebuilder) -> str:
         return out.tensor(self)
