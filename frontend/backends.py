@@ -10,7 +10,7 @@ from flambeau.ir.op import Op
 from flambeau.runtime.graphs import graph_function
 
 from .aot import Runner, compile_graph
-from .targets import cpp_target
+from .targets import NumpyTarget, cpp_target
 
 #: (graph, example inputs, options, fullgraph) -> function of the graph's inputs (a sequence) that returns its outputs.
 Backend = Callable[[Graph, Sequence[Any], dict[str, Any], bool], Runner]
@@ -72,6 +72,10 @@ def _cpp(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgra
     return compile_graph(graph, cpp_target(), options, fullgraph)
 
 
+def _numpy(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
+    return compile_graph(graph, NumpyTarget(), options, fullgraph)
+
+
 def user_backend(compiler: Callable[..., Any]) -> Backend:
     """A backend of a user's ``(graph_module, example_inputs) -> callable``."""
     def backend(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
@@ -86,7 +90,7 @@ def user_backend(compiler: Callable[..., Any]) -> Backend:
     return backend
 
 
-_backends: dict[str, Backend] = {"eager": _eager, "aot_eager": _aot_eager, "cpp": _cpp, "inductor": _cpp, "triton": _triton}
+_backends: dict[str, Backend] = {"eager": _eager, "aot_eager": _aot_eager, "cpp": _cpp, "inductor": _cpp, "numpy": _numpy, "triton": _triton}
 
 
 def register_backend(compiler: Callable[..., Any] | None = None, name: str | None = None) -> Any:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any
 
 from flambeau.codegen import host, template_calls
+from flambeau.codegen import numpy as numpy_code
+from flambeau.codegen.cpp import Unsupported
 from flambeau.ir import program
 from flambeau.ir.graph import Graph
 from flambeau.ir.op import Op
 from flambeau.ir.stage import stage
 from flambeau.passes.pipeline import compile_to_plan
 from flambeau.runtime import native
-from flambeau.runtime.executor import Executor
+from flambeau.runtime.executor import Executor, array_runner
 
-from .aot import Runner
+from .aot import CompileWarning, Runner
 
 
-class NoCompiler(RuntimeError):
-    """There is no C++ compiler on this machine."""
+@functools.cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, CompileWarning, stacklevel=2)
 
 
 class CppTarget:
@@ -35,11 +39,33 @@ class CppTarget:
 
     def build(self, graph: Graph, options: dict[str, Any]) -> Runner:
         plan = compile_to_plan(graph, self.machine)
-        artifact = host.build_plan(plan)
+        try:
+            artifact = host.build_plan(plan)
+        except Unsupported as reason:
+            _say_once(f"{graph.name}: {reason}; this graph runs on the numpy target instead")
+            return NumpyTarget().build(graph, options)
         if artifact is None:
-            raise NoCompiler("no C++ compiler was found; flambeau doctor says how to get one")
+            _say_once("no C++ compiler was found (flambeau doctor says how to get one); graphs run on the numpy target "
+                      "instead, which is slower")
+            return NumpyTarget().build(graph, options)
         stage(self.name, artifact.sources["cpp"])
         return Executor(artifact).run
+
+
+class NumpyTarget:
+    """Whole-array NumPy: the reference for every fused loop, and what runs where there is no compiler."""
+
+    name = "numpy"
+    machine = program.Target("numpy", templates=frozenset(), epilogues=frozenset())
+
+    def keep(self, op: Op) -> bool:
+        """Ops with a loop form, and the hot composites that have a kernel of their own."""
+        return op.lower is not None or op.extra.get("template") is not None and op.kernel is not None
+
+    def build(self, graph: Graph, options: dict[str, Any]) -> Runner:
+        artifact = numpy_code.build_plan(compile_to_plan(graph, self.machine))
+        stage(self.name, artifact.sources["numpy"])
+        return array_runner(artifact)
 
 
 @functools.cache

@@ -68,6 +68,30 @@ class Executor:
                 self._spare.append(run)
 
 
+def array_runner(artifact: Artifact) -> Runner:
+    """An artifact that is a function of arrays, as a function of tensors; views of one buffer share its storage."""
+    schedule, compute = artifact.plan.schedule, artifact.run
+    assert compute is not None
+    position = {name: i for i, name in enumerate(schedule.inputs)}
+    bases = [o.buffer if isinstance(o, Ref) else o if isinstance(o, str) else None for o in schedule.outputs]
+
+    def run(inputs: Sequence[Tensor]) -> tuple:
+        found = compute([dense(t)[0] for t in inputs])
+        storages: dict[str, Storage] = {name: inputs[position[name]]._storage for name in bases if name in position}
+        results: list[Any] = []
+        for base, value in zip(bases, found):
+            if base is None:
+                results.append(value)
+                continue
+            array = np.asarray(value)
+            if base not in storages:
+                storages[base] = Storage(array if array.base is None else array.base)
+            results.append(Tensor(array, storages[base]))
+        return tuple(results)
+
+    return run
+
+
 def dense(t: Tensor) -> tuple[np.ndarray, int]:
     """A row-major array of the tensor's data (itself if it is one) and its address."""
     a, storage = t._a, t._storage
