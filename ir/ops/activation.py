@@ -247,6 +247,12 @@ def rrelu(input: Any, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: 
     return ops.copy_(input, out) if inplace else out
 
 
+@public(_F + "rrelu_", "torch.rrelu_")
+def rrelu_inplace(input: Any, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Any:
+    """``rrelu`` written into its input."""
+    return rrelu(input, lower, upper, training, True)
+
+
 @public(_F + "softmax")
 def softmax_call(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """Exponentials that sum to 1 along ``dim`` (None: 0 for 0-, 1- and 3-D input, else 1)."""

@@ -45,6 +45,18 @@ def upsample(input: Any, size: Any = None, scale_factor: Any = None, mode: str =
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
+@public("nn.functional.upsample_nearest")
+def upsample_nearest(input: Any, size: Any = None, scale_factor: Any = None) -> Any:
+    """``interpolate`` by the nearest positions, under its old name."""
+    return interpolate(input, size, scale_factor)
+
+
+@public("nn.functional.upsample_bilinear")
+def upsample_bilinear(input: Any, size: Any = None, scale_factor: Any = None) -> Any:
+    """``interpolate`` bilinearly, corners aligned, under its old name."""
+    return interpolate(input, size, scale_factor, "bilinear", True)
+
+
 def _check_mode(x: Any, mode: str, align_corners: bool | None, antialias: bool) -> None:
     if mode not in _DIMS:
         raise NotImplementedError(f"Got unknown interpolation mode {mode!r}; there are {', '.join(_DIMS)}")

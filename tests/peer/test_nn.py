@@ -163,7 +163,7 @@ MODULES: list[tuple[str, list[np.ndarray]]] = [
     ("CrossEntropyLoss(ignore_index=1, reduction='none')", [normal(3, 4), whole(4, 3)]), ("CrossEntropyLoss()", [normal(3, 4), unit(3, 4)]),
     ("NLLLoss()", [normal(3, 4), whole(4, 3)]), ("BCELoss()", [unit(3, 4), unit(3, 4)]), ("BCEWithLogitsLoss()", [normal(3, 4), unit(3, 4)]),
     ("KLDivLoss(reduction='batchmean')", [normal(3, 4), unit(3, 4)]), ("PoissonNLLLoss()", [normal(3, 4), unit(3, 4)]),
-    ("GaussianNLLLoss()", [normal(3, 4), normal(3, 4) + 1, unit(3, 4)]), ("SoftMarginLoss()", [normal(3, 4), np.sign(normal(3, 4) + 0.1)]),
+    ("GaussianNLLLoss()", [normal(3, 4), normal(3, 4) + 1, unit(3, 4)]), ("SoftMarginLoss()", [normal(3, 4), np.sign(normal(3, 4) + 0.1).astype(np.int64)]),
     ("MultiMarginLoss()", [normal(3, 4), whole(4, 3)]), ("MultiLabelMarginLoss()", [normal(2, 4), np.array([[1, 3, -1, 2], [0, -1, 2, 1]])]),
     ("MultiLabelSoftMarginLoss()", [normal(3, 4), whole(2, 3, 4)]), ("HingeEmbeddingLoss()", [normal(5), np.array([1, -1, 1, -1, 1])]),
     ("CosineEmbeddingLoss(margin=0.1)", [normal(3, 4), normal(3, 4) + 1, np.array([1, -1, 1])]),
@@ -252,7 +252,7 @@ def test_self_attention_unbatched() -> None:
 def test_transformer_encoder(text: str) -> None:
     mine, theirs = both(lambda lib: eval(
         f"nn.TransformerEncoder(nn.TransformerEncoderLayer({text}), 2, nn.LayerNorm(8), enable_nested_tensor=False)", {"nn": lib.nn}))
-    assert repr(mine) == repr(theirs).replace("activation", "activation")
+    assert repr(mine) == repr(theirs)
 
     def call(lib: Any, module: Any, xs: list) -> Any:
         mask = lib.nn.Transformer.generate_square_subsequent_mask(5)
@@ -279,7 +279,7 @@ FUNCTIONS: list[tuple[str, list[np.ndarray]]] = [
     ("F.grid_sample(x, y, align_corners=False)", [normal(2, 3, 4, 5), normal(2, 3, 3, 2)]),
     ("F.grid_sample(x, y, align_corners=True, padding_mode='border')", [normal(2, 3, 4, 5), normal(2, 3, 3, 2)]),
     ("F.grid_sample(x, y, align_corners=False, padding_mode='reflection')", [normal(2, 3, 4, 5), normal(2, 3, 3, 2) * 2]),
-    ("F.grid_sample(x, y, mode='nearest', align_corners=False)", [normal(2, 3, 4, 5), normal(2, 3, 3, 2)]),
+    ("F.grid_sample(x, y.detach(), mode='nearest', align_corners=False)", [normal(2, 3, 4, 5), normal(2, 3, 3, 2)]),
     ("F.grid_sample(x, y, align_corners=False)", [normal(1, 2, 3, 4, 3), normal(1, 2, 2, 3, 3)]),
     ("F.affine_grid(x, (2, 3, 4, 5), align_corners=False)", [normal(2, 2, 3)]),
     ("F.affine_grid(x, (1, 3, 4, 5, 2), align_corners=True)", [normal(1, 3, 4)]),
@@ -339,9 +339,6 @@ ERRORS = [
     "nn.Linear(2, 3).to(T.int64)", "T.einsum('ij,jk', T.ones(2, 3), T.ones(4, 5))", "T.einsum('ij', T.ones(2))", "T.tensordot(T.ones(2, 3), T.ones(2, 3), 1)",
     "F.interpolate(T.ones(1, 1, 2), size=4, mode='bilinear')", "F.scaled_dot_product_attention(T.ones(2, 3), T.ones(2, 3).double(), T.ones(2, 3))",
 ]
-# PyTorch answers these with another text for reasons of its own (a C++ parser, a backend's name); the type agrees.
-ONLY_TYPE = ("F.conv2d(T.ones(1, 3, 4, 4), T.ones(2, 3, 3, 3).double())", "F.cross_entropy(T.ones(3, 4), T.tensor([1, 2, 4]))",
-             "F.nll_loss(T.ones(3, 4), T.tensor([1, 2, -1]))")
 
 
 @pytest.mark.parametrize("text", ERRORS)

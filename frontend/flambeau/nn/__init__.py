@@ -9,6 +9,7 @@ from . import (
     embedding,
     functional,
     init,
+    lazy,
     linear,
     loss,
     norm,
@@ -25,6 +26,7 @@ from .container import *  # noqa: F403
 from .conv import *  # noqa: F403
 from .dropout import *  # noqa: F403
 from .embedding import *  # noqa: F403
+from .lazy import *  # noqa: F403
 from .linear import *  # noqa: F403
 from .loss import *  # noqa: F403
 from .module import Module
@@ -35,7 +37,7 @@ from .rnn import *  # noqa: F403
 from .shape import *  # noqa: F403
 from .transformer import *  # noqa: F403
 
-_FAMILIES = (activation, attention, container, conv, dropout, embedding, linear, loss, norm, pooling, rnn, shape, transformer)
+_FAMILIES = (activation, attention, container, conv, dropout, embedding, lazy, linear, loss, norm, pooling, rnn, shape, transformer)
 
 __all__ = ["Buffer", "Module", "Parameter", "UninitializedParameter", "functional", "init", "parameter", "utils"]
 __all__ += [name for family in _FAMILIES for name in family.__all__]

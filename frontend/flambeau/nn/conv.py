@@ -24,14 +24,14 @@ class _ConvNd(Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
                  dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None,
-                 dtype: Any = None, output_padding: Any = 0) -> None:
+                 dtype: Any = None) -> None:
         super().__init__()
         n = self.dims
         self._check(in_channels, out_channels, groups, padding, stride, padding_mode)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size, self.stride, self.dilation = _tuple(kernel_size, n), _tuple(stride, n), _tuple(dilation, n)
         self.padding = padding if isinstance(padding, str) else _tuple(padding, n)
-        self.output_padding, self.padding_mode = _tuple(output_padding, n), padding_mode
+        self.output_padding, self.padding_mode = (0,) * n, padding_mode
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         self.weight = new_parameter((first, second // groups, *self.kernel_size), device, dtype)
         if bias:
@@ -128,7 +128,8 @@ class _ConvTransposeNd(_ConvNd):
                  output_padding: Any = 0, groups: int = 1, bias: bool = True, dilation: Any = 1, padding_mode: str = "zeros",
                  device: Any = None, dtype: Any = None) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device,
-                         dtype, output_padding)
+                         dtype)
+        self.output_padding = _tuple(output_padding, self.dims)
 
     def forward(self, input: Any, output_size: Any = None) -> Any:
         extra = self.output_padding if output_size is None else self._output_padding(input, output_size)

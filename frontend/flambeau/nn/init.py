@@ -44,17 +44,35 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Any = N
 
 def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
                   generator: Any = None) -> Any:
-    """Fill with normal numbers, those outside [a, b] drawn again (by inverting the distribution function)."""
+    """Fill with normal numbers, those outside [a, b] drawn again.
+
+    Where most would fall outside, the distribution function is inverted instead; the numbers then are not PyTorch's.
+    """
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.",
                       stacklevel=2)
     low, high = (math.erf((x - mean) / std / math.sqrt(2.0)) for x in (a, b))
     with autograd.GradMode(False):
+        if high - low > 2 * _WORTH_DRAWING:
+            return _drawn_again(tensor, mean, std, a, b, generator)
         tensor.uniform_(low, high, generator=generator)
         tensor.erfinv_()
         tensor.mul_(std * math.sqrt(2.0))
         tensor.add_(mean)
         return tensor.clamp_(a, b)
+
+
+_WORTH_DRAWING = 0.3  # PyTorch draws again when at least this share of the numbers fits
+
+
+def _drawn_again(tensor: Any, mean: float, std: float, a: float, b: float, generator: Any) -> Any:
+    """As many draws of the whole tensor as it takes; each fills the places that are still outside."""
+    tensor.normal_(mean, std, generator=generator)
+    outside = (tensor < a) | (tensor > b)
+    while bool(outside.any()):
+        tensor.copy_(ops.where(outside, ops.empty_like(tensor).normal_(mean, std, generator=generator), tensor))
+        outside = (tensor < a) | (tensor > b)
+    return tensor
 
 
 def constant_(tensor: Any, val: float) -> Any:

@@ -10,7 +10,7 @@ from flambeau.ir.op import ops
 from . import functional as F
 from . import init
 from .module import Module
-from .parameter import Parameter, UninitializedParameter, is_lazy
+from .parameter import Parameter
 
 
 def new_parameter(shape: Any, device: Any = None, dtype: Any = None) -> Parameter:
@@ -96,29 +96,4 @@ class Bilinear(Module):
                 f"bias={self.bias is not None}")
 
 
-class LazyLinear(Linear):
-    """A Linear that learns ``in_features`` from its first input."""
-
-    def __init__(self, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
-        super().__init__(0, 0, False)
-        self.weight = UninitializedParameter(device=device, dtype=dtype)
-        self.out_features = out_features
-        if bias:
-            self.bias = UninitializedParameter(device=device, dtype=dtype)
-
-    def reset_parameters(self) -> None:
-        if self.in_features:
-            super().reset_parameters()
-
-    def forward(self, input: Any) -> Any:
-        if is_lazy(self.weight):
-            self.in_features = input.shape[-1]
-            self.weight.materialize((self.out_features, self.in_features))
-            if self.bias is not None:
-                self.bias.materialize((self.out_features,))
-            self.reset_parameters()
-            self.__class__ = Linear  # type: ignore[assignment]
-        return F.linear(input, self.weight, self.bias)
-
-
-__all__ = ["Bilinear", "Identity", "LazyLinear", "Linear"]
+__all__ = ["Bilinear", "Identity", "Linear"]

@@ -8,6 +8,7 @@ from flambeau.ir.ops.loss import legacy_reduction
 
 from . import functional as F
 from .module import Module
+from .shape import PairwiseDistance
 
 
 class _Loss(Module):
@@ -244,7 +245,7 @@ class TripletMarginWithDistanceLoss(_Loss):
         super().__init__(reduction=reduction)
         if margin <= 0:
             raise ValueError(f"TripletMarginWithDistanceLoss: expected margin to be greater than 0, got {margin} instead")
-        self.distance_function = F.pairwise_distance if distance_function is None else distance_function
+        self.distance_function = PairwiseDistance() if distance_function is None else distance_function
         self.margin, self.swap = margin, swap
 
     def forward(self, anchor: Any, positive: Any, negative: Any) -> Any:
