@@ -251,7 +251,7 @@ def rename(expr: Expr, env: dict[Index, IndexLike]) -> Expr:
     return loops.rewrite(expr, lambda e: None, env)
 
 
-def accesses(body: Iterable[Statement], buffers: dict[str, Buffer]) -> tuple[list[IndexLike], set[Index]]:
+def accesses(body: Sequence[Statement], buffers: dict[str, Buffer]) -> tuple[list[IndexLike], set[Index]]:
     """All flat addresses, and the loop variables that are read otherwise too (as values, in indirect indices)."""
     addresses: list[IndexLike] = []
     fixed: set[Index] = set()
@@ -272,10 +272,12 @@ def accesses(body: Iterable[Statement], buffers: dict[str, Buffer]) -> tuple[lis
 
 def reach_of(buffer: Buffer) -> int | None:
     """The largest element offset of a buffer; None with symbolic sizes."""
-    extents = [*buffer.shape, *buffer.strides]
-    if any(isinstance(n, Index) for n in extents):
-        return None
-    return sum((n - 1) * stride for n, stride in zip(buffer.shape, buffer.strides))  # type: ignore[operator]
+    total = 0
+    for extent, stride in zip(buffer.shape, buffer.strides):
+        if isinstance(extent, Index) or isinstance(stride, Index):
+            return None
+        total += (extent - 1) * stride
+    return total
 
 
 def shape_of(chain: Sequence[Index]) -> Shape:

@@ -102,7 +102,7 @@ def lower(kernel: TritonSource, target: str) -> LoweredKernel:
     options = {"num_warps": kernel.num_warps, "num_stages": stages_wanted, "enable_fp_fusion": True}
     with _triton_cache(triton):
         compiled = triton.compile(source, target=gpu, options=options)
-    texts = _TextCleaner(kernel, Path(triton.__file__).parent.parent)
+    texts = _TextCleaner(kernel, Path(str(triton.__file__)).parent.parent)
     stages = {stage: texts.clean(stage, compiled.asm[stage]) for stage in STAGES if stage in compiled.asm}
     binary = next(compiled.asm[kind] for kind in _BINARIES if kind in compiled.asm)
     facts = compiled.metadata

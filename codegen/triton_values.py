@@ -80,7 +80,7 @@ class BlockValues(Values[Block]):
     """Values that stay known from one statement to the next: rows in registers are read only once."""
 
     def __init__(self, speller: Speller) -> None:
-        super().__init__(speller, ())
+        super().__init__(speller, ())  # type: ignore[arg-type] # values ask for the value half of a target only
         self.speller = speller
 
     def __call__(self, e: Expr) -> Block:

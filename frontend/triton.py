@@ -80,8 +80,12 @@ def make_program(graph: Graph, target: str) -> TritonProgram:
     stage("triton" + suffix, _Text(program.text))
     texts = functools.cache(lambda: program.lowered(target))
     for name in _LOWERED[target.partition(":")[0]]:
-        stage(name + suffix, _Text(lambda name=name: texts().get(name, "")))
+        stage(name + suffix, _Text(functools.partial(_one_of, texts, name)))
     return program
+
+
+def _one_of(texts: Callable[[], dict[str, str]], name: str) -> str:
+    return texts().get(name, "")
 
 
 class _Text:
