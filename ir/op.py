@@ -7,10 +7,12 @@ An op function (``ops.exp``, ``flambeau.exp``, ``Tensor.exp``) binds its argumen
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import CodeType
 from typing import Any
 
 from . import schema as _schema
@@ -239,27 +241,35 @@ def _make_function(op: Op, self_name: str) -> Any:
         if p.kwonly and not kwonly:
             parts.append("*")
             kwonly = True
-        name = self_name if p.name == "self" else p.name
-        names.append(name)
+        names.append(p.name)
         if p.default is _schema.REQUIRED:
-            parts.append(name)
+            parts.append(p.name)
         else:
             consts[f"_d{i}"] = p.default
-            parts.append(f"{name}=_d{i}")
+            parts.append(f"{p.name}=_d{i}")
     has_out = "out" in op.tags
     if has_out:
         parts += ([] if kwonly else ["*"]) + ["out=None"]
     packed = "".join(n + ", " for n in names)
-    body = [f"def {op.name}({', '.join(parts)}):"]
+    body = [f"def _call({', '.join(parts)}):"]
     if has_out:
         body += ["    if out is not None:", f"        return _write_out(_op, _state.handler(_op, ({packed})), out)"]
     body.append(f"    return _state.handler(_op, ({packed}))")
     env: dict[str, Any] = {"_op": op, "_state": state, "_write_out": write_out, **consts}
-    exec("\n".join(body), env)  # noqa: S102 - generated from the schema above
-    fn = env[op.name]
+    exec(_code("\n".join(body)), env)  # noqa: S102 - generated from the schema above
+    fn = env["_call"]
+    variables = tuple(self_name if v == "self" else v for v in fn.__code__.co_varnames)
+    fn.__code__ = fn.__code__.replace(co_name=op.name, co_varnames=variables)
+    fn.__name__ = fn.__qualname__ = op.name
     fn.__doc__, fn.__module__ = op.doc or None, "flambeau"
     fn.__flambeau_pure__, fn.op = True, op
     return fn
+
+
+@functools.cache
+def _code(text: str) -> CodeType:
+    """Compiled once for all ops of one signature: compiling would be the larger part of ``import flambeau``."""
+    return compile(text, "<op>", "exec")
 
 
 def write_out(op: Op, result: Any, out: Any) -> Any:

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -41,7 +42,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def doctor() -> int:
     """Print every finding; returns 1 if something required is missing."""
-    findings = [check() for check in CHECKS]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # what a check stumbles over, such as the cache, has a finding of its own
+        findings = [check() for check in CHECKS]
     width = max(len(finding.subject) for finding in findings)
     for finding in findings:
         print(f"{finding.mark:<8}{finding.subject:<{width}}  {finding.found}")
