@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
 from typing import Any, Union
 from weakref import WeakValueDictionary
@@ -221,9 +221,15 @@ def _sum(parts: Mapping[Index, int], constant: int) -> IndexLike:
 def _rejoined(parts: Mapping[Index, int]) -> IndexLike | None:
     """The sum with one pair ``n * d * (y // d) + n * (y % d)`` put together as ``n * y``; None where there is no such pair."""
     for t, n in parts.items():
-        if t.kind not in ("div", "mod") or not isinstance(t.args[1], int):
+        if t.kind not in ("div", "mod"):
             continue
         y, d = t.args
+        if isinstance(d, Index):
+            whole = mul(div(y, d), d) if t.kind == "mod" else None
+            if isinstance(whole, Index) and parts.get(whole) == n:
+                rest = {u: m for u, m in parts.items() if u is not t and u is not whole}
+                return add(_sum(rest, 0), mul(y, n))
+            continue
         partner, wanted = (mod(y, d), n // d) if t.kind == "div" else (div(y, d), n * d)
         if isinstance(partner, Index) and parts.get(partner) == wanted and (t.kind == "mod" or n % d == 0):
             rest = {u: m for u, m in parts.items() if u is not t and u is not partner}
@@ -314,7 +320,10 @@ def div(a: IndexLike, b: IndexLike) -> IndexLike:
             return div(coarse[0], b // coarse[2])
         return Index("div", rest, b)
     exact = _divide_exactly(a, b)
-    return Index("div", a, b) if exact is None else exact
+    if exact is not None:
+        return exact
+    c, rest = _content(b)
+    return div(div(a, c), rest) if c > 1 else Index("div", a, b)
 
 
 @functools.lru_cache(1 << 15)
@@ -335,7 +344,17 @@ def mod(a: IndexLike, b: IndexLike) -> IndexLike:
         if coarse is not None:
             return add(mul(mod(coarse[0], b // coarse[2]), coarse[2]), coarse[1])
         return Index("mod", rest, b)
-    return Index("mod", a, b) if _divide_exactly(a, b) is None else _remainder(a, b)
+    if _divide_exactly(a, b) is not None:
+        return _remainder(a, b)
+    c, rest = _content(b)
+    return add(mul(mod(div(a, c), rest), c), mod(a, c)) if c > 1 else Index("mod", a, b)
+
+
+def _content(b: Index) -> tuple[int, IndexLike]:
+    """The largest integer that divides a symbolic size, and the quotient."""
+    parts, constant = terms(b)
+    c = math.gcd(constant, *parts.values())
+    return (c, _sum({t: n // c for t, n in parts.items()}, constant // c)) if c > 1 else (1, b)
 
 
 def _divide_exactly(a: IndexLike, b: Index) -> IndexLike | None:
@@ -354,6 +373,14 @@ def _divide_exactly(a: IndexLike, b: Index) -> IndexLike | None:
 
 def _remainder(a: IndexLike, b: Index) -> IndexLike:
     return add(a, mul(mul(_divide_exactly(a, b), b), -1))  # type: ignore[arg-type]
+
+
+def product(sizes: Iterable[IndexLike]) -> IndexLike:
+    """All of some sizes multiplied."""
+    total: IndexLike = 1
+    for n in sizes:
+        total = mul(total, n)
+    return total
 
 
 def minimum(a: IndexLike, b: IndexLike) -> IndexLike:
@@ -450,6 +477,28 @@ def coefficient(x: IndexLike, v: Index) -> int | None:
     if any(t is not v and v in variables(t) for t in parts):
         return None
     return parts.get(v, 0)
+
+
+def linear(x: IndexLike) -> dict[Index, IndexLike] | None:
+    """``x`` as a sum of variables times sizes: each variable's factor. None when it is not one, or has a constant part."""
+    parts, constant = terms(x)
+    if constant:
+        return None
+    found: dict[Index, IndexLike] = {}
+    for t, n in parts.items():
+        vars = [f for f in _factors(t) if variables(f)]
+        if len(vars) != 1 or vars[0].kind != "var":
+            return None
+        factor: IndexLike = n
+        for f in _factors(t):
+            factor = factor if f is vars[0] else mul(factor, f)
+        found[vars[0]] = add(found.get(vars[0], 0), factor)
+    return found
+
+
+def _factors(t: Index) -> list[Index]:
+    """The factors of a product, integers aside."""
+    return [f for a in t.args for f in _factors(a)] if t.kind == "mul" else [t]
 
 
 def parse_index(node: ast.expr, name: Callable[[str], IndexLike], at: Callable[[ast.expr], Any]) -> IndexLike:

@@ -16,7 +16,7 @@ from flambeau.ir import loops as lo
 from flambeau.ir.dtype import DType
 from flambeau.ir.family import promotion, wrap_dims
 from flambeau.ir.graph import Graph, Node, getitem
-from flambeau.ir.index import Index, IndexLike
+from flambeau.ir.index import Index, IndexLike, as_index
 from flambeau.ir.loops import Buffer, Expr, Load, Loop, Source
 from flambeau.ir.meta import TensorMeta, contiguous_strides
 from flambeau.ir.program import Extern, Ref, Schedule, Target
@@ -32,33 +32,6 @@ def lower_graph(graph: Graph, target: Target, strides: Sequence[Sequence[Any]] |
     ``graph`` is functional and decomposed. ``strides`` gives the element strides of each input (None: contiguous).
     """
     return _Lowering(target).graph(graph, strides or [None] * len(graph.inputs))
-
-
-def as_index(x: Any) -> Any:
-    """A symbolic integer of the tracer as an index expression; anything else as it is."""
-    if isinstance(x, (int, Index)) or not hasattr(x, "expr"):
-        return x
-    return _from_sympy(x.env.simplify(x.expr))
-
-
-_FOLDS: dict[str, Callable[[Any, Any], IndexLike]] = {
-    "Add": ix.add, "Mul": ix.mul, "Mod": ix.mod, "PyMod": ix.mod, "Max": ix.maximum, "Min": ix.minimum, "FloorDiv": ix.div}
-
-
-def _from_sympy(e: Any) -> IndexLike:
-    kind = type(e).__name__
-    if e.is_Integer:
-        return int(e)
-    if e.is_Symbol:
-        return ix.size(e.name)
-    if kind == "floor":
-        top, bottom = e.args[0].as_numer_denom()
-        return ix.div(_from_sympy(top), _from_sympy(bottom))
-    if kind == "Pow" and e.exp.is_Integer and e.exp > 0:
-        return _fold(ix.mul, [_from_sympy(e.base)] * int(e.exp))
-    if kind not in _FOLDS:
-        raise NotImplementedError(f"a size of the form {e} has no index expression")
-    return _fold(_FOLDS[kind], [_from_sympy(a) for a in e.args])
 
 
 def _fold(fn: Callable[[Any, Any], IndexLike], parts: Sequence[IndexLike]) -> IndexLike:
@@ -163,7 +136,10 @@ class _Lowering:
         return True
 
     def argument(self, x: Any) -> Any:
-        return self.env[x].source if isinstance(x, Node) else as_index(x)
+        if not isinstance(x, Node):
+            return x  # symbolic sizes stay as the tracer made them: what it assumed of them still decides comparisons
+        value = self.env[x]
+        return Source(tuple(x.meta.shape), value.buffer.dtype, value.device, value.read)
 
     def loop(self, node: Node, value: Callable[[tuple[IndexLike, ...]], Expr]) -> None:
         """Append the loop that computes ``value(index)`` for each index of the node's result."""
