@@ -90,9 +90,9 @@ def _compile_object(model: Any, settings: Settings) -> Any:
     It shares the original's `__dict__`, so parameters, buffers, `state_dict` keys and `train()` are the same object's;
     `isinstance` still holds.
     """
-    cls = type(model)
+    cls: Any = type(model)
     target = model.__dict__.get("_flambeau_original_module", model) if hasattr(model, "__dict__") else model
-    call = _compile_function(cls.__call__, settings)
+    call: Any = _compile_function(cls.__call__, settings)
     original = getattr(cls, "_orig_mod", None)
     target = original if original is not None else target
 
@@ -110,7 +110,8 @@ def _compile_object(model: Any, settings: Settings) -> Any:
     space = {"__call__": __call__, "_orig_mod": target, "__reduce_ex__": __reduce_ex__, "__deepcopy__": __deepcopy__,
              "__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__,
              "_flambeau_context": call.__flambeau_context__, "__slots__": ()}
-    seen = object.__new__(type(cls)(cls.__name__, (cls,), space))
+    meta: Any = type(cls)
+    seen = object.__new__(meta(cls.__name__, (cls,), space))
     object.__setattr__(seen, "__dict__", model.__dict__)
     return seen
 

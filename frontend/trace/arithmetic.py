@@ -108,7 +108,7 @@ def _container_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) ->
         return DictValue.make(tr, dict_pairs(tr, a) + dict_pairs(tr, b), a.cls)
     if isinstance(a, (SetValue, DictView)) and isinstance(b, (SetValue, DictView)):
         left = a if isinstance(a, SetValue) else SetValue.make(tr, tr.unpack(a))
-        keep = {"|": set.union, "&": set.intersection, "-": set.difference, "^": set.symmetric_difference}.get(plain_op)
+        keep: Any = {"|": set.union, "&": set.intersection, "-": set.difference, "^": set.symmetric_difference}.get(plain_op)
         if keep is not None:
             result = left.combine(tr, b, keep)
             if inplace and isinstance(a, SetValue) and a.cls is set:

@@ -201,7 +201,7 @@ _BINARY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operato
            "<<=": operator.ilshift, ">>=": operator.irshift}
 _COMPARE = {"==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt,
             ">=": operator.ge}
-_UNARY = {"-": operator.neg, "+": operator.pos, "~": operator.invert, "not": operator.not_}
+_UNARY: dict[str, Callable[[Any], Any]] = {"-": operator.neg, "+": operator.pos, "~": operator.invert, "not": operator.not_}
 
 
 @on("BINARY")
@@ -383,7 +383,7 @@ def _build_string(stack: list[Any], ins: Instr, env: Environment) -> None:
     stack.append("".join(_popn(stack, ins.arg)))
 
 
-_CONVERT = {"str": str, "repr": repr, "ascii": ascii}
+_CONVERT: dict[str, Callable[[Any], str]] = {"str": str, "repr": repr, "ascii": ascii}
 
 
 @on("FORMAT")

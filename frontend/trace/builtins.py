@@ -303,7 +303,7 @@ def format_text(tr: Tracer, value: Value, conversion: str | None, spec: Value) -
         value, conversion = found, None
     if isinstance(value, ClassValue):
         value = Const(value.raw)
-    convert: Callable[..., Any] = {"str": str, "repr": repr, "ascii": ascii, None: lambda v: v}[conversion]
+    convert: Any = {"str": str, "repr": repr, "ascii": ascii, None: lambda v: v}[conversion]
     return tr.fold(lambda v, s: format(convert(v), s), [value, spec], {})
 
 

@@ -57,8 +57,9 @@ class CellValue(Value):
     def rebuild(self, out: Rebuilder) -> str:
         cell = out.variable(f"{out.constant(CellType)}()")
         out.remember(self, cell)                 # a recursive function holds a cell that holds the function
-        if self._contents is not None:
-            out.later(lambda: out.line(f"{cell}.cell_contents = {out.expr(self._contents)}"))
+        contents = self._contents
+        if contents is not None:
+            out.later(lambda: out.line(f"{cell}.cell_contents = {out.expr(contents)}"))
         return cell
 
 
@@ -137,6 +138,7 @@ def outside_function(tr: Tracer, raw: FunctionType, source: Source) -> FunctionV
 def function_defaults(tr: Tracer, fn: FunctionValue) -> tuple[list[Value], dict[str, Value]]:
     if fn.raw is not None:
         at = fn.source
+        assert at is not None
         if fn.defaults is None and fn.raw.__defaults__:
             fn.defaults = tr.wrap(fn.raw.__defaults__, Attr(at, "__defaults__"))
         if fn.kwdefaults is None and fn.raw.__kwdefaults__:

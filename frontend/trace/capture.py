@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -58,7 +58,6 @@ class Captured:
     broke: Break | None
     instructions: int
     file: str
-    run: FunctionType | None = field(default=None)
 
     @property
     def empty(self) -> bool:
@@ -68,8 +67,7 @@ class Captured:
     def attach(self, compiled: Callable[[Sequence[Any]], Sequence[Any]]) -> FunctionType:
         """The run function: inputs and frame values -> result, or `Broken`."""
         self.writer.globals["graph"] = compiled
-        self.run = self.writer.build("run", ", ".join(["i", *self.parameters]), self.file.replace("guard", "run"))
-        return self.run
+        return self.writer.build("run", ", ".join(["i", *self.parameters]), self.file.replace("guard", "run"))
 
 
 def parameter_names(layout: Layout) -> list[str]:

@@ -111,16 +111,20 @@ class TupleValue(Sequence):
         return f"{out.constant(self.cls)}({('*' if hasattr(self.cls, '_fields') else '')}{text})"
 
     def m__asdict(self, tr: Tracer) -> Value:
-        return DictValue.make(tr, [(Const(n), v) for n, v in zip(self.cls._fields, self.values(tr))])
+        return DictValue.make(tr, [(Const(n), v) for n, v in zip(_fields(self.cls), self.values(tr))])
 
     def m__replace(self, tr: Tracer, **kwargs: Value) -> Value:
-        return TupleValue([kwargs.get(n, v) for n, v in zip(self.cls._fields, self.values(tr))], self.cls)
+        return TupleValue([kwargs.get(n, v) for n, v in zip(_fields(self.cls), self.values(tr))], self.cls)
 
     def m_numel(self, tr: Tracer) -> Value:
         total: Value = Const(1)
         for v in self.values(tr):
             total = tr.binary("*", total, v)
         return total
+
+
+def _fields(cls: Any) -> tuple[str, ...]:
+    return cls._fields
 
 
 class ListValue(Sequence):

@@ -17,6 +17,7 @@ from types import CodeType
 from typing import Any
 
 VERSION = sys.version_info[:2]
+_dis: Any = dis      # for tables that its type stubs leave out
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ def _decode(code: CodeType) -> Program:
         at_offset[ins.offset] = len(instrs)
         start = ins.offset if start is None else start
         if ins.opname == "KW_NAMES":
-            kwnames = code.co_consts[ins.arg]
+            kwnames = code.co_consts[ins.arg or 0]
         if ins.opname in _PREFIX:
             continue
         group = len(instrs)
@@ -169,6 +170,11 @@ _UNARY = {"UNARY_NEGATIVE": "-", "UNARY_POSITIVE": "+", "UNARY_INVERT": "~", "UN
 _FUNCTION_PARTS = {1: "defaults", 2: "kwdefaults", 4: "annotations", 8: "closure"}
 
 
+def _arg(ins: dis.Instruction) -> int:
+    assert ins.arg is not None
+    return ins.arg
+
+
 def _load_fast(code: CodeType, name: str) -> Instr:
     """3.13 loads cells with LOAD_FAST; everywhere else a cell's slot is never read this way."""
     cell = VERSION >= (3, 13) and (name in code.co_cellvars or name in code.co_freevars)
@@ -176,7 +182,7 @@ def _load_fast(code: CodeType, name: str) -> Instr:
 
 
 def _load_global(code: CodeType, ins: dis.Instruction) -> Iterator[Instr]:
-    null = VERSION >= (3, 11) and ins.arg & 1
+    null = VERSION >= (3, 11) and _arg(ins) & 1
     if null and VERSION < (3, 13):
         yield Instr("PUSH_NULL")
     yield Instr("LOAD_GLOBAL", ins.argval)
@@ -193,20 +199,20 @@ def _method_pair() -> Iterator[Instr]:
 
 def _load_attr(code: CodeType, ins: dis.Instruction) -> Iterator[Instr]:
     yield Instr("LOAD_ATTR", ins.argval)
-    if ins.opname == "LOAD_METHOD" or (VERSION >= (3, 12) and ins.arg & 1):
+    if ins.opname == "LOAD_METHOD" or (VERSION >= (3, 12) and _arg(ins) & 1):
         yield from _method_pair()
 
 
 def _load_super_attr(code: CodeType, ins: dis.Instruction) -> Iterator[Instr]:
     yield Instr("LOAD_SUPER_ATTR", ins.argval)
-    if ins.arg & 1:
+    if _arg(ins) & 1:
         yield from _method_pair()
 
 
 def _compare(code: CodeType, ins: dis.Instruction) -> Iterator[Instr]:
     shift = {(3, 12): 4, (3, 13): 5}.get(VERSION, 0)
-    yield Instr("COMPARE", dis.cmp_op[ins.arg >> shift])
-    if VERSION >= (3, 13) and ins.arg & 16:
+    yield Instr("COMPARE", dis.cmp_op[_arg(ins) >> shift])
+    if VERSION >= (3, 13) and _arg(ins) & 16:
         yield Instr("TO_BOOL")
 
 
@@ -229,12 +235,12 @@ def _make_function(code: CodeType, ins: dis.Instruction) -> Iterator[Instr]:
 
 def _intrinsic_1(code: CodeType, ins: dis.Instruction) -> Iterator[Instr]:
     known = {5: Instr("UNARY", "+"), 6: Instr("LIST_TO_TUPLE"), 3: Instr("STOP_ITERATION_ERROR")}
-    yield known.get(ins.arg, Instr("UNSUPPORTED", ins.opname))
+    yield known.get(_arg(ins), Instr("UNSUPPORTED", ins.opname))
 
 
 def _format_value(code: CodeType, ins: dis.Instruction) -> Iterator[Instr]:
-    conversion = {0: None, 1: "str", 2: "repr", 3: "ascii"}[ins.arg & 3]
-    yield Instr("FORMAT", (conversion, bool(ins.arg & 4)))
+    conversion = {0: None, 1: "str", 2: "repr", 3: "ascii"}[_arg(ins) & 3]
+    yield Instr("FORMAT", (conversion, bool(_arg(ins) & 4)))
 
 
 def _rotate(n: int) -> Any:
@@ -284,7 +290,7 @@ _RULES: dict[str, Any] = {
     "STORE_FAST_STORE_FAST": _names("STORE_FAST", "STORE_FAST"),
     "LOAD_GLOBAL": _load_global, "LOAD_ATTR": _load_attr, "LOAD_METHOD": _load_attr,
     "LOAD_SUPER_ATTR": _load_super_attr,
-    "BINARY_OP": lambda code, ins: iter([Instr("BINARY", dis._nb_ops[ins.arg][1])]),
+    "BINARY_OP": lambda code, ins: iter([Instr("BINARY", _dis._nb_ops[_arg(ins)][1])]),
     "BINARY_SUBSCR": _plain("SUBSCR"),
     "BINARY_SLICE": lambda code, ins: iter([Instr("BUILD_SLICE", 2), Instr("SUBSCR")]),
     "STORE_SLICE": lambda code, ins: iter([Instr("BUILD_SLICE", 2), Instr("STORE_SUBSCR")]),
@@ -350,11 +356,16 @@ def varints(data: bytes) -> Iterator[int]:
         yield value
 
 
+def exception_bytes(code: Any) -> bytes:
+    """The raw exception table (3.11+)."""
+    return code.co_exceptiontable
+
+
 def exception_table(code: CodeType) -> list[tuple[int, int, int, int, bool]]:
     """Rows (start, end, target, depth, push_lasti), offsets in bytes; empty on 3.10."""
     if VERSION < (3, 11):
         return []
-    values = list(varints(code.co_exceptiontable))
+    values = list(varints(exception_bytes(code)))
     return [(2 * s, 2 * (s + n), 2 * t, d >> 1, bool(d & 1)) for s, n, t, d in zip(*[iter(values)] * 4)]
 
 
@@ -376,7 +387,7 @@ def liveness(instrs: list[Instr]) -> list[frozenset[str]]:
     """Backward data flow over jumps and exception edges: per instruction, the names that may still be read."""
     live: list[frozenset[str]] = [frozenset()] * (len(instrs) + 1)
     # A 3.10 handler can be entered from anywhere in its block; taking it as a successor of every instruction is safe.
-    handlers = [i.target for i in instrs if i.op == "SETUP_FINALLY"]
+    handlers = [i.target for i in instrs if i.op == "SETUP_FINALLY" and i.target is not None]
     changed = True
     while changed:
         changed = False

@@ -691,7 +691,7 @@ class GlobalsValue(Value):
     def __init__(self, space: dict[str, Any]) -> None:
         self.space = space
         self.module = str(space.get("__name__", ""))
-        self.source = Constant(space, f"globals of {self.module}")
+        self.at = self.source = Constant(space, f"globals of {self.module}")
         self.stored: dict[str, Value | None] = {}
         self.read: dict[str, Value] = {}
 
@@ -707,14 +707,14 @@ class GlobalsValue(Value):
         if name in self.read:
             return self.read[name]
         if name in self.space:
-            value = tr.wrap_global(self.space[name], Global(self.source, name), self.module)
+            value = tr.wrap_global(self.space[name], Global(self.at, name), self.module)
         else:
             scope = self.space.get("__builtins__", {})
             scope = scope if isinstance(scope, dict) else vars(scope)
             if name not in scope:
                 raise tr.observe(NameError(f"name '{name}' is not defined"))
             if self.module.split(".")[0] not in TRUSTED:
-                tr.guard(self.source, g.contains(name, False))
+                tr.guard(self.at, g.contains(name, False))
             value = tr.wrap(scope[name], Constant(scope[name], name))
         self.read[name] = value
         return value

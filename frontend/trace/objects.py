@@ -28,6 +28,10 @@ def mro_lookup(mro: tuple[type, ...], name: str) -> tuple[type | None, Any]:
     return None, MISSING
 
 
+def _mro(cls: Any) -> tuple[type, ...]:
+    return cls.__mro__
+
+
 def is_data_descriptor(found: Any) -> bool:
     return hasattr(type(found), "__set__") or hasattr(type(found), "__delete__")
 
@@ -128,7 +132,7 @@ class ClassValue(Value):
             return TupleValue(tr.class_value(c) for c in getattr(self.raw, name))
         owner, found = mro_lookup(self.raw.__mro__, name)
         if owner is None:
-            meta, found = mro_lookup(type(self.raw).__mro__, name)
+            meta, found = mro_lookup(_mro(type(self.raw)), name)
             if meta is None:
                 raise tr.observe(AttributeError(f"type object '{self.raw.__name__}' has no attribute '{name}'"))
             return bind_attribute(tr, meta, name, found, self, tr.class_value(type(self.raw)))
@@ -148,8 +152,8 @@ class ClassValue(Value):
         return super().iterate(tr)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
-        return tr.fold(self.raw.__class_getitem__ if not hasattr(type(self.raw), "__getitem__")
-                       else type(self.raw).__getitem__.__get__(self.raw), [key], {})
+        cls: Any = self.raw
+        return tr.fold(lambda k: cls[k], [key], {})
 
     def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
         if tr.knows_builtin(self.raw):
@@ -166,7 +170,7 @@ class ClassValue(Value):
 def instantiate(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, Value]) -> Value:
     """`cls(*args, **kwargs)` for a class written in Python (or an exception class)."""
     raw = cls.raw
-    meta, maker = mro_lookup(type(raw).__mro__, "__call__")
+    meta, maker = mro_lookup(_mro(type(raw)), "__call__")
     if meta is not type:
         if not isinstance(maker, types.FunctionType) or meta is None:
             raise Unsupported("metaclass", f"{raw.__name__} is constructed by its metaclass {type(raw).__name__}")
@@ -499,7 +503,7 @@ class ModuleValue(Value):
     """A Python module."""
 
     def __init__(self, raw: types.ModuleType, source: Source) -> None:
-        self.raw, self.source = raw, source
+        self.raw, self.source, self.at = raw, source, source
 
     def pytype(self) -> type:
         return types.ModuleType
@@ -512,7 +516,7 @@ class ModuleValue(Value):
             found = getattr(self.raw, name)
         except AttributeError as error:
             raise tr.observe(error) from None
-        return tr.wrap_global(found, Attr(self.source, name), self.raw.__name__)
+        return tr.wrap_global(found, Attr(self.at, name), self.raw.__name__)
 
     def setattr(self, tr: Tracer, name: str, value: Value) -> None:
         raise Unsupported("module-store", f"the module attribute {self.raw.__name__}.{name} is assigned")

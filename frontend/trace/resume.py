@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, SimpleNamespace
 from typing import Any
 
-from flambeau.frontend.trace.decode import VERSION, varints
+from flambeau.frontend.trace.decode import VERSION, exception_bytes, varints
 
 
 class _Null:
@@ -107,7 +107,8 @@ def _caches(op: int) -> int:
     """Inline cache entries that follow `op`."""
     if VERSION < (3, 11):
         return 0
-    table = dis._inline_cache_entries
+    tables: Any = dis                                # its type stubs leave this one out
+    table = tables._inline_cache_entries
     return table.get(dis.opname[op], 0) if isinstance(table, dict) else table[op]
 
 
@@ -181,7 +182,7 @@ def _build_311(code: CodeType, offset: int, layout: Layout) -> dict[str, Any]:
     # Location entries of kind "no location" cover at most eight units each.
     nowhere = b"".join(bytes((0x80 | 15 << 3 | min(8, units - i) - 1,)) for i in range(0, units, 8))
     return dict(co_code=prologue + code.co_code, co_linetable=nowhere + code.co_linetable,
-                co_exceptiontable=_shift_table(code.co_exceptiontable, units),
+                co_exceptiontable=_shift_table(exception_bytes(code), units),
                 co_freevars=code.co_freevars + (_STATE,))
 
 
