@@ -350,7 +350,7 @@ def refresh_view(t: Tensor) -> None:
         return
     source: Any = base
     edge = edge_of(base)
-    for op, args, meta in view.steps:
+    for op, args, meta in view.steps:  # (args[0] is the tensor the step was taken from)
         needs = tuple(i == 0 for i in range(len(op.tensor_slots)))
         node = OpNode(op, (meta, *args[1:]), [edge], needs, [None])
         edge = (node, 0)
@@ -459,7 +459,7 @@ def _run(roots: tuple, grads: list[Any], retain: bool | None, create_graph: bool
             for nr, g in enumerate(outs):
                 if (node, nr) in wanted_nodes:
                     captured[(node, nr)] = g
-            if needed is not None and node not in needed:
+            if needed is not None and not any(_edge_key(e) in needed for e in node.edges if e is not None):
                 continue
             _run_node(run, node, outs, needed)
             if not retain:
@@ -508,8 +508,7 @@ def _reachable(roots: tuple, edges: list[Any]) -> set:
             if isinstance(edge, tuple):
                 stack.append((key, edge, True))
                 stack += [(_edge_key(e), e, False) for e in edge[0].edges if e is not None and _edge_key(e) not in memo]
-    return {k for k, v in memo.items() if v} | {k for k in targets if not isinstance(k, GradNode)} | {
-        k for k in targets if memo.get(k)}
+    return {k for k, v in memo.items() if v} | targets
 
 
 def _apply_hooks(hooks: dict[int, Callable] | None, g: Any) -> Any:
