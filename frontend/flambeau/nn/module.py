@@ -8,7 +8,7 @@ from typing import Any
 
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.dtype import DType
-from flambeau.ir.op import ops
+from flambeau.ir.op import ops, type_name
 from flambeau.runtime import autograd
 from flambeau.runtime.tensor import Tensor
 
@@ -24,6 +24,8 @@ _MISSING = object()
 def type_text(value: Any) -> str:
     """The type of a value as PyTorch's messages name it."""
     kind = type(value)
+    if kind is Tensor:
+        return f"torch.{'cuda.' if value.is_cuda else ''}{type_name(value.dtype)}Tensor"
     module = "" if kind.__module__ in ("builtins", "__builtin__") else kind.__module__ + "."
     return module.replace("flambeau.", "torch.", 1) + kind.__name__
 

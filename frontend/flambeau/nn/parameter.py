@@ -34,8 +34,12 @@ class Parameter(Tensor):
         return found
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
-        from flambeau.serialization import _rebuild_parameter  # noqa: PLC0415
-        return _rebuild_parameter, (self.data, self.requires_grad, {})
+        return rebuild_parameter, (self.data, self.requires_grad, {})
+
+
+def rebuild_parameter(data: Tensor, requires_grad: bool, hooks: Any) -> Parameter:
+    """What a pickled parameter is made of again (PyTorch's files name such a function, with these arguments)."""
+    return Parameter(data, requires_grad)
 
 
 class Buffer(Tensor):
