@@ -24,7 +24,7 @@ import numpy as np
 
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.device import Device
-from flambeau.nn.parameter import Parameter
+from flambeau.nn.parameter import Parameter, rebuild_parameter
 from flambeau.runtime.storage import Storage, to_device
 from flambeau.runtime.tensor import Size, Tensor
 
@@ -219,14 +219,10 @@ def _rebuild_tensor(storage: tuple[Storage, _dtype.DType], offset: int, size: tu
     return t
 
 
-def _rebuild_parameter(data: Tensor, requires_grad: bool, hooks: Any) -> Any:
-    return Parameter(data, requires_grad)
-
-
 def _safe_globals() -> dict[tuple[str, str], Any]:
     found: dict[tuple[str, str], Any] = {
         ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
         ("torch", "Size"): Size, ("torch", "device"): Device, ("torch", "Tensor"): Tensor,
         ("torch.nn.parameter", "Parameter"): Parameter,
         ("collections", "OrderedDict"): collections.OrderedDict, ("collections", "Counter"): collections.Counter,
