@@ -10,6 +10,7 @@ import numpy as np
 from flambeau.ir import device as _device
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.family import common_device, promotion
+from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op, get_op, set_base_handler, type_name
 from flambeau.ir.randomness import set_source
 from flambeau.ir.tensorlike import TensorLike
@@ -35,7 +36,7 @@ def dispatch(op: Op, args: tuple) -> Any:
 
 def _make_runner(op: Op) -> Runner:
     if op.functional is not None:
-        return _inplace_runner(op)
+        return fast.inplace(op, op.functional, _inplace_runner(op))
     if op.family == "view":
         return _view_runner(op)
     if op.family == "transfer":
@@ -53,7 +54,7 @@ def _kernel_runner(op: Op) -> Runner:
     differentiable = op.differentiable
     parts = op.decompose is not None and not differentiable and "nograd" not in op.tags
     check = op.infer if "check" in op.tags else None
-    kernel, opened = op.kernel, _opener(op)
+    kernel, opened, record = op.kernel, _opener(op), fast.recorder(op)
     compiled = kernels.EAGER.get(op.extra.get("template", ""))
 
     def run(args: tuple) -> Any:
@@ -86,7 +87,10 @@ def _kernel_runner(op: Op) -> Runner:
         else:
             out = wrap(_finish(result, compute, out_dtype), device)
         if grad and differentiable:
-            autograd.record(op, args, out)
+            if record is not None:
+                record(args, out)
+            else:
+                autograd.record(op, args, out)
         return out
 
     return run
@@ -104,6 +108,7 @@ def _opener(op: Op) -> Callable[[tuple], tuple[list[Any], Plan, _device.Device, 
     slots = op.tensor_slots
     dtype_at = next((i for i, p in enumerate(op.schema.params) if p.type == "dtype"), None)
     strict = {i for i in slots if op.schema.params[i].type != "Operand"}
+    lists = {i for i in slots if op.schema.params[i].type == "Tensor[]"}
     required = {i for i in strict if not op.schema.params[i].optional}
     promote = op.promote is not None
     plans: dict[tuple, Plan] = {}
@@ -121,7 +126,7 @@ def _opener(op: Op) -> Callable[[tuple], tuple[list[Any], Plan, _device.Device, 
                 device = here
                 key.append(array.dtype)
                 key.append(array.ndim == 0)
-            elif type(a) is list or type(a) is tuple:
+            elif i in lists and (type(a) is list or type(a) is tuple):
                 found[i] = [x._a if isinstance(x, Tensor) else x for x in a]
                 for x in a:
                     if isinstance(x, Tensor):
@@ -130,7 +135,7 @@ def _opener(op: Op) -> Callable[[tuple], tuple[list[Any], Plan, _device.Device, 
                         device = x._storage.device
                         key += (x._a.dtype, x._a.ndim == 0)
             else:
-                if i in strict and (a is not None or i in required):
+                if (i in strict and (a is not None or i in required)) or type(a) is list or type(a) is tuple:
                     op.schema.check(args, _is_tensor)
                 key.append(type(a))
         if device is None or mixed:
@@ -317,17 +322,29 @@ def _copy_of(op: Op, args: tuple, array: Any, source: Tensor, differentiable: bo
 
 
 def _view_of(op: Op, args: tuple, array: Any, source: Tensor, differentiable: bool) -> Tensor:
-    out = Tensor(array, source._storage)
-    out._dtype = source._dtype if array.dtype == source._a.dtype else None
+    out = fast.window(array, source)
     if differentiable:
-        step = ((op, (None, *args[1:]), autograd._meta(source)),)
-        view = source._view
-        base, steps = (source, step) if view is None else (view.base, view.steps + step)
-        if mode.grad or base._rg or view is not None:
-            out._view = View(base, steps, source._storage.version)
-        if mode.grad and source._rg:
-            autograd.record(op, args, out)
+        view, grad = source._view, mode.grad
+        base = source if view is None else view.base
+        if grad or base._rg or view is not None:
+            step = ((op, args, _meta_of(source)),)
+            out._view = View(base, step if view is None else view.steps + step, source._storage.version)
+            if grad and source._rg:
+                _record_view(op, args, step[0][2], source, out)
     return out
+
+
+def _meta_of(t: Tensor) -> TensorMeta:
+    return TensorMeta(t._a.shape, t.dtype, t._storage.device)
+
+
+_ONE, _FIRST = (None,), (True,)
+
+
+def _record_view(op: Op, args: tuple, meta: TensorMeta, source: Tensor, out: Tensor) -> None:
+    """The tape node of a view: its derivative needs no data."""
+    node = autograd.OpNode(op, (meta, *args[1:]), [autograd.edge_of(source)], _FIRST, _ONE)
+    out._rg, out._grad_fn = True, node
 
 
 # ---- in-place ---------------------------------------------------------------------------------------------------------------

@@ -34,10 +34,10 @@ class Generator:
         self.manual_seed(DEFAULT_SEED)
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start the stream that ``seed`` names. Raises ``RuntimeError`` for a seed outside 64 bits."""
+        """Start the stream that ``seed`` names. Raises ``ValueError`` for a seed outside 64 bits."""
         seed = int(seed)
         if not -(1 << 63) <= seed < 1 << 64:
-            raise RuntimeError(f"Overflow when unpacking long: the seed {seed} does not fit in 64 bits")
+            raise ValueError(f"Overflow when unpacking long long: the seed {seed} does not fit in 64 bits")
         self._seed = seed % (1 << 64)
         self._bits._legacy_seeding(self._seed & 0xFFFFFFFF)
         self._kept = None

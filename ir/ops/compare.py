@@ -131,7 +131,7 @@ def _check_bits(name: str, *arrays: Any) -> None:
     for a in arrays:
         dtype = getattr(a, "dtype", None)
         if isinstance(a, float) or (dtype is not None and dtype.kind not in "biu"):
-            raise RuntimeError(f"{name!r} not implemented for {'Float' if dtype is None or dtype.itemsize == 4 else 'Double'!r}")
+            raise NotImplementedError(f"{name!r} not implemented for {'Float' if dtype is None or dtype.itemsize == 4 else 'Double'!r}")
 
 
 def _bitwise(name: str, sign: str, dunder: str) -> Any:

@@ -164,9 +164,13 @@ one_hot_of = composite("one_hot(Tensor self, int num_classes) -> Tensor", _one_h
 @public("nn.functional.one_hot")
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     """1 at the index, else 0. Shapes: any shape of int64 -> [*, num_classes] (-1: the largest index and one)."""
+    if num_classes <= 0 and num_classes != -1:
+        raise RuntimeError("num_classes should be positive")
     if num_classes == -1:
         if not tensor.numel():
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        if ops.amin(tensor).item() < 0:
+            raise RuntimeError("Class values must be non-negative.")
         num_classes = int(ops.amax(tensor).item()) + 1
     found = ops.one_hot(tensor, num_classes)
     return found

@@ -27,12 +27,12 @@ def check_index_dtype(name: str, index: Any) -> None:
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
 
 
-def check_range(index: Any, size: int, dim: int, negative: bool = False) -> None:
-    """Raise ``IndexError`` for an element of the array ``index`` outside a dimension of ``size``."""
+def check_range(index: Any, size: int, dim: int, negative: bool = False, error: type[Exception] = IndexError) -> None:
+    """Raise ``error`` for an element of the array ``index`` outside a dimension of ``size``."""
     if index.size:
         low, high = int(index.min()), int(index.max())
         if high >= size or low < (-size if negative else 0):
-            raise IndexError(f"index {high if high >= size else low} is out of bounds for dimension {dim} with size {size}")
+            raise error(f"index {high if high >= size else low} is out of bounds for dimension {dim} with size {size}")
 
 
 def wide(x: Any) -> Any:
@@ -76,9 +76,9 @@ def _along(xp: Any, index: Any, at: int) -> tuple:
 def _gather(xp: Any, x: Any, dim: int, index: Any, sparse_grad: bool) -> Any:
     at = wrap_dim(dim, x.ndim)
     if not x.ndim:
-        check_range(index, 1, 0)
+        check_range(index, 1, 0, error=RuntimeError)
         return xp.broadcast_to(x, index.shape).copy()
-    check_range(index, x.shape[at], at)
+    check_range(index, x.shape[at], at, error=RuntimeError)
     return x[_along(xp, index, at)]
 
 
