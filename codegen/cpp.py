@@ -580,9 +580,12 @@ class KernelWriter:
         position = index_of(s)
         sign = ">" if s.kind == "argmax" else "<"
         if not best.vector:
-            self.line(f"if ({value.text} {sign} {best.text} || ({value.text} != {value.text} && {best.text} == {best.text})) {{")
-            self.line(f"  {best.text} = {value.text};")
-            self.line(f"  {at.text} = {self.index(position)};")
+            x, here = self.temporary("x"), self.temporary("i")
+            self.line(f"const {self.type_of(value)} {x} = {value.text};")
+            self.line(f"const i64 {here} = {self.index(position)};")
+            self.line(f"if ({_beats(sign, x, best.text, here, at.text)}) {{")
+            self.line(f"  {best.text} = {x};")
+            self.line(f"  {at.text} = {here};")
             self.line("}")
             return
         assert self.lanes is not None
@@ -590,17 +593,20 @@ class KernelWriter:
         mask = f"mask{self.lanes.suffix}"
         x, take = self.temporary("x"), self.temporary("take")
         self.line(f"const {self.type_of(value)} {x} = {value.text};")
-        better = f"({x} {sign} {best.text}) | (({x} != {x}) & ({best.text} == {best.text}))"
-        self.line(f"{mask} {take} = as_mask<{mask}>({better});")
-        if self.lanes.part:
-            self.line(f"{take} = keep(part, {mask}{{}}, {take});")
         step = self.step(position)
         if step is None:
             where = self._gather(mask, lambda: self.index(position))
         else:
             where = f"counting<{mask}>({self.index(position)}, {step})"
+        here = self.temporary("i")
+        self.line(f"const {mask} {here} = {where};")
+        better = f"({x} {sign} {best.text}) | (({x} != {x}) & ({best.text} == {best.text}))"
+        equal = f"({x} == {best.text}) | (({x} != {x}) & ({best.text} != {best.text}))"
+        self.line(f"{mask} {take} = as_mask<{mask}>({better}) | (as_mask<{mask}>({equal}) & ({here} < {at.text}));")
+        if self.lanes.part:
+            self.line(f"{take} = keep(part, {mask}{{}}, {take});")
         self.line(f"{best.text} = where({take}, {x}, {best.text});")
-        self.line(f"{at.text} = {take} ? {where} : {at.text};")
+        self.line(f"{at.text} = {take} ? {here} : {at.text};")
 
     def store(self, s: Store) -> None:
         self._begin(s)
@@ -839,14 +845,18 @@ class VectorLoop:
     def _meet_ranked(self, s: Accumulate, at: str, best: str, lanes: Lanes) -> None:
         w = self.writer
         sign = ">" if s.kind == "argmax" else "<"
-        x, b = f"{best}_v[l]", best
         w.open(f"for (int l = 0; l < {lanes.count}; l++) {{")
-        equal = f"({x} == {b} || ({x} != {x} && {b} != {b})) && {at}_v[l] < {at}"
-        w.line(f"if ({x} {sign} {b} || ({x} != {x} && {b} == {b}) || ({equal})) {{")
-        w.line(f"  {b} = {x};")
+        w.line(f"if ({_beats(sign, f'{best}_v[l]', best, f'{at}_v[l]', at)}) {{")
+        w.line(f"  {best} = {best}_v[l];")
         w.line(f"  {at} = {at}_v[l];")
         w.line("}")
         w.close("}")
+
+
+def _beats(sign: str, x: str, best: str, here: str, at: str) -> str:
+    """The condition that element `x` at `here` takes the place of `best`: NaN wins, of equals the first in position."""
+    equal = f"({x} == {best} || ({x} != {x} && {best} != {best})) && {here} < {at}"
+    return f"{x} {sign} {best} || ({x} != {x} && {best} == {best}) || ({equal})"
 
 
 # ---- questions about vector loops -----------------------------------------------------------------------------------------

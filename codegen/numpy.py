@@ -78,16 +78,21 @@ class Functions:
     def numpy_combine(kind: str, x: Any, shape: tuple[int, ...], over: int, dtype: Any) -> np.ndarray:
         """`x`, broadcast to `shape`, combined over its last `over` axes."""
         full = np.broadcast_to(x, shape)
-        kept = shape[: len(shape) - over]
-        if kind in ("argmax", "argmin"):
-            flat = full.reshape(*kept, -1)
-            return (flat.argmax(-1) if kind == "argmax" else flat.argmin(-1)).astype(dtype)
-        axes = tuple(range(len(kept), len(shape)))
-        function = getattr(np, {"max": "max", "min": "min"}.get(kind, kind))
+        axes = tuple(range(len(shape) - over, len(shape)))
         with np.errstate(all="ignore"):
             if kind in ("sum", "prod"):
-                return function(full, axis=axes, dtype=dtype)
-            return function(full, axis=axes).astype(dtype)
+                return getattr(np, kind)(full, axis=axes, dtype=dtype)
+            return getattr(np, kind)(full, axis=axes).astype(dtype)
+
+    @staticmethod
+    def numpy_rank(kind: str, x: Any, position: Any, shape: tuple[int, ...], over: int) -> np.ndarray:
+        """The smallest `position` at which `x` is largest (argmax) or smallest over the last `over` axes; NaN wins."""
+        kept = shape[: len(shape) - over]
+        flat = np.broadcast_to(x, shape).reshape(*kept, -1)
+        places = np.broadcast_to(position, shape[len(kept) :]).reshape(-1)
+        order = np.argsort(places)
+        chosen = flat[..., order].argmax(-1) if kind == "argmax" else flat[..., order].argmin(-1)
+        return places[order][chosen].astype(np.int64)
 
     @staticmethod
     def numpy_view(x: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> np.ndarray:
@@ -203,7 +208,9 @@ class Writer:
             full = step == 1 and first == 0 and found[0].args[1] == whole
             slices.append(":" if full else self._slice(first, found[0], step))
             order.append(found[0])
-        text = f"{name}[{', '.join(slices) or '()'}]" if order or slices else f"{name}[...]"
+        if not order:
+            slices.append("...")  # a view without axes, not a number
+        text = f"{name}[{', '.join(slices)}]"
         places = [axes.index(v) for v in order]
         if places != sorted(places):
             text += f".transpose({', '.join(str(places.index(p)) for p in sorted(places))})"
@@ -242,6 +249,9 @@ class Writer:
             inner = (*axes, *e.vars)
             value = self.value(e.value, inner)
             shape = self.shape([v.args[1] for v in inner])
+            if e.position is not None:  # it depends on the reduced variables only
+                position = self.index(e.position, e.vars)
+                return f"xp.numpy_rank({e.kind!r}, {value}, {position}, {shape}, {len(e.vars)})"
             return f"xp.numpy_combine({e.kind!r}, {value}, {shape}, {len(e.vars)}, {dtype_text(computing(e.dtype))})"
         raise TypeError(f"NumPy code cannot hold {type(e).__name__}: {e}")
 

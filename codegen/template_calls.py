@@ -208,7 +208,8 @@ def _attention(step: Extern, plan: PlanSource) -> list[str] | None:
         return None
     values = [_word(_address(ref, plan)) for ref in (q, k, v, out, lse)]
     groups = f"{size_text(q.shape[1])} / {size_text(k.shape[1])}"
-    values += [size_text(q.shape[0]), size_text(q.shape[1]), groups, size_text(q.shape[2]), size_text(k.shape[2]), size_text(q.shape[3]), size_text(v.shape[3])]
+    values += [size_text(q.shape[0]), size_text(q.shape[1]), groups]
+    values += [size_text(n) for n in (q.shape[2], k.shape[2], q.shape[3], v.shape[3])]
     values += [size_text(s) for ref in (q, k, v, out) for s in ref.strides[:3]] + [size_text(s) for s in lse.strides[:2]]
     described = _mask_words(mask, (q.shape[0], q.shape[1], q.shape[2], k.shape[2]), plan)
     if described is None:

@@ -200,6 +200,8 @@ class _Lowering:
         if op.reduce in ("any", "all"):
             element = truth(element)
         elif op.reduce in ("argmax", "argmin"):
+            if not over:
+                return lo.const(0, _dtype.int64)
             return lo.Reduce(_dtype.int64, op.reduce, tuple(over), lo.cast(element, computing(element.dtype)),
                              lo.row_major(over))
         else:

@@ -132,7 +132,7 @@ class _Writer:
             "np": np, "Tensor": Tensor, "Storage": Storage, "dense": dense, "new_array": new_array, "block": block,
             "words": words, "words_at": ctypes.addressof(words), "pack": struct.Struct(f"{self.words}q").pack_into,
             "lock": threading.Lock(), "busy": owner.busy, "run_extern": run_extern, "empty": np.empty,
-            "address": ctypes.addressof, "from_buffer": ctypes.c_char.from_buffer, "ndarray": np.ndarray}
+            "address": ctypes.addressof, "array_address": address, "from_buffer": ctypes.c_char.from_buffer, "ndarray": np.ndarray}
         for i, entry in enumerate(owner.entries):
             if not isinstance(entry, int):
                 self.env[f"entry{i}"] = entry
@@ -197,7 +197,9 @@ class _Writer:
         if not isinstance(nbytes, int) or nbytes >= BIG:
             self.add(f"b{j}, q{j} = new_array({shape}, {dtype}, {nbytes})")
         elif nbytes:
-            self.add(f"b{j} = empty({shape}, {dtype})", f"q{j} = address(from_buffer(b{j}))")
+            known = buffer.dtype.np.char in "?bBhilqfdFD"  # what the buffer protocol has a letter for
+            self.add(f"b{j} = empty({shape}, {dtype})",
+                     f"q{j} = address(from_buffer(b{j}))" if known else f"q{j} = array_address(b{j})")
         else:
             self.add(f"b{j} = empty({shape}, {dtype})", f"q{j} = 0")
 

@@ -48,10 +48,11 @@ template <class V> INLINE V copysign(V x, V from) {
 }
 
 //# sign:
+// Zero for both zeros and for NaN, as PyTorch has it.
 template <class V> INLINE V sign(V x) {
   V zero{};
-  if constexpr (is_vector<V>) return x > zero ? zero + 1 : x < zero ? zero - 1 : x;
-  else return x > 0 ? V(1) : x < 0 ? V(-1) : x;
+  if constexpr (is_vector<V>) return x > zero ? zero + 1 : x < zero ? zero - 1 : zero;
+  else return x > 0 ? V(1) : x < 0 ? V(-1) : zero;
 }
 
 //# isnan:

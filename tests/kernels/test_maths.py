@@ -36,7 +36,8 @@ def gamma(x):
 
 #: name -> (reference in double precision, tolerance in units of the last place)
 ONE = {
-    "abs": (np.abs, 0), "sign": (np.sign, 0), "relu": (lambda x: np.where(x < 0, 0, x), 0), "sqrt": (np.sqrt, 0.51),
+    "abs": (np.abs, 0), "sign": (lambda x: np.nan_to_num(np.sign(x), nan=0), 0),
+    "relu": (lambda x: np.where(x < 0, 0, x), 0), "sqrt": (np.sqrt, 0.51),
     "rsqrt": (lambda x: 1 / np.sqrt(x), 1.6), "round": (np.rint, 0), "floor": (np.floor, 0), "ceil": (np.ceil, 0),
     "trunc": (np.trunc, 0), "frac": (lambda x: x - np.trunc(x), 0.51), "exp": (np.exp, 1.1), "exp2": (np.exp2, 1.2),
     "expm1": (np.expm1, 1.7), "tanh": (np.tanh, 2.7), "log": (np.log, 1), "log2": (np.log2, 1.3),
