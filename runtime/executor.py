@@ -25,6 +25,7 @@ from flambeau.ir.tree import tree_map
 from . import native
 from .autograd import GradMode
 from .eager import dispatch
+from .fast import fresh
 from .memory import BIG, address, block, dense_pointer, new_array
 from .storage import Storage
 from .tensor import Tensor, wrap
@@ -129,7 +130,7 @@ class _Writer:
         words = (ctypes.c_int64 * self.words)()
         self.arena_is_big = not isinstance(self.plan.arena, int) or self.plan.arena >= BIG
         self.env: dict[str, Any] = {
-            "np": np, "Tensor": Tensor, "Storage": Storage, "dense": dense, "new_array": new_array, "block": block,
+            "Tensor": Tensor, "fresh": fresh, "dense": dense, "new_array": new_array, "block": block,
             "words": words, "words_at": ctypes.addressof(words), "pack": struct.Struct(f"{self.words}q").pack_into,
             "lock": threading.Lock(), "busy": owner.busy, "run_extern": run_extern, "empty": np.empty,
             "address": ctypes.addressof, "array_address": address, "from_buffer": ctypes.c_char.from_buffer, "ndarray": np.ndarray}
@@ -254,18 +255,22 @@ class _Writer:
 
     def results(self) -> None:
         """Tensors over the output buffers; views of one buffer (or of an input) share its storage."""
-        for j in self.outputs:
-            self.add(f"s{j} = Storage(b{j})", f"s{j}.pointer = q{j}")
-        found = []
+        for j, name in self.outputs.items():
+            dtype = self.const(self.schedule.buffers[name].dtype)
+            self.add(f"t{j} = fresh(b{j})", f"t{j}._storage.pointer, t{j}._dtype = q{j}, {dtype}")
+        found: list[str] = []
         for out in self.schedule.outputs:
-            if isinstance(out, (str, Ref)):
-                name = out if isinstance(out, str) else out.buffer
-                array = self.array(name) if isinstance(out, str) else self.view(out)
-                slot = self.plan.slots[name]
-                storage = f"s{slot.position}" if slot.kind == "output" else f"x{slot.position}._storage"
-                found.append(f"Tensor({array}, {storage})")
-            else:
+            if not isinstance(out, (str, Ref)):
                 found.append(self.const(out))
+                continue
+            name = out if isinstance(out, str) else out.buffer
+            slot = self.plan.slots[name]
+            owner = f"t{slot.position}" if slot.kind == "output" else f"x{slot.position}"
+            if isinstance(out, str) and slot.kind == "output" and owner not in found:
+                found.append(owner)
+            else:
+                array = self.array(name) if isinstance(out, str) else self.view(out)
+                found.append(f"Tensor({array}, {owner}._storage)")
         self.add(f"return ({''.join(f + ', ' for f in found)})")
 
 
