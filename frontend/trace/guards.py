@@ -22,17 +22,23 @@ Test = Callable[[Writer, str], str]
 
 @dataclass(frozen=True)
 class Guard:
-    """`test(writer, variable)` is an expression over the fetched value; `key` makes equal guards equal."""
+    """`test(writer, variable)` is an expression over the fetched value; `key` makes equal guards equal.
+
+    `sentence` is the text for people, with `{}` where the source is named.
+    """
 
     source: Source
     key: tuple[Any, ...]
     test: Test
-    text: str
+    sentence: str
     line: str
-    cost: int = 1
+
+    @property
+    def text(self) -> str:
+        return self.sentence.format(self.source)
 
     def __str__(self) -> str:
-        return f"{self.text}" + (f"  # {self.line}" if self.line else "")
+        return self.text + (f"  # {self.line}" if self.line else "")
 
 
 class GuardSet:
@@ -43,10 +49,10 @@ class GuardSet:
         self._seen: set[tuple[Any, ...]] = set()
         self.absent: dict[Source, tuple[set[str], str]] = {}
 
-    def add(self, source: Source, key: tuple[Any, ...], test: Test, text: str, line: str, cost: int = 1) -> None:
+    def add(self, source: Source, key: tuple[Any, ...], test: Test, sentence: str, line: Callable[[], str]) -> None:
         if (source, *key) not in self._seen:
             self._seen.add((source, *key))
-            self.guards.append(Guard(source, key, test, text, line, cost))
+            self.guards.append(Guard(source, key, test, sentence, line()))
 
     def add_absent(self, source: Source, name: str, line: str) -> None:
         """`name` is in no way an own attribute of the object; one test per object covers all its names."""
@@ -59,7 +65,7 @@ class GuardSet:
 
 def all_distinct(values: Sequence[Source], line: str) -> Guard:
     """No two of the objects are one object: the trace changed one of them and looked at others of its type."""
-    first, names = values[0], ", ".join(map(str, values))
+    first, names = values[0], escape(", ".join(map(str, values)))
 
     def test(w: Writer, v: str) -> str:
         if len(values) == 2:
@@ -73,10 +79,10 @@ def _absent(source: Source, names: set[str], line: str) -> Guard:
     ordered = tuple(sorted(names))
     if len(ordered) == 1:
         return Guard(source, ("absent", ordered), lambda w, v: f"{ordered[0]!r} not in {v}.__dict__",
-                     f"{source} has no own attribute {ordered[0]!r}", line)
+                     f"{{}} has no own attribute {ordered[0]!r}", line)
     return Guard(source, ("absent", ordered),
                  lambda w, v: f"{w.constant(frozenset(ordered))}.isdisjoint({v}.__dict__)",
-                 f"{source} has no own attributes {', '.join(ordered)}", line)
+                 f"{{}} has no own attributes {', '.join(ordered)}", line)
 
 
 # --------------------------------------------------------------------------- kinds of tests
@@ -87,7 +93,7 @@ def is_type(cls: type) -> tuple[tuple[Any, ...], Test, str]:
 
 def is_object(value: Any) -> tuple[tuple[Any, ...], Test, str]:
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None) or type(value).__name__
-    return ("is", id(value)), lambda w, v: f"{v} is {_named(w, value)}", f"{{}} is {_escape(name)}"
+    return ("is", id(value)), lambda w, v: f"{v} is {_named(w, value)}", f"{{}} is {escape(name)}"
 
 
 def equals(value: Any) -> tuple[tuple[Any, ...], Test, str]:
@@ -99,7 +105,7 @@ def equals(value: Any) -> tuple[tuple[Any, ...], Test, str]:
             if not math.isnan(value) else f"type({v}) is float and {v} != {v}", f"{{}} == {value!r}"
     return ("==", type(value), value), \
         lambda w, v: f"{v} == {_spelled(w, value)} and type({v}) is {w.constant(type(value))}", \
-        f"{{}} == {_escape(repr(value))}"
+        f"{{}} == {escape(repr(value))}"
 
 
 def exists() -> tuple[tuple[Any, ...], Test, str]:
@@ -115,15 +121,16 @@ def has_keys(keys: Sequence[Any]) -> tuple[tuple[Any, ...], Test, str]:
     keys = tuple(keys)
     if not keys:
         return ("keys", keys), lambda w, v: f"not {v}", "{} is empty"
-    return ("keys", keys), lambda w, v: f"tuple({v}) == {w.literal(keys)}", f"{{}} has the keys {_escape(repr(keys))}"
+    return ("keys", keys), lambda w, v: f"tuple({v}) == {w.literal(keys)}", f"{{}} has the keys {escape(repr(keys))}"
 
 
 def contains(key: Any, present: bool) -> tuple[tuple[Any, ...], Test, str]:
     word = "in" if present else "not in"
-    return ("contains", key, present), lambda w, v: f"{w.literal(key)} {word} {v}", f"{_escape(repr(key))} {word} {{}}"
+    return ("contains", key, present), lambda w, v: f"{w.literal(key)} {word} {v}", f"{escape(repr(key))} {word} {{}}"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """`text` as part of a guard's sentence."""
     return text.replace("{", "{{").replace("}", "}}")
 
 

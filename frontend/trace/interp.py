@@ -136,11 +136,11 @@ class Tracer:
 
     # ------------------------------------------------------------------ outside values
 
-    def guard(self, source: Source, kind: tuple[Any, Any, str], cost: int = 1) -> None:
+    def guard(self, source: Source, kind: tuple[Any, Any, str]) -> None:
         key, test, text = kind
         if isinstance(source, Constant) and key[0] in ("is", "type", "code"):
             return                                               # the very object the trace was made with
-        self.guards.add(source, key, test, text.format(source), self.where(), cost)
+        self.guards.add(source, key, test, text, self.where)
 
     def guard_absent(self, source: Source | None, name: str) -> None:
         assert source is not None
@@ -163,7 +163,7 @@ class Tracer:
                 first = known.source
                 assert first is not None
                 self.guards.add(source, ("same", first), lambda w, v: f"{v} is {w.fetch(first)}",
-                                f"{source} is {first}", self.where())
+                                "{} is " + g.escape(str(first)), self.where)
             return known
         value = self._wrap(raw, source)
         if not isinstance(value, (Const, SymValue)):
@@ -582,7 +582,7 @@ class Tracer:
         if a.source is not None and b.source is not None and not isinstance(a, Const) and not isinstance(b, Const):
             first, second = a.source, b.source
             self.guards.add(first, ("differs", second), lambda w, v: f"{v} is not {w.fetch(second)}",
-                            f"{first} is not {second}", self.where())
+                            "{} is not " + g.escape(str(second)), self.where)
         return False
 
     def identity_hashed(self, value: Value) -> bool:

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace.guards import Guard
+from flambeau.frontend.trace.guards import Guard, escape
 from flambeau.frontend.trace.source import Attr, Item, Source
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ class Shapes:
         found = []
         for name, places in self.origins.items():
             first = places[0]
-            found.append(Guard(first.fetched, ("size", name), lambda w, v: f"{v} >= 2", f"{name} = {first} >= 2", ""))
+            found.append(Guard(first.fetched, ("size", name), lambda w, v: f"{v} >= 2", f"{name} = {{}} >= 2", ""))
             for other in dict.fromkeys(places[1:]):
-                found.append(Guard(other.fetched, ("same", name), _equal_to(first), f"{other} == {first}", ""))
+                found.append(Guard(other.fetched, ("same", name), _equal_to(first), "{} == " + escape(str(first)), ""))
         if self.env is not None:
             for assumed in self.env.guards:
                 found.append(self._assumption(assumed))
@@ -80,7 +80,7 @@ class Shapes:
             return re.sub(r"\bs\d+\b", lambda m: names[m.group()], assumed.text)
 
         where = ", ".join(f"{name} = {self.origins[name][0]}" for name in used)
-        return Guard(first.fetched, ("assumed", assumed.text), test, f"{assumed.text} ({where})", assumed.loc)
+        return Guard(first.fetched, ("assumed", assumed.text), test, escape(f"{assumed.text} ({where})"), assumed.loc)
 
 
 def _equal_to(first: SizeOf) -> Any:

@@ -7,9 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from flambeau.frontend.trace.writer import Writer
+
+T = TypeVar("T")
+
+
+def _hash_once(cls: type[T]) -> type[T]:
+    """Sources are nested deeply and looked up often: keep the hash that their fields give."""
+    structural: Any = cls.__hash__
+
+    def cached(self: Any) -> int:
+        found = self.__dict__.get("_hash")
+        if found is None:
+            found = structural(self)
+            object.__setattr__(self, "_hash", found)
+        return found
+
+    cls.__hash__ = cached                                         # type: ignore[assignment,method-assign]
+    return cls
 
 
 class Source:
@@ -34,6 +51,7 @@ class Source:
         return self if self.base is None else self.base.root
 
 
+@_hash_once
 @dataclass(frozen=True)
 class Root(Source):
     """A value of the frame: an argument, a live local, a cell, a stack entry."""
@@ -76,6 +94,7 @@ class Constant(Source):
         return self.label
 
 
+@_hash_once
 @dataclass(frozen=True)
 class Attr(Source):
     """`base.name`."""
@@ -95,6 +114,7 @@ class Attr(Source):
         return f"{self.base}.{self.name}"
 
 
+@_hash_once
 @dataclass(frozen=True)
 class Item(Source):
     """`base[key]` for a constant key (of a list, tuple or dict)."""
@@ -112,6 +132,7 @@ class Item(Source):
         return f"{self.base}[{self.key!r}]"
 
 
+@_hash_once
 @dataclass(frozen=True)
 class Global(Source):
     """A global of the module whose namespace is `base`."""
@@ -129,6 +150,7 @@ class Global(Source):
         return self.name
 
 
+@_hash_once
 @dataclass(frozen=True)
 class ClassItem(Source):
     """A class attribute found in the namespace of one class of an MRO (so descriptors do not run)."""
@@ -146,6 +168,7 @@ class ClassItem(Source):
         return f"{self.base}.{self.name}"
 
 
+@_hash_once
 @dataclass(frozen=True)
 class CellContents(Source):
     """What a closure cell holds."""
@@ -162,6 +185,7 @@ class CellContents(Source):
         return str(self.base).removeprefix("cell_")
 
 
+@_hash_once
 @dataclass(frozen=True)
 class DictKey(Source):
     """The key at a position of a dict, or an element of a set, in iteration order."""
@@ -179,6 +203,7 @@ class DictKey(Source):
         return f"key {self.index} of {self.base}"
 
 
+@_hash_once
 @dataclass(frozen=True)
 class Length(Source):
     """`len(base)`."""
