@@ -179,6 +179,7 @@ def cast(x: Expr, dtype: DType) -> Expr:
 
 def index_value(i: IndexLike, dtype: DType = _dtype.int64) -> Expr:
     """An index expression as a number of ``dtype``."""
+    i = ix.as_index(i)
     return const(i, dtype) if not isinstance(i, Index) else cast(i.args[0], dtype) if i.kind == "value" else IndexValue(dtype, i)
 
 
@@ -253,7 +254,7 @@ class Source:
 
     def at(self, index: Sequence[Any], mask: Expr | None = None, other: Any = 0) -> Expr:
         """The element at ``index``; where ``mask`` is false nothing is read and the value is ``other``."""
-        plain = tuple(ix.value(i) if isinstance(i, Expr) else i for i in index)
+        plain = tuple(ix.value(i) if isinstance(i, Expr) else ix.as_index(i) for i in index)
         return self._read(plain, mask, other)
 
 

@@ -258,7 +258,7 @@ class _Lowering:
         inner, lower = source.at, op.lower
 
         def at(index: tuple[IndexLike, ...]) -> tuple[IndexLike, ...]:
-            found = tuple(lower(index, *args))  # type: ignore[misc]
+            found = tuple(map(as_index, lower(index, *args)))  # type: ignore[misc]
             return found if inner is None else inner(found)
 
         return _Value(source.buffer, tuple(as_index(s) for s in node.meta.shape), source.device, at)

@@ -43,15 +43,18 @@ def covers(buffer: Buffer, index: Sequence[IndexLike]) -> set[Index] | None:
     plain = _permutes(buffer, index)
     if plain is not None:
         return plain
-    parts, constant = ix.terms(flat(buffer, index))
-    if constant or any(t.kind != "var" or not isinstance(extent(t), int) for t in parts):
+    factors = ix.linear(flat(buffer, index))
+    if factors is None:
         return None
-    step = 1
-    for t, n in sorted(parts.items(), key=lambda p: p[1]):
-        if n != step:
+    step: IndexLike = 1
+    rest = dict(factors)
+    while rest:
+        v = next((v for v, factor in rest.items() if factor == step and extent(v) != 0), None)
+        if v is None:
             return None
-        step *= extent(t)  # type: ignore[operator]
-    return set(parts) if all(isinstance(s, int) for s in buffer.shape) and step == math.prod(buffer.shape) else None  # type: ignore[arg-type]
+        step = ix.mul(step, extent(v))
+        del rest[v]
+    return set(factors) if step == ix.product(buffer.shape) else None
 
 
 def _permutes(buffer: Buffer, index: Sequence[IndexLike]) -> set[Index] | None:
@@ -73,15 +76,16 @@ def solve(buffer: Buffer, written: Sequence[IndexLike], read: Sequence[IndexLike
     if all(not isinstance(w, Index) or w.kind == "var" for w in written):
         return {w: r for w, r in zip(written, read) if isinstance(w, Index)}
     position = flat(buffer, read)
-    parts, _ = ix.terms(flat(buffer, written))
-    return digits(position, {t: n for t, n in parts.items()})
+    factors = ix.linear(flat(buffer, written))
+    return None if factors is None else digits(position, factors, buffer.shape)
 
 
-def digits(position: IndexLike, places: Mapping[Index, int]) -> Env | None:
-    """Each variable as a digit of ``position``; ``places`` are their steps. None for symbolic extents."""
-    if any(t.kind != "var" or not isinstance(extent(t), int) for t in places):
-        return None
-    return {t: ix.mod(ix.div(position, n), extent(t)) for t, n in places.items()}
+def digits(position: IndexLike, places: Mapping[Index, IndexLike], shape: Sequence[IndexLike] = ()) -> Env:
+    """Each variable as a digit of ``position``; ``places`` are their steps. The one of the largest step, for a position
+    inside ``shape``, needs no remainder."""
+    total = ix.product(shape) if shape else None
+    return {v: ix.div(position, step) if ix.mul(step, extent(v)) == total else ix.mod(ix.div(position, step), extent(v))
+            for v, step in places.items()}
 
 
 def pair(old: Sequence[Index], new: Sequence[Index]) -> Env | None:
@@ -89,8 +93,7 @@ def pair(old: Sequence[Index], new: Sequence[Index]) -> Env | None:
     sizes, wanted = [extent(v) for v in old], [extent(v) for v in new]
     if sizes == wanted:
         return dict(zip(old, new))
-    total = static_numel(old)
-    if total is None or total != static_numel(new):
+    if ix.product(sizes) != ix.product(wanted):
         return None
     position: IndexLike = 0
     for v, step in zip(new, contiguous_strides(wanted)):

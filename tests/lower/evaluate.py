@@ -232,9 +232,18 @@ def run_loops(loops: Any, memories: dict[str, Memory], sizes: dict[str, int]) ->
     known = dict(memories)
     for loop in loops:
         if loop.buffer not in known:
-            shape = tuple(max(ix.bounds(i)[1] + 1 if isinstance(i, ix.Index) else i + 1, 0) for i in loop.index)
+            shape = tuple(most(i, loop, sizes) + 1 for i in loop.index)
             known[loop.buffer] = temporary(lo.Buffer(loop.buffer, loop.value.dtype, shape, contiguous(shape)), sizes)
         Body(known, sizes).loop(loop)
+
+
+def most(i: Any, loop: lo.Loop, sizes: dict[str, int]) -> int:
+    """The largest value of an index of a loop."""
+    env: dict[ix.Index, Any] = {v: ix.var(v.args[0], number(v.args[1], {}, sizes)) for v in loop.ranges}
+    env |= {ix.size(name): n for name, n in sizes.items()}
+    high = ix.bounds(ix.substitute(i, env))[1]
+    assert high is not None
+    return high
 
 
 def contiguous(shape: Any) -> tuple[int, ...]:
