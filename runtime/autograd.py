@@ -294,7 +294,7 @@ def _meta(t: Any) -> TensorMeta | None:
 class CopySlices(GradNode):
     """A write through a view: gradients of the base go on outside the view, and through the op inside it."""
 
-    def __init__(self, base: Tensor, steps: tuple, inner: OpNode) -> None:
+    def __init__(self, base: Tensor, steps: tuple, inner: GradNode) -> None:
         super().__init__([edge_of(base), *inner.edges[1:]], [_meta(base)])
         self.inner, self.steps = inner, steps
 
@@ -324,7 +324,7 @@ def _call_bound(op: Op, args: tuple) -> Any:
     return call(op, args)
 
 
-def rebase(target: Tensor, node: OpNode) -> None:
+def rebase(target: Tensor, node: GradNode) -> None:
     """After an in-place op recorded as ``node`` wrote ``target``: give target (and its base) their new history."""
     view = target._view
     if view is None:

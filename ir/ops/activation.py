@@ -17,7 +17,7 @@ _ROOT_2_OVER_PI = math.sqrt(2 / math.pi)
 
 def _kernel(name: str) -> Any:
     """The kernel of another op, looked up when called."""
-    return lambda *args: OPS[name].kernel(*args)
+    return lambda *args: OPS[name].kernel(*args)  # type: ignore[misc]
 
 
 _erf, _sigmoid_kernel, _tanh = _kernel("erf"), _kernel("sigmoid"), _kernel("tanh")
@@ -181,9 +181,9 @@ softplus = composite(
 mish = composite("mish(Tensor self) -> Tensor", lambda x: x * ops.tanh(ops.softplus(x)), api=(), inplace=True,
                  samples=_SMOOTH, doc="``x * tanh(softplus(x))``, elementwise.")
 
-logsigmoid = composite("logsigmoid(Tensor self) -> Tensor", lambda x: ops.minimum(x, ops.zeros_like(x)) - ops.log1p(ops.exp(-abs(x))),
-                       api=(_F + "logsigmoid",), vjp=lambda g, out, x: g * ops.sigmoid(-x), samples=_SMOOTH,
-                       doc="``log(sigmoid(x))``, stable for large ``-x``.")
+logsigmoid = composite(
+    "logsigmoid(Tensor self) -> Tensor", lambda x: ops.clamp(x, None, 0) - ops.log1p(ops.exp(-abs(x))), api=(_F + "logsigmoid",),
+    vjp=lambda g, out, x: g * ops.sigmoid(-x), samples=_SMOOTH, doc="``log(sigmoid(x))``, stable for large ``-x``.")
 
 softsign = composite("softsign(Tensor self) -> Tensor", lambda x: x / (abs(x) + 1), api=(_F + "softsign",),
                      samples=_SMOOTH, doc="``x / (1 + |x|)``, elementwise.")
@@ -214,7 +214,7 @@ def _flagged(op: Any, name: str, *targets: str) -> Any:
 
     def function(input: Any, *args: Any, inplace: bool = False, **kwargs: Any) -> Any:
         if len(args) > len(params):  # inplace passed by position
-            *args, inplace = args
+            args, inplace = args[:-1], args[-1]
         run = getattr(ops, op.name + "_") if inplace else op.method
         return run(input, *args, **kwargs)
 

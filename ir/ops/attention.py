@@ -107,8 +107,8 @@ _QKV = lambda e=4: (T((1, 2, 3, e)), T((1, 2, 5, e)), T((1, 2, 5, e)))
 attention = composite(
     "attention(Tensor self, Tensor key, Tensor value, Tensor? mask, bool causal, float scale) -> (Tensor, Tensor)",
     _attention_parts, kernel=_attention_kernel, infer=_attention_metas, joint_vjp=_attention_grads, api=(), tags=("attention",),
-    samples=lambda: [S(*_QKV(), None, False, 0.5), S(*_QKV(), None, True, 0.5), S(T((1, 4, 3, 2)), *_QKV(2)[1:], None, False, 1.0),
-                     S(*_QKV(), T((3, 5), grad=False), False, 0.5)],
+    samples=lambda: [S(*_QKV(), None, False, 0.5), S(*_QKV(), None, True, 0.5), S(*_QKV(), T((3, 5), grad=False), False, 0.5),
+                     S(T((1, 4, 3, 2)), *_QKV(2)[1:], None, False, 1.0)],
     doc="``softmax(q k^T * scale + mask) v`` and the log-sum-exp. [B, H, N, E], [B, G, M, E], [B, G, M, V] -> [B, H, N, V], "
         "[B, H, N]; H a multiple of G; the mask is boolean (True: seen) or added, and has no gradient here.")
 

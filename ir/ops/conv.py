@@ -114,7 +114,8 @@ def _conv_input_grad_kernel(xp: Any, g: Any, weight: Any, size: Any, stride: Any
     windows = columns.transpose(0, 1, *range(2 + m, 2 + 2 * m), *range(2, 2 + m))
     padded = [s + 2 * p for s, p in zip(size, padding)]
     whole = add_windows(xp, windows, padded, stride, dilation)
-    return whole[(..., *(slice(p, p + s) for p, s in zip(padding, size)))] if any(padding) else whole
+    inside = (..., *(slice(p, p + s) for p, s in zip(padding, size)))
+    return whole[inside] if any(padding) else whole
 
 
 def _conv_weight_grad_kernel(xp: Any, g: Any, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any,

@@ -315,8 +315,8 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, size_avera
                          reduce: bool | None = None, reduction: str = "mean") -> Any:
     """Cross entropy of probabilities and targets in [0, 1]; logarithms are at least -100. Shapes: equal -> [] (or theirs)."""
     if tuple(input.shape) != tuple(target.shape):
-        raise ValueError(f"Using a target size ({_size(target)}) that is different to the input size ({_size(input)}) is deprecated. "
-                         "Please ensure they have the same size.")
+        raise ValueError(f"Using a target size ({_size(target)}) that is different to the input size ({_size(input)}) is "
+                         "deprecated. Please ensure they have the same size.")
     values = ops.binary_cross_entropy(input, target)
     if weight is not None:
         values = values * weight

@@ -144,7 +144,8 @@ def _merged_mask(attn_mask: Any, key_padding_mask: Any, q: Any, k: Any, extra: i
             if tuple(mask.shape) != (length, source):
                 raise RuntimeError(f"The shape of the 2D attn_mask is {_shown(mask)}, but should be {(length, source)}.")
         elif tuple(mask.shape) != (batch * heads, length, source):
-            raise RuntimeError(f"The shape of the 3D attn_mask is {_shown(mask)}, but should be {(batch * heads, length, source)}.")
+            raise RuntimeError(f"The shape of the 3D attn_mask is {_shown(mask)}, but should be "
+                               f"{(batch * heads, length, source)}.")
         else:
             mask = ops.reshape(mask, (batch, heads, length, source))
         mask = _pad_mask(mask, extra)

@@ -116,7 +116,8 @@ def _layer_norm_backward_kernel(xp: Any, g: Any, x: Any, normalized_shape: Any, 
 
 
 layer_norm_backward = composite(
-    "layer_norm_backward(Tensor grad, Tensor self, int[] normalized_shape, Tensor? weight, float eps) -> (Tensor, Tensor, Tensor)",
+    "layer_norm_backward(Tensor grad, Tensor self, int[] normalized_shape, Tensor? weight, float eps)"
+    " -> (Tensor, Tensor, Tensor)",
     _layer_norm_backward_parts, kernel=_layer_norm_backward_kernel, promote="keep", api=(),
     samples=lambda: [S(T((3, 4)), T((3, 4)), (4,), T((4,)), 1e-5), S(T((2, 3, 4)), T((2, 3, 4)), (3, 4), None, 1e-5)],
     doc="Gradients of layer_norm's input, weight and bias.")

@@ -81,7 +81,8 @@ def _slices(x: Any, kernel: Any, stride: Any, dilation: Any) -> Any:
     places = places_of(x.shape[x.ndim - n:], kernel, stride, dilation)
     for offset in np.ndindex(*kernel):
         where = tuple(slice(o * d, o * d + (p - 1) * s + 1, s) for o, d, p, s in zip(offset, dilation, places, stride))
-        yield offset, x[(..., *where)]
+        at = (..., *where)
+        yield offset, x[at]
 
 
 # ---- average ------------------------------------------------------------------------------------------------------
@@ -199,7 +200,8 @@ def _max_pool_parts(x: Any, kernel: Any, stride: Any, pads: Any, dilation: Any) 
 def _max_pool_kernel(xp: Any, x: Any, kernel: Any, stride: Any, pads: Any, dilation: Any) -> tuple:
     sizes = x.shape[x.ndim - len(kernel):]
     lowest = -math.inf if x.dtype.kind not in "iu" else np.iinfo(x.dtype).min
-    best = local = None
+    best: Any = None
+    local: Any = None
     for k, (_, part) in enumerate(_slices(_padded_array(xp, x, pads, lowest), kernel, stride, dilation)):
         if best is None:
             best, local = part.copy(), xp.zeros(part.shape, np.int64)

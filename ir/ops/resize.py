@@ -208,7 +208,8 @@ def _place(at: Any, n: Any, padding_mode: str, align: bool) -> Any:
 def _gathered(x: Any, places: list[Any], padding_mode: str) -> Any:
     """``x`` at whole positions [N, *out] of each dimension; zeros outside."""
     sizes = x.shape[2:]
-    inside = flat = None
+    inside: Any = None
+    flat: Any = None
     for p, n in zip(places, sizes):
         fits = (p >= 0) & (p <= n - 1)
         inside = fits if inside is None else inside & fits

@@ -40,7 +40,8 @@ def add_windows(xp: Any, w: Any, size: Sequence[int], stride: Any, dilation: Any
         return out
     for offset in _offsets(kernel):
         where = tuple(slice(o * d, o * d + (p - 1) * s + 1, s) for o, d, p, s in zip(offset, dilation, places, stride))
-        out[(..., *where)] += w[(..., *offset)]
+        target, source = (..., *where), (..., *offset)
+        out[target] += w[source]
     return out
 
 
@@ -68,7 +69,8 @@ windows = view(
     vjp=lambda g, out, x, kernel, stride, dilation:
     ops.windows_sum(g, tuple(x.shape[x.ndim - len(kernel):]), stride, dilation),
     lower=_windows_index, api=(),
-    samples=lambda: [S(T((2, 7)), (3,), (2,), (1,)), S(T((2, 5, 6)), (2, 3), (1, 2), (2, 1)), S(T((1, 4, 4)), (2, 2), (2, 2), (1, 1))],
+    samples=lambda: [S(T((2, 7)), (3,), (2,), (1,)), S(T((2, 5, 6)), (2, 3), (1, 2), (2, 1)),
+                     S(T((1, 4, 4)), (2, 2), (2, 2), (1, 1))],
     doc="All windows of the last dimensions: [..., *sizes] -> [..., *places, *kernel].")
 
 

@@ -332,4 +332,4 @@ def test_functional_names_reach_the_ops() -> None:
     assert F.relu(x).tolist() == [0.0, 2.0] and x.tolist() == [-1.0, 2.0]
     assert F.relu(x, inplace=True) is x and x.tolist() == [0.0, 2.0]
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        F.nothing
+        F.nothing()

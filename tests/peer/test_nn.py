@@ -40,7 +40,9 @@ def leaves(x: Any) -> list[Any]:
     return [] if x is None else [x]
 
 
-def compare(mine: Any, theirs: Any, inputs: list[np.ndarray], call: Callable[[Any, Any, list], Any], tolerance: float = 1e-4) -> None:
+def compare(
+    mine: Any, theirs: Any, inputs: list[np.ndarray], call: Callable[[Any, Any, list], Any], tolerance: float = 1e-4
+) -> None:
     """Values, dtypes, gradients of inputs and parameters, and buffers after one call of ``call(library, module, inputs)``."""
     xs = [flambeau.tensor(a.copy()) for a in inputs]
     ys = [torch.tensor(a.copy()) for a in inputs]
@@ -134,38 +136,82 @@ MODULES: list[tuple[str, list[np.ndarray]]] = [
     ("Embedding(5, 3, scale_grad_by_freq=True)", [whole(3, 2, 3)]),
     ("EmbeddingBag(5, 3)", [whole(5, 2, 3)]),
     ("EmbeddingBag(5, 3, mode='max', padding_idx=2)", [whole(5, 2, 3)]),
-    ("ReLU()", [normal(3, 4)]), ("ReLU6()", [normal(3, 4) * 4]), ("LeakyReLU(0.2)", [normal(3, 4)]),
-    ("PReLU()", [normal(3, 4)]), ("PReLU(4)", [normal(3, 4, 2)]), ("RReLU().eval()", [normal(3, 4)]),
-    ("ELU(2.0)", [normal(3, 4)]), ("CELU(2.0)", [normal(3, 4)]), ("SELU()", [normal(3, 4)]),
-    ("GELU()", [normal(3, 4)]), ("GELU('tanh')", [normal(3, 4)]), ("SiLU()", [normal(3, 4)]), ("Mish()", [normal(3, 4)]),
-    ("Hardtanh(-0.5, 0.5)", [normal(3, 4)]), ("Hardswish()", [normal(3, 4) * 3]), ("Hardsigmoid()", [normal(3, 4) * 3]),
-    ("Hardshrink()", [normal(3, 4)]), ("Softshrink()", [normal(3, 4)]), ("Tanhshrink()", [normal(3, 4)]),
-    ("Softplus(2.0, 3.0)", [normal(3, 4)]), ("Softsign()", [normal(3, 4)]), ("Threshold(0.1, 20.0)", [normal(3, 4)]),
-    ("Sigmoid()", [normal(3, 4)]), ("Tanh()", [normal(3, 4)]), ("LogSigmoid()", [normal(3, 4)]), ("GLU()", [normal(3, 4)]),
-    ("Softmax(dim=1)", [normal(3, 4)]), ("Softmin(dim=1)", [normal(3, 4)]), ("LogSoftmax(dim=1)", [normal(3, 4)]),
+    ("ReLU()", [normal(3, 4)]),
+    ("ReLU6()", [normal(3, 4) * 4]),
+    ("LeakyReLU(0.2)", [normal(3, 4)]),
+    ("PReLU()", [normal(3, 4)]),
+    ("PReLU(4)", [normal(3, 4, 2)]),
+    ("RReLU().eval()", [normal(3, 4)]),
+    ("ELU(2.0)", [normal(3, 4)]),
+    ("CELU(2.0)", [normal(3, 4)]),
+    ("SELU()", [normal(3, 4)]),
+    ("GELU()", [normal(3, 4)]),
+    ("GELU('tanh')", [normal(3, 4)]),
+    ("SiLU()", [normal(3, 4)]),
+    ("Mish()", [normal(3, 4)]),
+    ("Hardtanh(-0.5, 0.5)", [normal(3, 4)]),
+    ("Hardswish()", [normal(3, 4) * 3]),
+    ("Hardsigmoid()", [normal(3, 4) * 3]),
+    ("Hardshrink()", [normal(3, 4)]),
+    ("Softshrink()", [normal(3, 4)]),
+    ("Tanhshrink()", [normal(3, 4)]),
+    ("Softplus(2.0, 3.0)", [normal(3, 4)]),
+    ("Softsign()", [normal(3, 4)]),
+    ("Threshold(0.1, 20.0)", [normal(3, 4)]),
+    ("Sigmoid()", [normal(3, 4)]),
+    ("Tanh()", [normal(3, 4)]),
+    ("LogSigmoid()", [normal(3, 4)]),
+    ("GLU()", [normal(3, 4)]),
+    ("Softmax(dim=1)", [normal(3, 4)]),
+    ("Softmin(dim=1)", [normal(3, 4)]),
+    ("LogSoftmax(dim=1)", [normal(3, 4)]),
     ("Softmax2d()", [normal(1, 3, 2, 2)]),
-    ("Dropout(0.3).eval()", [normal(3, 4)]), ("Dropout2d().eval()", [normal(2, 3, 4, 4)]), ("AlphaDropout().eval()", [normal(3, 4)]),
-    ("Flatten()", [normal(2, 3, 4)]), ("Unflatten(1, (2, 3))", [normal(2, 6)]),
-    ("ConstantPad1d(2, 3.5)", [normal(2, 3, 4)]), ("ZeroPad2d((1, 2, 0, 1))", [normal(2, 3, 4, 4)]),
-    ("ReflectionPad2d(1)", [normal(2, 3, 4, 4)]), ("ReplicationPad2d((1, 2, 0, 1))", [normal(2, 3, 4, 4)]),
-    ("CircularPad1d(2)", [normal(2, 3, 4)]), ("ReplicationPad3d(1)", [normal(1, 2, 3, 3, 3)]),
-    ("PixelShuffle(2)", [normal(1, 8, 3, 3)]), ("PixelUnshuffle(2)", [normal(1, 2, 4, 4)]), ("ChannelShuffle(2)", [normal(1, 4, 2, 2)]),
-    ("Upsample(scale_factor=2)", [normal(1, 2, 3, 3)]), ("Upsample(size=(5, 4), mode='bilinear')", [normal(1, 2, 3, 3)]),
+    ("Dropout(0.3).eval()", [normal(3, 4)]),
+    ("Dropout2d().eval()", [normal(2, 3, 4, 4)]),
+    ("AlphaDropout().eval()", [normal(3, 4)]),
+    ("Flatten()", [normal(2, 3, 4)]),
+    ("Unflatten(1, (2, 3))", [normal(2, 6)]),
+    ("ConstantPad1d(2, 3.5)", [normal(2, 3, 4)]),
+    ("ZeroPad2d((1, 2, 0, 1))", [normal(2, 3, 4, 4)]),
+    ("ReflectionPad2d(1)", [normal(2, 3, 4, 4)]),
+    ("ReplicationPad2d((1, 2, 0, 1))", [normal(2, 3, 4, 4)]),
+    ("CircularPad1d(2)", [normal(2, 3, 4)]),
+    ("ReplicationPad3d(1)", [normal(1, 2, 3, 3, 3)]),
+    ("PixelShuffle(2)", [normal(1, 8, 3, 3)]),
+    ("PixelUnshuffle(2)", [normal(1, 2, 4, 4)]),
+    ("ChannelShuffle(2)", [normal(1, 4, 2, 2)]),
+    ("Upsample(scale_factor=2)", [normal(1, 2, 3, 3)]),
+    ("Upsample(size=(5, 4), mode='bilinear')", [normal(1, 2, 3, 3)]),
     ("Upsample(scale_factor=1.7, mode='bilinear', align_corners=True)", [normal(1, 2, 3, 5)]),
-    ("Upsample(scale_factor=1.5, mode='bicubic')", [normal(1, 2, 4, 4)]), ("Upsample(size=7, mode='linear')", [normal(1, 2, 4)]),
-    ("Upsample(size=(3, 5, 2), mode='trilinear')", [normal(1, 2, 4, 4, 3)]), ("UpsamplingBilinear2d(scale_factor=2)", [normal(1, 2, 3, 3)]),
-    ("Upsample(size=5, mode='nearest-exact')", [normal(1, 2, 3)]), ("Upsample(size=(3, 2), mode='area')", [normal(1, 2, 7, 5)]),
-    ("Unfold(3, padding=1, stride=2)", [normal(2, 3, 6, 6)]), ("Fold((4, 4), 2)", [normal(2, 12, 9)]),
-    ("CosineSimilarity()", [normal(3, 4), normal(3, 4) + 1]), ("PairwiseDistance()", [normal(3, 4), normal(3, 4) + 1]),
-    ("MSELoss()", [normal(3, 4), unit(3, 4)]), ("L1Loss(reduction='sum')", [normal(3, 4), unit(3, 4)]),
-    ("SmoothL1Loss(beta=0.5)", [normal(3, 4), unit(3, 4)]), ("HuberLoss(delta=0.5)", [normal(3, 4), unit(3, 4)]),
-    ("CrossEntropyLoss()", [normal(3, 4), whole(4, 3)]), ("CrossEntropyLoss(label_smoothing=0.1)", [normal(2, 4, 3), whole(4, 2, 3)]),
-    ("CrossEntropyLoss(ignore_index=1, reduction='none')", [normal(3, 4), whole(4, 3)]), ("CrossEntropyLoss()", [normal(3, 4), unit(3, 4)]),
-    ("NLLLoss()", [normal(3, 4), whole(4, 3)]), ("BCELoss()", [unit(3, 4), unit(3, 4)]), ("BCEWithLogitsLoss()", [normal(3, 4), unit(3, 4)]),
-    ("KLDivLoss(reduction='batchmean')", [normal(3, 4), unit(3, 4)]), ("PoissonNLLLoss()", [normal(3, 4), unit(3, 4)]),
-    ("GaussianNLLLoss()", [normal(3, 4), normal(3, 4) + 1, unit(3, 4)]), ("SoftMarginLoss()", [normal(3, 4), np.sign(normal(3, 4) + 0.1).astype(np.int64)]),
-    ("MultiMarginLoss()", [normal(3, 4), whole(4, 3)]), ("MultiLabelMarginLoss()", [normal(2, 4), np.array([[1, 3, -1, 2], [0, -1, 2, 1]])]),
-    ("MultiLabelSoftMarginLoss()", [normal(3, 4), whole(2, 3, 4)]), ("HingeEmbeddingLoss()", [normal(5), np.array([1, -1, 1, -1, 1])]),
+    ("Upsample(scale_factor=1.5, mode='bicubic')", [normal(1, 2, 4, 4)]),
+    ("Upsample(size=7, mode='linear')", [normal(1, 2, 4)]),
+    ("Upsample(size=(3, 5, 2), mode='trilinear')", [normal(1, 2, 4, 4, 3)]),
+    ("UpsamplingBilinear2d(scale_factor=2)", [normal(1, 2, 3, 3)]),
+    ("Upsample(size=5, mode='nearest-exact')", [normal(1, 2, 3)]),
+    ("Upsample(size=(3, 2), mode='area')", [normal(1, 2, 7, 5)]),
+    ("Unfold(3, padding=1, stride=2)", [normal(2, 3, 6, 6)]),
+    ("Fold((4, 4), 2)", [normal(2, 12, 9)]),
+    ("CosineSimilarity()", [normal(3, 4), normal(3, 4) + 1]),
+    ("PairwiseDistance()", [normal(3, 4), normal(3, 4) + 1]),
+    ("MSELoss()", [normal(3, 4), unit(3, 4)]),
+    ("L1Loss(reduction='sum')", [normal(3, 4), unit(3, 4)]),
+    ("SmoothL1Loss(beta=0.5)", [normal(3, 4), unit(3, 4)]),
+    ("HuberLoss(delta=0.5)", [normal(3, 4), unit(3, 4)]),
+    ("CrossEntropyLoss()", [normal(3, 4), whole(4, 3)]),
+    ("CrossEntropyLoss(label_smoothing=0.1)", [normal(2, 4, 3), whole(4, 2, 3)]),
+    ("CrossEntropyLoss(ignore_index=1, reduction='none')", [normal(3, 4), whole(4, 3)]),
+    ("CrossEntropyLoss()", [normal(3, 4), unit(3, 4)]),
+    ("NLLLoss()", [normal(3, 4), whole(4, 3)]),
+    ("BCELoss()", [unit(3, 4), unit(3, 4)]),
+    ("BCEWithLogitsLoss()", [normal(3, 4), unit(3, 4)]),
+    ("KLDivLoss(reduction='batchmean')", [normal(3, 4), unit(3, 4)]),
+    ("PoissonNLLLoss()", [normal(3, 4), unit(3, 4)]),
+    ("GaussianNLLLoss()", [normal(3, 4), normal(3, 4) + 1, unit(3, 4)]),
+    ("SoftMarginLoss()", [normal(3, 4), np.sign(normal(3, 4) + 0.1).astype(np.int64)]),
+    ("MultiMarginLoss()", [normal(3, 4), whole(4, 3)]),
+    ("MultiLabelMarginLoss()", [normal(2, 4), np.array([[1, 3, -1, 2], [0, -1, 2, 1]])]),
+    ("MultiLabelSoftMarginLoss()", [normal(3, 4), whole(2, 3, 4)]),
+    ("HingeEmbeddingLoss()", [normal(5), np.array([1, -1, 1, -1, 1])]),
     ("CosineEmbeddingLoss(margin=0.1)", [normal(3, 4), normal(3, 4) + 1, np.array([1, -1, 1])]),
     ("MarginRankingLoss(0.1)", [normal(3), unit(3), np.array([1, -1, 1])]),
     ("TripletMarginLoss(swap=True)", [normal(3, 4), normal(3, 4) + 0.1, unit(3, 4)]),
@@ -182,16 +228,23 @@ def test_module(text: str, inputs: list[np.ndarray]) -> None:
 
 
 RECURRENT = [
-    ("RNN(4, 5)", 3), ("RNN(4, 5, nonlinearity='relu', bias=False)", 3), ("GRU(4, 5, num_layers=2, bidirectional=True)", 3),
-    ("LSTM(4, 5)", 3), ("LSTM(4, 5, num_layers=2, batch_first=True, bidirectional=True)", 3), ("LSTM(4, 5, proj_size=3)", 3),
-    ("LSTM(4, 5, num_layers=2, proj_size=2, bidirectional=True)", 3), ("GRU(4, 5)", 2), ("LSTM(4, 5, num_layers=2, dropout=0.5).eval()", 3)]
+    ("RNN(4, 5)", 3),
+    ("RNN(4, 5, nonlinearity='relu', bias=False)", 3),
+    ("GRU(4, 5, num_layers=2, bidirectional=True)", 3),
+    ("LSTM(4, 5)", 3),
+    ("LSTM(4, 5, num_layers=2, batch_first=True, bidirectional=True)", 3),
+    ("LSTM(4, 5, proj_size=3)", 3),
+    ("LSTM(4, 5, num_layers=2, proj_size=2, bidirectional=True)", 3),
+    ("GRU(4, 5)", 2),
+    ("LSTM(4, 5, num_layers=2, dropout=0.5).eval()", 3),
+]
 
 
 @pytest.mark.parametrize("text,ndim", RECURRENT)
 def test_recurrent(text: str, ndim: int) -> None:
     mine, theirs = both(lambda lib: eval(f"nn.{text}", {"nn": lib.nn}))
     assert repr(mine) == repr(theirs)
-    compare(mine, theirs, [normal(*(6, 3, 4)[3 - ndim:])], lambda lib, module, xs: module(xs[0]))
+    compare(mine, theirs, [normal(*(6, 3, 4)[3 - ndim :])], lambda lib, module, xs: module(xs[0]))
 
 
 def test_recurrent_with_given_states() -> None:
@@ -199,7 +252,9 @@ def test_recurrent_with_given_states() -> None:
     compare(mine, theirs, [normal(6, 3, 4), normal(2, 3, 5), unit(2, 3, 5)], lambda lib, m, xs: m(xs[0], (xs[1], xs[2])))
 
 
-@pytest.mark.parametrize("text", ["RNNCell(4, 5)", "LSTMCell(4, 5)", "GRUCell(4, 5, bias=False)", "RNNCell(4, 5, nonlinearity='relu')"])
+@pytest.mark.parametrize(
+    "text", ["RNNCell(4, 5)", "LSTMCell(4, 5)", "GRUCell(4, 5, bias=False)", "RNNCell(4, 5, nonlinearity='relu')"]
+)
 def test_cell(text: str) -> None:
     mine, theirs = both(lambda lib: eval(f"nn.{text}", {"nn": lib.nn}))
     assert repr(mine) == repr(theirs)
@@ -221,10 +276,14 @@ def test_packed(text: str, lengths: list[int]) -> None:
 
 
 ATTENTION: list[tuple[str, dict[str, Any]]] = [
-    ("8, 2", {}), ("8, 2, batch_first=True", {}), ("8, 2, bias=False", {"need_weights": False}),
-    ("8, 2, add_bias_kv=True, add_zero_attn=True", {}), ("8, 2, kdim=3, vdim=5", {"average_attn_weights": False}),
+    ("8, 2", {}),
+    ("8, 2, batch_first=True", {}),
+    ("8, 2, bias=False", {"need_weights": False}),
+    ("8, 2, add_bias_kv=True, add_zero_attn=True", {}),
+    ("8, 2, kdim=3, vdim=5", {"average_attn_weights": False}),
     ("8, 2", {"key_padding_mask": [[False, True, False, False]] * 3}),
-    ("8, 2", {"attn_mask": [[False, True, False, False]] * 5}), ("8, 2", {"attn_mask": [[0.5, -1.0, 0.0, 2.0]] * 5, "need_weights": False}),
+    ("8, 2", {"attn_mask": [[False, True, False, False]] * 5}),
+    ("8, 2", {"attn_mask": [[0.5, -1.0, 0.0, 2.0]] * 5, "need_weights": False}),
 ]
 
 
@@ -248,10 +307,16 @@ def test_self_attention_unbatched() -> None:
     compare(mine, theirs, [normal(5, 8)], lambda lib, m, xs: m(xs[0], xs[0], xs[0]))
 
 
-@pytest.mark.parametrize("text", ["8, 2, 16, dropout=0.0", "8, 2, 16, dropout=0.0, norm_first=True, activation='gelu', batch_first=True"])
+@pytest.mark.parametrize(
+    "text", ["8, 2, 16, dropout=0.0", "8, 2, 16, dropout=0.0, norm_first=True, activation='gelu', batch_first=True"]
+)
 def test_transformer_encoder(text: str) -> None:
-    mine, theirs = both(lambda lib: eval(
-        f"nn.TransformerEncoder(nn.TransformerEncoderLayer({text}), 2, nn.LayerNorm(8), enable_nested_tensor=False)", {"nn": lib.nn}))
+    mine, theirs = both(
+        lambda lib: eval(
+            f"nn.TransformerEncoder(nn.TransformerEncoderLayer({text}), 2, nn.LayerNorm(8), enable_nested_tensor=False)",
+            {"nn": lib.nn},
+        )
+    )
     assert repr(mine) == repr(theirs)
 
     def call(lib: Any, module: Any, xs: list) -> Any:
@@ -264,17 +329,29 @@ def test_transformer_encoder(text: str) -> None:
 def test_transformer() -> None:
     mine, theirs = both(lambda lib: lib.nn.Transformer(8, 2, 1, 2, 16, dropout=0.0))
     assert repr(mine) == repr(theirs)
-    compare(mine, theirs, [normal(5, 3, 8), normal(4, 3, 8)], lambda lib, m, xs: m(
-        xs[0], xs[1], tgt_mask=lib.nn.Transformer.generate_square_subsequent_mask(4)))
+    compare(
+        mine,
+        theirs,
+        [normal(5, 3, 8), normal(4, 3, 8)],
+        lambda lib, m, xs: m(xs[0], xs[1], tgt_mask=lib.nn.Transformer.generate_square_subsequent_mask(4)),
+    )
 
 
 FUNCTIONS: list[tuple[str, list[np.ndarray]]] = [
     ("F.scaled_dot_product_attention(x, y, z)", [normal(2, 2, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 3)]),
     ("F.scaled_dot_product_attention(x, y, z, is_causal=True, scale=0.3)", [normal(3, 4), normal(5, 4), normal(5, 4)]),
-    ("F.scaled_dot_product_attention(x, y, z, is_causal=True)", [normal(2, 3, 2, 5, 4), normal(2, 3, 2, 5, 4), normal(2, 3, 2, 5, 4)]),
-    ("F.scaled_dot_product_attention(x, y, z, attn_mask=w)", [normal(2, 2, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 4), normal(3, 5)]),
-    ("F.scaled_dot_product_attention(x, y, z, attn_mask=w.detach() > 0.3)",
-     [normal(2, 2, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 4), normal(2, 1, 3, 5)]),
+    (
+        "F.scaled_dot_product_attention(x, y, z, is_causal=True)",
+        [normal(2, 3, 2, 5, 4), normal(2, 3, 2, 5, 4), normal(2, 3, 2, 5, 4)],
+    ),
+    (
+        "F.scaled_dot_product_attention(x, y, z, attn_mask=w)",
+        [normal(2, 2, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 4), normal(3, 5)],
+    ),
+    (
+        "F.scaled_dot_product_attention(x, y, z, attn_mask=w.detach() > 0.3)",
+        [normal(2, 2, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 4), normal(2, 1, 3, 5)],
+    ),
     ("F.scaled_dot_product_attention(x, y, z, enable_gqa=True)", [normal(2, 4, 3, 4), normal(2, 2, 5, 4), normal(2, 2, 5, 4)]),
     ("F.grid_sample(x, y, align_corners=False)", [normal(2, 3, 4, 5), normal(2, 3, 3, 2)]),
     ("F.grid_sample(x, y, align_corners=True, padding_mode='border')", [normal(2, 3, 4, 5), normal(2, 3, 3, 2)]),
@@ -293,20 +370,38 @@ FUNCTIONS: list[tuple[str, list[np.ndarray]]] = [
     ("F.binary_cross_entropy_with_logits(x, y, pos_weight=T.tensor([1.0, 2.0, 3.0, 4.0]))", [normal(3, 4), unit(3, 4)]),
     ("F.gaussian_nll_loss(x, y, z, full=True)", [normal(3, 4), unit(3, 4), unit(3, 1)]),
     ("F.poisson_nll_loss(x, y.detach() * 4, full=True)", [normal(3, 4), unit(3, 4)]),
-    ("F.embedding_bag(T.tensor([1, 2, 0, 3, 1]), x, T.tensor([0, 2, 4]), mode='sum', per_sample_weights=y)", [normal(4, 3), unit(5)]),
-    ("F.normalize(x, dim=0)", [normal(3, 4)]), ("F.normalize(x, p=1)", [normal(3, 4)]),
-    ("T.cdist(x, y)", [normal(2, 3, 4), normal(2, 5, 4)]), ("T.cdist(x, y, p=1.0)", [normal(3, 4), normal(5, 4)]),
-    ("F.pdist(x)", [normal(4, 3)]), ("F.one_hot(x)", [whole(5, 2, 3)]), ("F.one_hot(x, 7)", [whole(5, 2, 3)]),
+    (
+        "F.embedding_bag(T.tensor([1, 2, 0, 3, 1]), x, T.tensor([0, 2, 4]), mode='sum', per_sample_weights=y)",
+        [normal(4, 3), unit(5)],
+    ),
+    ("F.normalize(x, dim=0)", [normal(3, 4)]),
+    ("F.normalize(x, p=1)", [normal(3, 4)]),
+    ("T.cdist(x, y)", [normal(2, 3, 4), normal(2, 5, 4)]),
+    ("T.cdist(x, y, p=1.0)", [normal(3, 4), normal(5, 4)]),
+    ("F.pdist(x)", [normal(4, 3)]),
+    ("F.one_hot(x)", [whole(5, 2, 3)]),
+    ("F.one_hot(x, 7)", [whole(5, 2, 3)]),
     ("F.linear(x, y[0])", [normal(3, 4), normal(1, 4)]),
-    ("T.einsum('bhqd,bhkd->bhqk', x, y)", [normal(2, 2, 3, 4), normal(2, 2, 5, 4)]), ("T.einsum('ii->i', x)", [normal(3, 3)]),
-    ("T.einsum('...ij,...jk->...ik', x, y)", [normal(2, 3, 4), normal(4, 5)]), ("T.einsum('ij,j,ik->k', x, y, z)", [normal(2, 3), normal(3), normal(2, 4)]),
-    ("T.einsum('abc,cd,abe->de', x, y, z)", [normal(2, 3, 4), normal(4, 5), normal(2, 3, 6)]), ("T.einsum('ij,kj->ik', x, y)", [normal(2, 1), normal(4, 3)]),
-    ("T.einsum('bn,anm,bm->ba', x, y, z)", [normal(2, 3), normal(4, 3, 5), normal(2, 5)]), ("T.einsum(x, [0, 1], y, [1, 2], [2, 0])", [normal(2, 3), normal(3, 4)]),
-    ("T.tensordot(x, y, dims=([1, 0], [0, 2]))", [normal(2, 3, 4), normal(3, 5, 2)]), ("T.kron(x, y)", [normal(2, 3), normal(4)]),
-    ("T.addmm(x, y, z, beta=0.5, alpha=2)", [normal(3, 5), normal(3, 4), normal(4, 5)]), ("T.baddbmm(x, y, z)", [normal(2, 3, 5), normal(2, 3, 4), normal(2, 4, 5)]),
-    ("T.chain_matmul(x, y, z)", [normal(3, 5), normal(5, 4), normal(4, 5)]), ("T.addmv(x, y, z)", [normal(3), normal(3, 4), normal(4)]),
-    ("T.addr(x, y, z)", [normal(3, 4), normal(3), normal(4)]), ("T.inner(x, y)", [normal(2, 4), normal(3, 4)]), ("T.dot(x, y)", [normal(4), unit(4)]),
-    ("x @ y", [normal(4), normal(2, 4, 3)]), ("x @ y", [normal(2, 1, 3, 4), normal(5, 4, 2)]), ("x @ y", [normal(2, 3, 4), normal(4)]),
+    ("T.einsum('bhqd,bhkd->bhqk', x, y)", [normal(2, 2, 3, 4), normal(2, 2, 5, 4)]),
+    ("T.einsum('ii->i', x)", [normal(3, 3)]),
+    ("T.einsum('...ij,...jk->...ik', x, y)", [normal(2, 3, 4), normal(4, 5)]),
+    ("T.einsum('ij,j,ik->k', x, y, z)", [normal(2, 3), normal(3), normal(2, 4)]),
+    ("T.einsum('abc,cd,abe->de', x, y, z)", [normal(2, 3, 4), normal(4, 5), normal(2, 3, 6)]),
+    ("T.einsum('ij,kj->ik', x, y)", [normal(2, 1), normal(4, 3)]),
+    ("T.einsum('bn,anm,bm->ba', x, y, z)", [normal(2, 3), normal(4, 3, 5), normal(2, 5)]),
+    ("T.einsum(x, [0, 1], y, [1, 2], [2, 0])", [normal(2, 3), normal(3, 4)]),
+    ("T.tensordot(x, y, dims=([1, 0], [0, 2]))", [normal(2, 3, 4), normal(3, 5, 2)]),
+    ("T.kron(x, y)", [normal(2, 3), normal(4)]),
+    ("T.addmm(x, y, z, beta=0.5, alpha=2)", [normal(3, 5), normal(3, 4), normal(4, 5)]),
+    ("T.baddbmm(x, y, z)", [normal(2, 3, 5), normal(2, 3, 4), normal(2, 4, 5)]),
+    ("T.chain_matmul(x, y, z)", [normal(3, 5), normal(5, 4), normal(4, 5)]),
+    ("T.addmv(x, y, z)", [normal(3), normal(3, 4), normal(4)]),
+    ("T.addr(x, y, z)", [normal(3, 4), normal(3), normal(4)]),
+    ("T.inner(x, y)", [normal(2, 4), normal(3, 4)]),
+    ("T.dot(x, y)", [normal(4), unit(4)]),
+    ("x @ y", [normal(4), normal(2, 4, 3)]),
+    ("x @ y", [normal(2, 1, 3, 4), normal(5, 4, 2)]),
+    ("x @ y", [normal(2, 3, 4), normal(4)]),
 ]
 
 
@@ -315,29 +410,64 @@ FUNCTIONS: list[tuple[str, list[np.ndarray]]] = [
 def test_function(text: str, inputs: list[np.ndarray]) -> None:
     def call(lib: Any, _: Any, xs: list) -> Any:
         return eval(text, {"F": lib.nn.functional, "T": lib, **dict(zip("xyzw", xs))})
+
     compare(None, None, inputs, call)
 
 
 ERRORS = [
-    "F.linear(T.ones(2, 3), T.ones(4, 5))", "T.ones(2, 3) @ T.ones(4, 5)", "T.mm(T.ones(2, 3), T.ones(4, 5))",
-    "T.bmm(T.ones(2, 3, 4), T.ones(2, 5, 4))", "T.mm(T.ones(2), T.ones(4, 5))",
-    "F.conv2d(T.ones(1, 3, 4, 4), T.ones(2, 4, 3, 3))", "F.conv2d(T.ones(1, 3, 2, 2), T.ones(2, 3, 3, 3))",
-    "F.conv2d(T.ones(1, 3, 4, 4), T.ones(2, 3, 3, 3).double())", "F.conv2d(T.ones(4, 4), T.ones(2, 3, 3, 3))",
-    "F.conv2d(T.ones(1, 3, 4, 4), T.ones(2, 3, 3, 3), T.ones(3))", "F.conv2d(T.ones(1, 3, 4, 4), T.ones(2, 3, 3, 3), stride=0)",
-    "F.max_pool2d(T.ones(1, 1, 2, 2), 3)", "F.max_pool2d(T.ones(1, 1, 8, 8), 2, padding=2)", "F.avg_pool2d(T.ones(1, 1, 2, 2), 3)",
-    "F.layer_norm(T.ones(2, 3), (4,))", "F.batch_norm(T.ones(2, 3), T.ones(4), T.ones(4))", "F.batch_norm(T.ones(1, 3), None, None, training=True)",
-    "F.embedding(T.tensor([5]), T.ones(5, 3))", "F.embedding(T.ones(2), T.ones(5, 3))",
-    "F.cross_entropy(T.ones(3, 4), T.tensor([1, 2]))", "F.cross_entropy(T.ones(3, 4), T.tensor([1, 2, 4]))",
-    "F.nll_loss(T.ones(3, 4), T.tensor([1, 2, -1]))", "F.dropout(T.ones(2), p=1.5)", "F.glu(T.ones(2, 3))",
-    "F.gelu(T.ones(2), approximate='x')", "F.binary_cross_entropy(T.ones(3), T.ones(4))", "nn.Conv2d(3, 4, 3, groups=2)",
-    "nn.BatchNorm2d(3)(T.ones(2, 3))", "nn.Linear(2, 3)(T.ones(4))", "nn.LSTM(4, 5)(T.ones(2, 3, 3))", "nn.LSTM(4, 5)(T.ones(1, 2, 3, 4))",
-    "nn.GRU(4, 5)(T.ones(6, 3, 4), T.ones(1, 2, 5))", "nn.MultiheadAttention(5, 2)", "nn.Embedding(3, 2, padding_idx=4)",
-    "nn.Linear(2, 3).load_state_dict({'weight': T.ones(3, 2), 'other': T.ones(1)})", "nn.Linear(2, 3).load_state_dict({'weight': T.ones(2, 2), 'bias': T.ones(3)})",
-    "nn.Sequential(nn.Linear(2, 3)).load_state_dict({'0.weight': T.ones(3, 2)})", "nn.Sequential(nn.Linear(2, 3))[1]",
-    "setattr(nn.Linear(2, 3), 'weight', T.ones(3, 2))", "nn.Linear(2, 3).register_buffer('weight', T.ones(1))", "nn.Linear(2, 3).register_parameter('a.b', None)",
-    "nn.Module().foo", "nn.Module()(1)", "nn.Module().train(1)", "nn.Sequential(3)", "nn.Linear(2, 3).get_submodule('x')", "nn.ModuleList([1])",
-    "nn.Linear(2, 3).to(T.int64)", "T.einsum('ij,jk', T.ones(2, 3), T.ones(4, 5))", "T.einsum('ij', T.ones(2))", "T.tensordot(T.ones(2, 3), T.ones(2, 3), 1)",
-    "F.interpolate(T.ones(1, 1, 2), size=4, mode='bilinear')", "F.scaled_dot_product_attention(T.ones(2, 3), T.ones(2, 3).double(), T.ones(2, 3))",
+    "F.linear(T.ones(2, 3), T.ones(4, 5))",
+    "T.ones(2, 3) @ T.ones(4, 5)",
+    "T.mm(T.ones(2, 3), T.ones(4, 5))",
+    "T.bmm(T.ones(2, 3, 4), T.ones(2, 5, 4))",
+    "T.mm(T.ones(2), T.ones(4, 5))",
+    "F.conv2d(T.ones(1, 3, 4, 4), T.ones(2, 4, 3, 3))",
+    "F.conv2d(T.ones(1, 3, 2, 2), T.ones(2, 3, 3, 3))",
+    "F.conv2d(T.ones(1, 3, 4, 4), T.ones(2, 3, 3, 3).double())",
+    "F.conv2d(T.ones(4, 4), T.ones(2, 3, 3, 3))",
+    "F.conv2d(T.ones(1, 3, 4, 4), T.ones(2, 3, 3, 3), T.ones(3))",
+    "F.conv2d(T.ones(1, 3, 4, 4), T.ones(2, 3, 3, 3), stride=0)",
+    "F.max_pool2d(T.ones(1, 1, 2, 2), 3)",
+    "F.max_pool2d(T.ones(1, 1, 8, 8), 2, padding=2)",
+    "F.avg_pool2d(T.ones(1, 1, 2, 2), 3)",
+    "F.layer_norm(T.ones(2, 3), (4,))",
+    "F.batch_norm(T.ones(2, 3), T.ones(4), T.ones(4))",
+    "F.batch_norm(T.ones(1, 3), None, None, training=True)",
+    "F.embedding(T.tensor([5]), T.ones(5, 3))",
+    "F.embedding(T.ones(2), T.ones(5, 3))",
+    "F.cross_entropy(T.ones(3, 4), T.tensor([1, 2]))",
+    "F.cross_entropy(T.ones(3, 4), T.tensor([1, 2, 4]))",
+    "F.nll_loss(T.ones(3, 4), T.tensor([1, 2, -1]))",
+    "F.dropout(T.ones(2), p=1.5)",
+    "F.glu(T.ones(2, 3))",
+    "F.gelu(T.ones(2), approximate='x')",
+    "F.binary_cross_entropy(T.ones(3), T.ones(4))",
+    "nn.Conv2d(3, 4, 3, groups=2)",
+    "nn.BatchNorm2d(3)(T.ones(2, 3))",
+    "nn.Linear(2, 3)(T.ones(4))",
+    "nn.LSTM(4, 5)(T.ones(2, 3, 3))",
+    "nn.LSTM(4, 5)(T.ones(1, 2, 3, 4))",
+    "nn.GRU(4, 5)(T.ones(6, 3, 4), T.ones(1, 2, 5))",
+    "nn.MultiheadAttention(5, 2)",
+    "nn.Embedding(3, 2, padding_idx=4)",
+    "nn.Linear(2, 3).load_state_dict({'weight': T.ones(3, 2), 'other': T.ones(1)})",
+    "nn.Linear(2, 3).load_state_dict({'weight': T.ones(2, 2), 'bias': T.ones(3)})",
+    "nn.Sequential(nn.Linear(2, 3)).load_state_dict({'0.weight': T.ones(3, 2)})",
+    "nn.Sequential(nn.Linear(2, 3))[1]",
+    "setattr(nn.Linear(2, 3), 'weight', T.ones(3, 2))",
+    "nn.Linear(2, 3).register_buffer('weight', T.ones(1))",
+    "nn.Linear(2, 3).register_parameter('a.b', None)",
+    "nn.Module().foo",
+    "nn.Module()(1)",
+    "nn.Module().train(1)",
+    "nn.Sequential(3)",
+    "nn.Linear(2, 3).get_submodule('x')",
+    "nn.ModuleList([1])",
+    "nn.Linear(2, 3).to(T.int64)",
+    "T.einsum('ij,jk', T.ones(2, 3), T.ones(4, 5))",
+    "T.einsum('ij', T.ones(2))",
+    "T.tensordot(T.ones(2, 3), T.ones(2, 3), 1)",
+    "F.interpolate(T.ones(1, 1, 2), size=4, mode='bilinear')",
+    "F.scaled_dot_product_attention(T.ones(2, 3), T.ones(2, 3).double(), T.ones(2, 3))",
 ]
 
 
@@ -362,8 +492,17 @@ def test_initial_values_for_a_seed() -> None:
             np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6, err_msg=text)
 
 
-INITS = ["uniform_(t, -1, 2)", "normal_(t, 1.0, 2.0)", "constant_(t, 3)", "eye_(t)", "xavier_uniform_(t)", "xavier_normal_(t, 2.0)",
-         "kaiming_uniform_(t, nonlinearity='relu')", "kaiming_normal_(t, mode='fan_out')", "trunc_normal_(t, std=0.5)"]
+INITS = [
+    "uniform_(t, -1, 2)",
+    "normal_(t, 1.0, 2.0)",
+    "constant_(t, 3)",
+    "eye_(t)",
+    "xavier_uniform_(t)",
+    "xavier_normal_(t, 2.0)",
+    "kaiming_uniform_(t, nonlinearity='relu')",
+    "kaiming_normal_(t, mode='fan_out')",
+    "trunc_normal_(t, std=0.5)",
+]
 
 
 @pytest.mark.parametrize("text", INITS)

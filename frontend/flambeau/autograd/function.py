@@ -37,10 +37,11 @@ class FunctionCtx:
     def saved_tensors(self) -> tuple[Any, ...]:
         """What ``save_for_backward`` kept."""
         if self._saved is None:
-            raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they "
-                               "have already been freed). Saved intermediate values of the graph are freed when you call "
-                               ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the graph "
-                               "a second time or if you need to access saved tensors after calling backward.")
+            raise RuntimeError(
+                "Trying to backward through the graph a second time (or directly access saved tensors after they have already "
+                "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
+                "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access "
+                "saved tensors after calling backward.")
         return tuple(s.get(self._node) if isinstance(s, (Saved, SavedOutput)) else s for s in self._saved)
 
     saved_variables = saved_tensors
@@ -89,7 +90,8 @@ class FunctionNode(GradNode):
                 raise RuntimeError(f"function {self.name()} returned a gradient different from None at position {i + 1}, but the "
                                    "corresponding forward input was not a Variable")
             if g is not None and not isinstance(g, Tensor):
-                raise TypeError(f"function {self.name()} returned {type(g).__name__} at position {i + 1}, expected a Tensor or None")
+                raise TypeError(f"function {self.name()} returned {type(g).__name__} at position {i + 1}, expected a Tensor "
+                                "or None")
         return [self._fitted(found[i], i, meta) for i, meta in tensors]
 
     def _fitted(self, g: Any, i: int, meta: Any) -> Any:
@@ -134,8 +136,8 @@ class Function:
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """One gradient (or None) per argument of ``forward``."""
-        raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function to use it "
-                                  "with backward mode AD.")
+        raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function to "
+                                  "use it with backward mode AD.")
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:

@@ -42,7 +42,7 @@ class _GradSetting:
     def __call__(self, fn: Callable) -> Callable:
         """``fn`` run under this setting, whenever it is called (generators: whenever they run)."""
         if inspect.isclass(fn):
-            fn.__init__ = self(fn.__init__)  # type: ignore[misc]
+            setattr(fn, "__init__", self(fn.__init__))  # noqa: B010 - mypy knows no assigned methods
             return fn
         if inspect.isgeneratorfunction(fn):
             return _decorated_generator(fn, self.clone)

@@ -37,7 +37,8 @@ from .rnn import *  # noqa: F403
 from .shape import *  # noqa: F403
 from .transformer import *  # noqa: F403
 
-_FAMILIES = (activation, attention, container, conv, dropout, embedding, lazy, linear, loss, norm, pooling, rnn, shape, transformer)
+_FAMILIES = (activation, attention, container, conv, dropout, embedding, lazy, linear, loss, norm, pooling, rnn, shape,
+             transformer)
 
 __all__ = ["Buffer", "Module", "Parameter", "UninitializedParameter", "functional", "init", "parameter", "utils"]
 __all__ += [name for family in _FAMILIES for name in family.__all__]

@@ -64,7 +64,7 @@ class Sequential(Module):
             raise ValueError(f"add operator supports only objects of Sequential class, but {type(other)} is given.")
         return Sequential(*self, *other)
 
-    def __iadd__(self, other: Sequential) -> Sequential:
+    def __iadd__(self, other: Any) -> Sequential:
         return self.extend(other)
 
     def __mul__(self, other: int) -> Sequential:
@@ -237,7 +237,8 @@ class ModuleDict(Module):
     def update(self, modules: Any) -> None:
         """Add the modules of a mapping or of (name, module) pairs."""
         if not isinstance(modules, Iterable):
-            raise TypeError(f"ModuleDict.update should be called with an iterable of key/value pairs, but got {type_text(modules)}")
+            raise TypeError("ModuleDict.update should be called with an iterable of key/value pairs, but got "
+                            f"{type_text(modules)}")
         for key, module in modules.items() if hasattr(modules, "items") else modules:
             self[key] = module
 

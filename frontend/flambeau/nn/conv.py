@@ -77,7 +77,7 @@ class _ConvNd(Module):
         return tuple(p for pair in reversed(pairs) for p in pair)
 
     def forward(self, input: Any) -> Any:
-        padding = self.padding
+        padding: Any = self.padding
         if self.padding_mode != "zeros":
             input, padding = F.pad(input, self._padding_amounts(), mode=self.padding_mode), 0
         return self.convolve(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
@@ -146,8 +146,8 @@ class _ConvTransposeNd(_ConvNd):
                  zip(input.shape[input.ndim - n:], self.stride, self.padding, self.dilation, self.kernel_size)]
         most = [m + s - 1 for m, s in zip(least, self.stride)]
         if any(not low <= have <= high for low, have, high in zip(least, size, most)):
-            raise ValueError(f"requested an output size of {list(size)}, but valid sizes range from {least} to {most} (for an input "
-                             f"of {list(input.shape[input.ndim - n:])})")
+            raise ValueError(f"requested an output size of {list(size)}, but valid sizes range from {least} to {most} (for an "
+                             f"input of {list(input.shape[input.ndim - n:])})")
         return tuple(have - low for have, low in zip(size, least))
 
 

@@ -79,7 +79,8 @@ class Embedding(_Table):
                         sparse: bool = False) -> Embedding:
         """An Embedding over the table ``embeddings`` [num, dim], not trained if ``freeze``."""
         cls._check_pretrained(embeddings)
-        return cls(*embeddings.shape, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, embeddings, freeze)
+        rows, width = embeddings.shape
+        return cls(rows, width, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, embeddings, freeze)
 
 
 class EmbeddingBag(_Table):
@@ -87,7 +88,8 @@ class EmbeddingBag(_Table):
 
     def __init__(self, num_embeddings: int, embedding_dim: int, max_norm: float | None = None, norm_type: float = 2.0,
                  scale_grad_by_freq: bool = False, mode: str = "mean", sparse: bool = False, _weight: Any = None,
-                 include_last_offset: bool = False, padding_idx: int | None = None, device: Any = None, dtype: Any = None) -> None:
+                 include_last_offset: bool = False, padding_idx: int | None = None, device: Any = None,
+                 dtype: Any = None) -> None:
         super().__init__(num_embeddings, embedding_dim, padding_idx, _weight, False, device, dtype)
         self.max_norm, self.norm_type, self.scale_grad_by_freq = max_norm, norm_type, scale_grad_by_freq
         self.mode, self.sparse, self.include_last_offset = mode, sparse, include_last_offset
@@ -113,7 +115,8 @@ class EmbeddingBag(_Table):
                         include_last_offset: bool = False, padding_idx: int | None = None) -> EmbeddingBag:
         """An EmbeddingBag over the table ``embeddings`` [num, dim], not trained if ``freeze``."""
         cls._check_pretrained(embeddings)
-        made = cls(*embeddings.shape, max_norm, norm_type, scale_grad_by_freq, mode, sparse, embeddings, include_last_offset,
+        rows, width = embeddings.shape
+        made = cls(rows, width, max_norm, norm_type, scale_grad_by_freq, mode, sparse, embeddings, include_last_offset,
                    padding_idx)
         made.weight.requires_grad_(not freeze)
         return made

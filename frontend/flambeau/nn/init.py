@@ -49,8 +49,8 @@ def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -
     Where most would fall outside, the distribution function is inverted instead; the numbers then are not PyTorch's.
     """
     if mean < a - 2 * std or mean > b + 2 * std:
-        warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be incorrect.",
-                      stacklevel=2)
+        warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be "
+                      "incorrect.", stacklevel=2)
     low, high = (math.erf((x - mean) / std / math.sqrt(2.0)) for x in (a, b))
     with autograd.GradMode(False):
         if high - low > 2 * _WORTH_DRAWING:
@@ -111,7 +111,8 @@ def dirac_(tensor: Any, groups: int = 1) -> Any:
         tensor.zero_()
         for g in range(groups):
             for d in range(min(per_group, tensor.shape[1])):
-                tensor[(g * per_group + d, d, *(s // 2 for s in tensor.shape[2:]))] = 1
+                centre = (g * per_group + d, d, *(s // 2 for s in tensor.shape[2:]))
+                tensor[centre] = 1
     return tensor
 
 

@@ -14,6 +14,7 @@ class LazyModuleMixin:
 
     become: type[Module]
     size_name = ""
+    forward: Any
 
     def has_uninitialized_params(self) -> bool:
         """Whether the first input is still to come."""
@@ -44,7 +45,7 @@ class LazyModuleMixin:
         dims = getattr(self, "dims", None)
         return input.ndim - dims - 1 if dims else 1
 
-    def forward(self, input: Any, *args: Any, **kwargs: Any) -> Any:
+    def _first(self, input: Any, *args: Any, **kwargs: Any) -> Any:
         self._learn(input)
         return self.forward(input, *args, **kwargs)
 
@@ -58,6 +59,7 @@ class LazyLinear(LazyModuleMixin, linear.Linear):
     """A Linear that learns ``in_features``."""
 
     become, size_name = linear.Linear, "in_features"
+    forward = LazyModuleMixin._first
 
     def __init__(self, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None) -> None:
         linear.Linear.__init__(self, 0, 0, False)
@@ -72,10 +74,13 @@ class _LazyConv(LazyModuleMixin):
     """A convolution that learns ``in_channels``."""
 
     size_name = "in_channels"
+    transposed: bool
+    groups: int
+    kernel_size: tuple[int, ...]
 
     def __init__(self, out_channels: int, kernel_size: Any, *args: Any, bias: bool = True, device: Any = None, dtype: Any = None,
                  **kwargs: Any) -> None:
-        super().__init__(0, 0, kernel_size, *args, bias=False, **kwargs)
+        super().__init__(0, 0, kernel_size, *args, bias=False, **kwargs)  # type: ignore[call-arg]
         self.out_channels = out_channels
         _uninitialize(self, ("weight", "bias") if bias else ("weight",), device, dtype)  # type: ignore[arg-type]
 
@@ -91,7 +96,7 @@ class _LazyNorm(LazyModuleMixin):
 
     def __init__(self, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,
                  track_running_stats: bool = True, device: Any = None, dtype: Any = None) -> None:
-        super().__init__(0, eps, momentum, False, track_running_stats, device, dtype)
+        super().__init__(0, eps, momentum, False, track_running_stats, device, dtype)  # type: ignore[call-arg]
         self.affine = affine
         if affine:
             _uninitialize(self, ("weight", "bias"), device, dtype)  # type: ignore[arg-type]
@@ -103,9 +108,9 @@ class _LazyNorm(LazyModuleMixin):
         return input.ndim - self.ndims[0] if isinstance(self, norm._InstanceNorm) else 1
 
 
-def _lazy(base: type, mixin: type) -> type:
+def _lazy(base: type, mixin: type[LazyModuleMixin]) -> type:
     name = f"Lazy{base.__name__}"
-    return type(name, (mixin, base), {"become": base, "__module__": __name__, "__qualname__": name,
+    return type(name, (mixin, base), {"become": base, "forward": mixin._first, "__module__": __name__, "__qualname__": name,
                                       "__doc__": f"A {base.__name__} that learns ``{mixin.size_name}``."})
 
 

@@ -452,7 +452,8 @@ class Module(StateMixin):
         return args, kwargs
 
     def _run_hooks(self, args: tuple, kwargs: dict[str, Any], result: Any, done: set[int], *, only_always: bool) -> Any:
-        tables = ((_hooks.global_forward_hooks, _hooks.global_forward_hooks_with_kwargs, _hooks.global_forward_hooks_always_called),
+        tables = ((_hooks.global_forward_hooks, _hooks.global_forward_hooks_with_kwargs,
+                   _hooks.global_forward_hooks_always_called),
                   (self._forward_hooks, self._forward_hooks_with_kwargs, self._forward_hooks_always_called))
         for hooks, with_kwargs, always in tables:
             for key, hook in list(hooks.items()):

@@ -67,7 +67,7 @@ class UninitializedParameter(Parameter):
         made = ops.full(tuple(shape), 0.0, dtype=dtype or self.wanted[0], device=device or self.wanted[1])
         self.data = made
         del self.wanted
-        self.__class__ = Parameter
+        self.__class__ = Parameter  # type: ignore[assignment]
 
 
 def is_lazy(value: Any) -> bool:

@@ -31,7 +31,7 @@ class RNNBase(Module):
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
         self.bidirectional, self.proj_size = bidirectional, proj_size
         self._check_settings(dropout)
-        self._flat_weights_names = []
+        self._flat_weights_names: list[str] = []
         real = proj_size or hidden_size
         for layer in range(num_layers):
             below = input_size if layer == 0 else real * self._directions
@@ -41,10 +41,11 @@ class RNNBase(Module):
 
     def _check_settings(self, dropout: Any) -> None:
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout <= 1:
-            raise ValueError("dropout should be a number in range [0, 1] representing the probability of an element being zeroed")
+            raise ValueError("dropout should be a number in range [0, 1] representing the probability of an element being "
+                             "zeroed")
         if dropout > 0 and self.num_layers == 1:
-            warnings.warn("dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects num_layers "
-                          f"greater than 1, but got dropout={dropout} and num_layers={self.num_layers}", stacklevel=4)
+            warnings.warn("dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
+                          f"num_layers greater than 1, but got dropout={dropout} and num_layers={self.num_layers}", stacklevel=4)
         if not isinstance(self.hidden_size, int):
             raise TypeError(f"hidden_size should be of type int, got: {type(self.hidden_size).__name__}")
         if self.hidden_size <= 0:
@@ -62,7 +63,7 @@ class RNNBase(Module):
 
     def _add_weights(self, suffix: str, below: int, real: int, device: Any, dtype: Any) -> None:
         rows = self.gates * self.hidden_size
-        shapes = {"weight_ih": (rows, below), "weight_hh": (rows, real)}
+        shapes: dict[str, tuple] = {"weight_ih": (rows, below), "weight_hh": (rows, real)}
         if self.bias:
             shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
         if self.proj_size:
@@ -256,7 +257,8 @@ class RNNCellBase(Module):
             if s.ndim not in (1, 2):
                 raise ValueError(f"{name}: Expected hidden to be 1D or 2D, got {s.ndim}D instead")
             if s.shape[-1] != self.hidden_size:
-                raise RuntimeError(f"hidden{i or ''} has inconsistent hidden_size: got {s.shape[-1]}, expected {self.hidden_size}")
+                raise RuntimeError(f"hidden{i or ''} has inconsistent hidden_size: got {s.shape[-1]}, expected "
+                                   f"{self.hidden_size}")
         return _rnn.cell(self.mode, input, tuple(states), self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
 
     def extra_repr(self) -> str:
