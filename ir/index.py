@@ -25,6 +25,11 @@ class Index:
     __slots__ = ("kind", "args", "_bounds", "_terms", "_text", "_values", "_vars", "__weakref__")
     kind: str
     args: tuple[Any, ...]
+    _bounds: tuple[int | None, int | None] | None
+    _terms: tuple[dict[Index, int], int] | None
+    _text: str | None
+    _values: tuple[Any, ...] | None
+    _vars: frozenset[Index] | None
 
     def __new__(cls, kind: str, *args: Any) -> Index:
         key = (kind, *args)

@@ -72,9 +72,11 @@ class _Reader:
     # ---- whole programs
 
     def plan(self) -> Plan:
-        name, arena, sizes, slots, rest = "", 0, (), {}, []
+        name, slots, rest = "", {}, []
+        arena: IndexLike = 0
+        sizes: tuple[str, ...] = ()
         for node in self.tree:
-            call = node.value if isinstance(node, ast.Expr) else None
+            call: Any = getattr(node, "value", None)
             kind = call.func.id if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) else ""
             if kind == "plan":
                 name, arena, sizes = self.value(call.args[0]), self.index(call.args[1]), tuple(self.value(call.args[2]))
@@ -163,6 +165,7 @@ class _Reader:
         call = node.items[0].context_expr
         name, params = self.value(call.args[0]), self.value(call.args[1])
         keywords = {k.arg: tuple(self.value(k.value)) for k in call.keywords}
+        sizes, locs = keywords["sizes"], keywords["locs"]
         own = [self.buffer(x) for x in node.body if isinstance(x, ast.AnnAssign)]
         scratch = tuple(b for b in own if b.kind == "scratch")
         views = {b.name: b for b in own if b.kind != "scratch"}
@@ -171,7 +174,7 @@ class _Reader:
         self.locals = {}
         body = self.body([x for x in node.body if not isinstance(x, ast.AnnAssign)])
         self.dtypes = before
-        return Kernel(name, tuple(views.get(p) or self.buffers[p] for p in params), body, scratch, **keywords)
+        return Kernel(name, tuple(views.get(p) or self.buffers[p] for p in params), body, scratch, sizes, locs)
 
     def body(self, nodes: Sequence[ast.stmt]) -> tuple[Any, ...]:
         return tuple(self.statement(n) for n in nodes)
@@ -224,7 +227,8 @@ class _Reader:
         return lo.const(self.value(node), implied)
 
     def call(self, node: ast.Call) -> Expr:
-        fn, dtype = node.func, None
+        fn: Any = node.func
+        dtype: Any = None
         if isinstance(fn, ast.Subscript):
             fn, dtype = fn.value, self.value(fn.slice)
         if isinstance(fn, ast.Attribute):

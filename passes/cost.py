@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,7 +72,7 @@ def _work(value: Expr) -> int:
         elif isinstance(e, lo.Random):
             total += 4 * FUNCTION_WORK
         elif isinstance(e, lo.Reduce) and is_small(e):
-            total += math.prod(extent(v) for v in e.vars) * (1 + _work(e.value))  # type: ignore[misc]
+            total += numel_hint([extent(v) for v in e.vars]) * (1 + _work(e.value))
     return total
 
 

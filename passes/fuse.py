@@ -300,7 +300,7 @@ def _side_by_side(x: Unit, y: Unit, buffers: dict[str, Buffer]) -> Space | None:
         return None
     if [extent(v) for v in x.outer] != [extent(v) for v in y.outer]:
         return None
-    change = dict(zip(x.outer, y.outer))
+    change: Env = dict(zip(x.outer, y.outer))
     if x.inner is not None and y.inner is not None:
         rest = pair(x.inner, y.inner)
         if rest is None:

@@ -29,7 +29,9 @@ class Levels:
 def levels(form: Shaped) -> Levels:
     """The passes of a reducing group."""
     inner = set(form.inner)
-    role, level, reads = {}, {}, {}
+    role: dict[str, str] = {}
+    level: dict[str, int] = {}
+    reads: dict[str, list[str]] = {}
     for m in form.members:
         reduction = top_reduction(m.value)
         role[m.buffer] = "reduce" if reduction is not None else "full" if _depends(m, inner) else "outer"

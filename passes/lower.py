@@ -26,7 +26,7 @@ from flambeau.ir.tree import tree_map
 SMALL_REDUCTION = 64
 
 
-def lower_graph(graph: Graph, target: Target, strides: Sequence[Sequence[Any]] | None = None) -> Schedule:
+def lower_graph(graph: Graph, target: Target, strides: Sequence[Sequence[Any] | None] | None = None) -> Schedule:
     """The loops and extern calls of ``graph``, one step per value that is not a view, in program order.
 
     ``graph`` is functional and decomposed. ``strides`` gives the element strides of each input (None: contiguous).

@@ -94,7 +94,8 @@ class _Planner:
         """Slots in the arena, in the order of first use; the smallest free block that fits is taken first."""
         free: list[tuple[int, int]] = []  # (offset, bytes), by offset
         sized: dict[Any, list[IndexLike]] = {}  # free blocks of symbolic sizes
-        top, dynamic = 0, []
+        top = 0
+        dynamic: list[tuple[int, str, IndexLike]] = []
         dead = self._deaths()
         for n, step in enumerate(self.schedule.steps):
             taken: set[str] = set()

@@ -41,6 +41,7 @@ class _Rows:
         self.form, self.target = form, target
         self.levels = levels(form)
         self.scratch: list[Buffer] = []
+        self.deferred: list[tuple[str, Any]] = []  # values to be read from rows once the loop that fills these is closed
         self.env: dict[Index, IndexLike] = {}
         self.kept: dict[str, tuple[str, tuple[IndexLike, ...]]] = {}  # the scratch and index of values of earlier passes
         self._arrange(accesses(form, form.outer + form.inner))
@@ -244,7 +245,7 @@ class _Rows:
         _, e, name = next(a for a in self.accumulators if a[0] is m)
         value = self.writer.value(e.value, self.env)
         position = None
-        if e.kind in ("argmax", "argmin"):
+        if e.position is not None:
             position = renamed((e.position,), self.env)[0]
         after = self.writer.chains[-1].after
         if not self.columns:
@@ -294,12 +295,11 @@ class _Rows:
             return w.memos[-1][key]
 
         if defer:
-            self.deferred = [*getattr(self, "deferred", []), (name, read)]
+            self.deferred.append((name, read))
         else:
             w.here[name] = read
 
     def _settle(self) -> None:
         """Values of the loop over columns just closed are read from their rows."""
-        for name, read in getattr(self, "deferred", []):
-            self.writer.here[name] = read
-        self.deferred: list[Any] = []
+        self.writer.here.update(self.deferred)
+        self.deferred.clear()

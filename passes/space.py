@@ -8,7 +8,7 @@ digits, and the writer can be computed in the reader's loops (reshapes and permu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flambeau.ir import index as ix
@@ -26,8 +26,8 @@ def extent(v: Index) -> IndexLike:
 
 def static_numel(vars: Sequence[Index]) -> int | None:
     """The number of points of a space; None when it is symbolic."""
-    sizes = [extent(v) for v in vars]
-    return math.prod(sizes) if all(isinstance(s, int) for s in sizes) else None  # type: ignore[arg-type]
+    total = ix.product(extent(v) for v in vars)
+    return total if isinstance(total, int) else None
 
 
 def flat(buffer: Buffer, index: Sequence[IndexLike]) -> IndexLike:
@@ -123,8 +123,12 @@ def hint(size: Any) -> int:
     if size.kind == "var":
         return hint(extent(size))
     parts = [hint(a) for a in size.args] if size.kind != "value" else [64]
-    return {"add": sum, "mul": math.prod, "min": min, "max": max}.get(
-        size.kind, lambda p: max(1, p[0] // max(p[-1], 1)))(parts)
+    if size.kind in ("div", "mod"):
+        return max(1, parts[0] // max(parts[1], 1)) if size.kind == "div" else parts[1]
+    return _HINTS.get(size.kind, max)(parts)
+
+
+_HINTS: dict[str, Callable[[Iterable[int]], int]] = {"add": sum, "mul": math.prod, "min": min, "max": max}
 
 
 def numel_hint(sizes: Sequence[Any]) -> int:

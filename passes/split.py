@@ -13,7 +13,7 @@ from flambeau.ir.loops import Buffer, Expr, Load, Loop
 from flambeau.ir.meta import contiguous_strides
 from flambeau.ir.program import Schedule, Target
 from flambeau.passes.cost import top_reduction
-from flambeau.passes.space import extent, static_numel
+from flambeau.passes.space import extent, numel_hint, static_numel
 
 #: Results and columns handled together by one thread when a reduction runs down the columns of a matrix.
 COLUMNS = 64
@@ -43,7 +43,7 @@ def _split(loop: Loop, buffers: dict[str, Buffer], target: Target) -> Iterator[L
         yield loop
         return
     v = reduction.vars[0]
-    length = -(-extent(v) // count)
+    length = -(-numel_hint([extent(v)]) // count)
     name = f"{loop.buffer}_parts"
     while name in buffers:
         name += "_"
@@ -61,14 +61,14 @@ def _chunks(loop: Loop, reduction: lo.Reduce | None, target: Target) -> int | No
     if reduction is None or reduction.kind in ("argmax", "argmin"):
         return None
     results, length = static_numel(loop.ranges), static_numel(reduction.vars)
-    first = extent(reduction.vars[0])
-    if results is None or length is None or results * length < target.parallel_work or first < 2 * target.threads:  # type: ignore[operator]
+    first = numel_hint([extent(reduction.vars[0])])
+    if results is None or length is None or results * length < target.parallel_work or first < 2 * target.threads:
         return None
     columns = _down_columns(loop, reduction)
     if -(-results // (COLUMNS if columns else 1)) >= 4 * target.threads and not (columns and length > LONG):
         return None
-    wanted = min(16 * target.threads, first)  # type: ignore[type-var]
-    exact = [d for d in range(2 * target.threads, wanted + 1) if first % d == 0]  # type: ignore[operator]
+    wanted = min(16 * target.threads, first)
+    exact = [d for d in range(2 * target.threads, wanted + 1) if first % d == 0]
     return exact[-1] if exact else 4 * target.threads
 
 
