@@ -56,8 +56,8 @@ class Epilogue:
 
 _MATMUL = Template(HEADER + '''$helpers@triton.jit
 def $name($params):
-    program = tl.program_id(0)
-    batch = tl.program_id(1)
+    program = tl.program_id(0) % $tiles
+    batch = tl.program_id(0) // $tiles
     # Neighbouring programs share rows of the left and columns of the right matrix, which then stay in cache.
     group = program // $group_size
     height = tl.minimum($tiles_m - group * $group, $group)
@@ -94,7 +94,7 @@ def matmul(name: str, sizes: tuple[int, int, int, int], left: Matrix, right: Mat
               zip(matrix.strides[1:], (max(size_m, size_k), max(size_n, size_k))))
     text = _MATMUL.substitute(
         wide=".to(tl.int64)" if far else "", helpers="".join(text + "\n" for text in epilogue.helpers), name=name,
-        params=", ".join(signature), group=group, group_size=group * tiles_n, tiles_m=tiles_m, bm=tile.m,
+        params=", ".join(signature), group=group, group_size=group * tiles_n, tiles_m=tiles_m, tiles=tiles_m * tiles_n, bm=tile.m,
         bn=tile.n, bk=tile.k, acc_type=acc_type, size_m=size_m, size_n=size_n, size_k=size_k,
         left=left.address("left_ptr", _wide("batch", batch), "m[:, None]", "depth[None, :]"),
         right=right.address("right_ptr", _wide("batch", batch), "depth[:, None]", "n[None, :]"),
@@ -106,7 +106,7 @@ def matmul(name: str, sizes: tuple[int, int, int, int], left: Matrix, right: Mat
         epilogue="\n".join("    " + line.strip() for line in epilogue.statements))
     aligned = frozenset(name for name, kind in signature.items() if kind.startswith("*"))
     source = TritonSource(name, text, signature, aligned=aligned, num_warps=tile.warps, num_stages=tile.stages)
-    return source, (tiles_m * tiles_n, batch, 1)
+    return source, (tiles_m * tiles_n * batch, 1, 1)
 
 
 def matmul_tiles(m: int, n: int, k: int, itemsize: int) -> list[Tile]:

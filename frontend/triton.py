@@ -74,7 +74,8 @@ def make_program(graph: Graph, target: str) -> TritonProgram:
     suffix = "/backward" if graph.name == "backward" else ""
     lowered = stage("loops" + suffix, lower_graph(graph, facts))
     fused = stage("schedule" + suffix, schedule(lowered, facts))
-    steps = tuple(tile_gpu(step, fused.buffers) if isinstance(step, Group) else step for step in fused.steps)
+    buffers = {**lowered.buffers, **fused.buffers}
+    steps = tuple(tile_gpu(step, buffers) if isinstance(step, Group) else step for step in fused.steps)
     plan = stage("plan" + suffix, Schedule(steps, fused.buffers, fused.inputs, fused.outputs))
     program = build(plan)
     stage("triton" + suffix, _Text(program.text))

@@ -9,7 +9,7 @@ in each pass over it, which costs arithmetic and saves memory traffic.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flambeau.ir import index as ix
 from flambeau.ir import loops
@@ -32,23 +32,22 @@ from flambeau.ir.loops import (
     Store,
 )
 from flambeau.ir.program import Group, Kernel
-
-Env = Mapping[Index, IndexLike]
+from flambeau.passes.space import solve
 
 
 def tile_gpu(group: Group, buffers: dict[str, Buffer]) -> Kernel:
-    """The kernel of ``group``: it computes the group's ``stores``, whose buffers are in ``buffers``.
+    """The kernel of ``group``: it computes the group's ``stores``; results of its other loops exist in registers only.
 
-    Results of the other loops exist in registers only. Raises ValueError for a value that is read back at an index of
-    another form than it was written at.
+    ``buffers`` are those of the schedule, and of the lowering before it, where the group's inner results still have
+    one. Raises ValueError for a value that is read back at an index that does not tell which one was written.
     """
-    values = {value.loop.buffer: value for value in _closed(group.loops)}
-    writer = _Writer()
-    for name in group.stores:
-        writer.write(values[name], group.outer)
+    inliner = _Inliner(group.loops, buffers)
+    stored = [inliner.closed_loop(name) for name in group.stores]
+    writer = _Writer(inliner.origins)
+    for loop in stored:
+        writer.write(loop, group.outer)
     body = _around(group.outer, writer.body, "parallel")
-    read = dict.fromkeys(e.buffer for name in group.stores for e in loops.walk(values[name].loop.value)
-                         if isinstance(e, Load))
+    read = dict.fromkeys(e.buffer for loop in stored for e in loops.walk(loop.value) if isinstance(e, Load))
     params = tuple(buffers[name] for name in [*(name for name in read if name not in group.stores), *group.stores])
     locs = tuple(dict.fromkeys(loop.loc for loop in group.loops if loop.loc))
     return Kernel(group.name, params, body, (), _sizes(params, body), locs, group)
@@ -65,61 +64,56 @@ class _Origin:
     loc: str
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A loop whose value reads nothing of its group; ``origins`` tells which of its parts other loops computed."""
+class _Inliner:
+    """Replaces reads of the group's own results by what computes them, at the index where they are read.
 
-    loop: Loop
-    origins: dict[Expr, _Origin]
+    It goes from the reader down: an element is mostly read at the very index it is written at, whatever its form.
+    ``origins`` tells for each replaced part which loop it comes from.
+    """
 
-    def at(self, env: Env) -> tuple[Expr, dict[Expr, _Origin]]:
-        """The value and its origins with loop variables replaced."""
-        value = loops.rewrite(self.loop.value, _same, env)
-        return value, {loops.rewrite(part, _same, env): origin for part, origin in self.origins.items()}
+    def __init__(self, group: Sequence[Loop], buffers: dict[str, Buffer]) -> None:
+        self.loops = {loop.buffer: loop for loop in group}
+        self.buffers = buffers
+        self.origins: dict[Expr, _Origin] = {}
+        self.memo: dict[Load, Expr] = {}
+
+    def closed_loop(self, name: str) -> Loop:
+        """The loop of ``name`` with a value that reads nothing of its group."""
+        loop = self.loops[name]
+        value = self.closed(loop.value)
+        self.origins[value] = _Origin(name, loop.loc)
+        return replace(loop, value=value)
+
+    def closed(self, value: Expr) -> Expr:
+        return loops.rewrite(value, self.read)
+
+    def read(self, e: Expr) -> Expr | None:
+        if not isinstance(e, Load) or e.buffer not in self.loops:
+            return None
+        if e not in self.memo:
+            self.memo[e] = self.computed(e)
+        return self.memo[e]
+
+    def computed(self, e: Load) -> Expr:
+        source = self.loops[e.buffer]
+        env = _apart(source, _matched(source, e, self.buffers[e.buffer]))
+        inner = self.closed(loops.rewrite(source.value, _same, env))
+        self.origins[inner] = _Origin(source.buffer, source.loc)
+        return inner if e.mask is None else loops.select(e.mask, inner, loops.const(e.other, e.dtype))
 
 
 def _same(e: Expr) -> None:
     """Leaves an expression as it is (for ``rewrite``)."""
 
 
-def _closed(group: Sequence[Loop]) -> list[_Value]:
-    """The loops with every read of an earlier loop's result replaced by what it computes."""
-    done: dict[str, _Value] = {}
-    for loop in group:
-        done[loop.buffer] = _inlined(loop, done)
-    return [done[loop.buffer] for loop in group]
-
-
-def _inlined(loop: Loop, done: dict[str, _Value]) -> _Value:
-    origins: dict[Expr, _Origin] = {}
-
-    def substitute(e: Expr) -> Expr | None:
-        if not isinstance(e, Load) or e.buffer not in done:
-            return None
-        source = done[e.buffer]
-        env = _apart(source.loop, _matched(source.loop, e))
-        inner, parts = source.at(env)
-        origins.update(parts)
-        if e.mask is None:
-            return inner
-        return loops.select(e.mask, inner, loops.const(e.other, e.dtype))
-
-    value = loops.rewrite(loop.value, substitute)
-    origins[value] = _Origin(loop.buffer, loop.loc)
-    return _Value(Loop(loop.buffer, loop.ranges, loop.index, value, loop.loc), origins)
-
-
-def _matched(source: Loop, read: Load) -> dict[Index, IndexLike]:
+def _matched(source: Loop, read: Load, buffer: Buffer) -> dict[Index, IndexLike]:
     """The ranges of ``source`` in terms of the index at which its result is read."""
     if all(place is at or place == at for place, at in zip(source.index, read.index, strict=True)):
         return {}
-    env: dict[Index, IndexLike] = {}
-    for place, at in zip(source.index, read.index):
-        if isinstance(place, Index) and place.kind == "var":
-            env[place] = at
-        elif place != 0:
-            raise ValueError(f"{read.buffer} is written at {place} and read at {at}: not the same element in registers")
-    return env
+    env = solve(buffer, source.index, read.index)
+    if env is None:
+        raise ValueError(f"{read.buffer} is written at {source.index} and read at {read.index}: no element in registers")
+    return dict(env)
 
 
 def _apart(source: Loop, env: dict[Index, IndexLike]) -> dict[Index, IndexLike]:
@@ -166,17 +160,15 @@ def _indices(e: Expr) -> Iterable[IndexLike]:
 class _Writer:
     """Appends the statements of nests that share outer loops; equal reductions are computed once."""
 
-    def __init__(self) -> None:
+    def __init__(self, origins: dict[Expr, _Origin]) -> None:
         self.body: list[Statement] = []
         self.reduced: dict[Expr, Local] = {}
         self.names: dict[str, Expr] = {}
-        self.origins: dict[Expr, _Origin] = {}
+        self.origins = dict(origins)
 
-    def write(self, value: _Value, outer: Sequence[Index]) -> None:
+    def write(self, loop: Loop, outer: Sequence[Index]) -> None:
         """Append what stores a loop's result, its reductions first unless they vary along its row."""
-        loop = value.loop
         row = [v for v in loop.ranges if v not in outer]
-        self.origins = dict(value.origins)
         inside: list[Statement] = [] if row else self.body
         varying = [e for e in _outermost_reductions(loop.value) if _free(e) & set(row)]
         result = self.replaced(loop.value, {e: self.reduction(e, inside, loop.loc) for e in varying})

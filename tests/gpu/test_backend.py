@@ -133,3 +133,23 @@ def test_cpu_tensors_run_op_by_op_and_are_right() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         same(compiled(fn, target="cuda:90")(drawn(5)), fn(drawn(5)))
+
+
+@pytest.mark.slow
+def test_a_convolutional_net_with_pooling_and_attention() -> None:
+    """Pooling reads its input at mixed positions, and normalisation reduces around the channel."""
+    flambeau.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(2))
+    x = drawn(2, 1, 8, 8)
+
+    def fn(x: Any) -> Any:
+        tokens = net(x)
+        return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens).square().mean()
+
+    grads = []
+    for call in (fn, compiled(fn)):
+        net.zero_grad()
+        call(x).backward()
+        grads.append([parameter.grad for parameter in net.parameters()])
+    for got, wanted in zip(*reversed(grads)):
+        np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-3, atol=1e-5)

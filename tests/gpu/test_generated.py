@@ -76,7 +76,7 @@ class Program:
                            tuple(self.kept))
         fused = schedule(lowered, Target(kind="triton", threads=1))
         self.buffers |= fused.buffers
-        return [tile_gpu(group, fused.buffers) for group in fused.steps]
+        return [tile_gpu(group, self.buffers) for group in fused.steps]
 
     def check(self, blocking: Blocking | None = None, tolerance: float = 2e-5, kernels: int | None = None) -> str:
         """Run both ways and compare what is kept; the kernels' text is returned."""

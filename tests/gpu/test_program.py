@@ -78,8 +78,9 @@ def forward(x: f32[6, 10]):
 
 def program(text: str) -> TritonProgram:
     graph = lowered(parse_graph(text), lambda op: False)
-    fused = schedule(lower_graph(graph, TARGET), TARGET)
-    steps = tuple(tile_gpu(step, fused.buffers) if isinstance(step, Group) else step for step in fused.steps)
+    loops = lower_graph(graph, TARGET)
+    fused = schedule(loops, TARGET)
+    steps = tuple(tile_gpu(step, {**loops.buffers, **fused.buffers}) if isinstance(step, Group) else step for step in fused.steps)
     return build(Schedule(steps, fused.buffers, fused.inputs, fused.outputs))
 
 
