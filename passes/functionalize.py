@@ -17,6 +17,8 @@ from flambeau.ir.graph import Graph, Node, getitem, map_nodes, parse_graph
 from flambeau.ir.op import Op, get_op, ops, use_handler
 from flambeau.ir.tracing import GraphBuilder, GraphTensor
 
+from .sizes import carriers
+
 _LARGEST_STAND_IN = 1 << 24  # elements of the array on which a chain of views is tried out
 
 
@@ -283,6 +285,8 @@ class _Epilogue:
         shared = self._shared_storages()
         outputs = [map_nodes(lambda n: self.output(self.run.values[n], shared).node, out) for out in self.source.outputs]
         self.epilogue.outputs = outputs
+        for node in carriers(self.epilogue, self.graph.inputs):
+            self.param(node)
         return Functional(self.graph, self.epilogue)
 
     def write_backs(self) -> None:

@@ -15,6 +15,7 @@ from flambeau.ir.program import Partitioned
 from flambeau.ir.tree import leaves
 
 from .joint import Joint
+from .sizes import carriers
 
 #: Families that are cheap to compute again inside a backward kernel. Reductions only when they shrink little.
 _CHEAP = frozenset({"pointwise", "view", "create", "getitem", "scatter_view", "index", "pad"})
@@ -152,12 +153,17 @@ class _Partition:
         back: dict[Node, Any] = {}
         for n in kept:
             back[n] = backward.input(env[n].name, n.meta, False, n.loc)
+        tangents = len(kept)
         for n in self.tangents:
             back[n] = backward.input(n.name, n.meta, False, n.loc)
         again = [n for n in self._order(self._needed_for_given(kept)) if n not in back]
         copy_into(backward, again, back)
         backward.outputs = [map_nodes(back.__getitem__, g) for g in self.gradients]
-        return Partitioned(forward, backward, len(kept))
+        for n in carriers(backward, [n for n in self.inputs if n not in kept]):
+            backward.inputs.insert(tangents, backward.input(env[n].name, n.meta, False, n.loc))
+            backward.inputs.pop()
+            tangents += 1
+        return Partitioned(forward, backward, tangents)
 
     def _needed_for_given(self, kept: list[Node]) -> set[Node]:
         """What the gradients need when ``kept`` is at hand."""

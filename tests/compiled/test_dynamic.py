@@ -1,0 +1,57 @@
+"""Graphs with symbolic sizes, forward and backward: one compile serves every size."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import flambeau as ft
+from flambeau.frontend.backends import list_backends
+
+BACKENDS = [name for name in ("aot_eager", "numpy", "cpp") if name in list_backends()]
+
+
+def mlp(x):
+    w = ft.ones(x.shape[1], 4) * 0.5
+    return ft.nn.functional.gelu(ft.nn.functional.layer_norm(x, (6,)) @ w)
+
+
+def attention(x):
+    b, t, c = x.shape
+    q, k, v = x.view(b, t, 3, c // 3).unbind(2)
+    y = ft.nn.functional.scaled_dot_product_attention(q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1), is_causal=True)
+    return ft.cat([y.squeeze(1), q[:, :1]], 1).sum((0, 2))
+
+
+def outputs_that_share(x):
+    y = (x * 2).view(-1)
+    return y, y.view(x.shape)
+
+
+def size_only_in_the_backward(x):
+    return x.sum(0).exp().sum()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("fn", "shapes"), [
+    (mlp, [(3, 6), (5, 6), (8, 6)]),
+    (attention, [(2, 3, 12), (4, 5, 12), (2, 7, 12)]),
+    (outputs_that_share, [(2, 3), (4, 5), (3, 7)]),
+    (size_only_in_the_backward, [(2, 3), (4, 5), (3, 7)]),
+], ids=lambda v: getattr(v, "__name__", ""))
+def test_every_size(fn, shapes, backend):
+    run = ft.compile(fn, backend=backend, dynamic=True, fullgraph=True)
+    rng = np.random.default_rng(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for shape in shapes:
+            x = ft.from_numpy(rng.normal(size=shape).astype(np.float32)).requires_grad_()
+            found, expected = run(x), fn(x)
+            pairs = list(zip(found, expected)) if isinstance(expected, tuple) else [(found, expected)]
+            for a, e in pairs:
+                np.testing.assert_allclose(a.detach().numpy(), e.detach().numpy(), rtol=1e-4, atol=1e-5)
+                ga, = ft.autograd.grad((a * a).sum(), [x], retain_graph=True)
+                ge, = ft.autograd.grad((e * e).sum(), [x], retain_graph=True)
+                np.testing.assert_allclose(ga.numpy(), ge.numpy(), rtol=1e-3, atol=1e-4)
