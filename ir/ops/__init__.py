@@ -12,6 +12,7 @@ from . import (
     convert,
     create,
     create_api,
+    cross_entropy,
     ctc,
     dropout,
     einsum,
@@ -44,9 +45,9 @@ from . import (
 
 __all__ = [
     "activation", "assemble", "attention", "compare", "complex", "constant", "conv", "convert", "create",
-    "create_api", "ctc", "dropout", "einsum", "embedding", "identities", "index", "index_api", "loss", "maths", "matmul",
-    "multihead", "norm", "pointwise", "pool", "random", "reduce", "reduce_api", "resize", "rnn", "scan", "scatter_view", "sort", "special",
-    "strided", "variants", "view", "view_api", "windows",
+    "create_api", "cross_entropy", "ctc", "dropout", "einsum", "embedding", "identities", "index", "index_api",
+    "loss", "maths", "matmul", "multihead", "norm", "pointwise", "pool", "random", "reduce", "reduce_api", "resize",
+    "rnn", "scan", "scatter_view", "sort", "special", "strided", "variants", "view", "view_api", "windows",
 ]
 
 identities.state_identities()

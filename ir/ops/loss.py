@@ -8,12 +8,13 @@ from typing import Any
 
 from .. import dtype as _dtype
 from ..family import broadcast_shapes, composite, ops
-from ..op import public, type_name
+from ..op import public
 from ..samples import S, T
-from .norm import p_norm, upcast
+from .norm import p_norm
 
 
-def _reduce(values: Any, reduction: str) -> Any:
+def reduced(values: Any, reduction: str) -> Any:
+    """The mean or sum of ``values``, or all of them. Raises ``ValueError`` for another word."""
     if reduction == "mean":
         return ops.mean(values)
     if reduction == "sum":
@@ -36,10 +37,10 @@ def legacy_reduction(reduction: str, size_average: bool | None, reduce: bool | N
 def _weighted(values: Any, weight: Any, reduction: str) -> Any:
     """Reduced with one weight per element (None: 1); the mean is the weighted one."""
     if weight is None:
-        return _reduce(values, reduction)
+        return reduced(values, reduction)
     if reduction == "mean":
         return ops.sum(values * weight) / ops.sum(weight)
-    return _reduce(values * weight, reduction)
+    return reduced(values * weight, reduction)
 
 
 def _warn_sizes(name: str, x: Any, target: Any) -> None:
@@ -72,7 +73,7 @@ mse = composite("mse_loss(Tensor self, Tensor target, str reduction='mean') -> T
 
 def _squared(x: Any, target: Any, reduction: str) -> Any:
     difference = x - target
-    return _reduce(difference * difference, reduction)
+    return reduced(difference * difference, reduction)
 
 
 @public("nn.functional.mse_loss")
@@ -104,8 +105,8 @@ def smooth_l1_loss(input: Any, target: Any, size_average: bool | None = None, re
     reduction = legacy_reduction(reduction, size_average, reduce)
     size = abs(input - target)
     if beta == 0:
-        return _reduce(size, reduction)
-    return _reduce(ops.where(size < beta, size * size * (0.5 / beta), size - 0.5 * beta), reduction)
+        return reduced(size, reduction)
+    return reduced(ops.where(size < beta, size * size * (0.5 / beta), size - 0.5 * beta), reduction)
 
 
 @public("nn.functional.huber_loss")
@@ -116,195 +117,6 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     _warn_sizes("huber_loss", input, target)
     size = abs(input - target)
     return _weighted(ops.where(size <= delta, size * size * 0.5, delta * (size - 0.5 * delta)), weight, reduction)
-
-
-# ---- classification -------------------------------------------------------------------------------------------------
-
-
-def _check_classes(x: Any, target: Any) -> int:
-    """The class dimension. Raises PyTorch's errors for shapes that do not match."""
-    if not 1 <= x.ndim:
-        raise ValueError("Expected input to have at least 1 dimension")
-    expected = (x.shape[0], *x.shape[2:]) if x.ndim > 1 else ()
-    if x.ndim > 1 and target.ndim and x.shape[0] != target.shape[0]:
-        raise ValueError(f"Expected input batch_size ({x.shape[0]}) to match target batch_size ({target.shape[0]}).")
-    if tuple(target.shape) != tuple(expected):
-        raise RuntimeError(f"Expected target size {list(expected)}, got {list(target.shape)}")
-    if target.dtype is not _dtype.int64 and target.dtype is not _dtype.uint8:
-        raise RuntimeError(f"expected scalar type Long but found {type_name(target.dtype)}")
-    return 1 if x.ndim > 1 else 0
-
-
-def _nll_parts(x: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
-    dim = _check_classes(x, target)
-    target = ops.cast(target, _dtype.int64)
-    kept = target != ignore_index
-    safe = ops.where(kept, target, 0)
-    picked = -ops.squeeze(ops.gather(x, dim, ops.unsqueeze(safe, dim)), dim)
-    if weight is None:
-        values = ops.where(kept, picked, 0)
-        if reduction == "mean":
-            return ops.sum(values) / ops.sum(ops.cast(kept, x.dtype))
-        return _reduce(values, reduction)
-    scale = ops.where(kept, _weight_of(weight, safe), 0)
-    values = picked * scale
-    return ops.sum(values) / ops.sum(scale) if reduction == "mean" else _reduce(values, reduction)
-
-
-def _weight_of(weight: Any, target: Any) -> Any:
-    """The class weight of each target."""
-    flat = ops.index_select(weight, 0, ops.reshape(target, (target.numel(),)))
-    return ops.reshape(flat, tuple(target.shape))
-
-
-def _classes(shape: tuple, n: int) -> T:
-    size = math.prod(shape)
-    values = [(3 * i + 1) % n for i in range(size)]
-    return T(shape, dtype=_dtype.int64, grad=False, values=_nested(values, shape))
-
-
-def _nested(values: list, shape: tuple) -> Any:
-    if not shape:
-        return values[0]
-    step = len(values) // shape[0] if shape[0] else 0
-    return [_nested(values[i * step:(i + 1) * step], shape[1:]) for i in range(shape[0])]
-
-
-nll = composite(
-    "nll_loss(Tensor self, Tensor target, Tensor? weight=None, int ignore_index=-100, str reduction='mean') -> Tensor",
-    _nll_parts, api=(),
-    samples=lambda: [S(T((3, 5)), _classes((3,), 5)), S(T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1),
-                     S(T((2, 4, 3)), _classes((2, 3), 4), None, -100, "sum"), S(T((5,)), _classes((), 5), None, -100, "none")],
-    doc="Minus the input at the target class. Shapes: [N, C, *], [N, *] -> [] (or [N, *]).")
-
-
-@public("nn.functional.nll_loss")
-def nll_loss(input: Any, target: Any, weight: Any = None, size_average: bool | None = None, ignore_index: int = -100,
-             reduce: bool | None = None, reduction: str = "mean") -> Any:
-    """Negative log likelihood of log-probabilities. Shapes: [N, C, *] (or [C]), [N, *] (or []) of int64 -> [] (or [N, *])."""
-    return ops.nll_loss(input, target, weight, ignore_index, legacy_reduction(reduction, size_average, reduce))
-
-
-def _cross_entropy_parts(x: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float) -> Any:
-    if target.dtype.is_floating_point:
-        return _like(_probability_loss(x, target, weight, reduction, smoothing), x.dtype)
-    dim = _check_classes(x, target)
-    logs = ops.log_softmax(upcast(x), dim)
-    loss = _nll_parts(logs, target, None if weight is None else upcast(weight), ignore_index, reduction)
-    if smoothing > 0.0:
-        smooth = _smoothed(logs, target, weight, ignore_index, reduction, dim)
-        loss = loss * (1 - smoothing) + smooth * (smoothing / x.shape[dim])
-    return _like(loss, x.dtype)
-
-
-def _like(x: Any, dtype: Any) -> Any:
-    return x if x.dtype is dtype else ops.cast(x, dtype)
-
-
-def _smoothed(logs: Any, target: Any, weight: Any, ignore_index: int, reduction: str, dim: int) -> Any:
-    """The loss against the uniform distribution (times the number of classes)."""
-    kept = target != ignore_index
-    values = logs if weight is None else logs * _along(weight, dim, logs.ndim)
-    values = ops.where(kept, -ops.sum(values, dim), 0)
-    if reduction != "mean":
-        return _reduce(values, reduction)
-    if weight is None:
-        return ops.sum(values) / ops.sum(ops.cast(kept, values.dtype))
-    return ops.sum(values) / ops.sum(ops.where(kept, _weight_of(weight, ops.where(kept, target, 0)), 0))
-
-
-def _along(weight: Any, dim: int, ndim: int) -> Any:
-    return ops.reshape(weight, (*(1,) * dim, weight.shape[0], *(1,) * (ndim - 1 - dim)))
-
-
-def _probability_loss(x: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:
-    if tuple(x.shape) != tuple(target.shape):
-        raise RuntimeError(f"Expected floating point type target with class probabilities to have shape {list(x.shape)}, but got "
-                           f"{list(target.shape)}")
-    dim = 1 if x.ndim > 1 else 0
-    if smoothing > 0.0:
-        target = target * (1 - smoothing) + smoothing / x.shape[dim]
-    terms = ops.log_softmax(upcast(x), dim) * target
-    if weight is not None:
-        terms = terms * _along(weight, dim, x.ndim)
-    if reduction == "mean":
-        return -ops.sum(terms) / max(x.numel() // x.shape[dim], 1)
-    return -ops.sum(terms) if reduction == "sum" else -ops.sum(terms, dim)
-
-
-def _cross_entropy_grads(g: Any, out: Any, x: Any, target: Any, weight: Any, ignore_index: int, reduction: str,
-                         smoothing: float, *, needs: tuple) -> tuple:
-    """For class targets: ``(softmax - one_hot) * g`` in one pass over the logits; else through the log-softmax."""
-    if target.dtype.is_floating_point:
-        return _probability_grads(g, x, target, weight, reduction, smoothing, needs)
-    return ops.cross_entropy_backward(g, x, target, weight, ignore_index, reduction, smoothing), None, None
-
-
-def _probability_grads(g: Any, x: Any, target: Any, weight: Any, reduction: str, smoothing: float, needs: tuple) -> tuple:
-    dim = 1 if x.ndim > 1 else 0
-    logs = ops.log_softmax(upcast(x), dim)
-    g = g / max(x.numel() // x.shape[dim], 1) if reduction == "mean" else g if reduction == "sum" else ops.unsqueeze(g, dim)
-    scale = 1 if weight is None else _along(weight, dim, x.ndim)
-    dx = dt = None
-    if needs[0]:
-        soft = target * (1 - smoothing) + smoothing / x.shape[dim] if smoothing > 0.0 else target
-        terms = soft * scale
-        dx = (ops.exp(logs) * ops.sum(terms, dim, True) - terms) * g
-    if needs[1]:
-        dt = logs * scale * -g * (1 - smoothing)
-    return dx, dt, None
-
-
-def _cross_entropy_backward_parts(g: Any, x: Any, target: Any, weight: Any, ignore_index: int, reduction: str,
-                                  smoothing: float) -> Any:
-    dim, wide = (1 if x.ndim > 1 else 0), upcast(x)
-    n = x.shape[dim]
-    kept = target != ignore_index
-    safe = ops.where(kept, target, 0)
-    scale = ops.cast(kept, wide.dtype) if weight is None else ops.where(kept, _weight_of(upcast(weight), safe), 0)
-    g = upcast(g) / ops.sum(scale) if reduction == "mean" else upcast(g)
-    soft = ops.softmax(wide, dim)
-    hit = ops.unsqueeze(safe, dim) == ops.reshape(ops.arange(0, n, 1, device=x.device), (n, *(1,) * (x.ndim - 1 - dim)))
-    grad = ops.where(hit, soft - 1, soft) * ops.unsqueeze(scale * g * (1 - smoothing), dim)
-    if smoothing > 0.0:
-        factor = g * (smoothing / n)
-        grad = grad + _smoothed_grad(soft, weight, kept, dim) * (factor if reduction != "none" else ops.unsqueeze(factor, dim))
-    return _like(grad, x.dtype)
-
-
-def _smoothed_grad(soft: Any, weight: Any, kept: Any, dim: int) -> Any:
-    share = 1 if weight is None else _along(upcast(weight), dim, soft.ndim)
-    total = soft.shape[dim] if weight is None else ops.sum(upcast(weight))
-    return ops.where(ops.unsqueeze(kept, dim), soft * total - share, 0)
-
-
-cross_entropy_backward = composite(
-    "cross_entropy_backward(Tensor grad, Tensor self, Tensor target, Tensor? weight, int ignore_index, str reduction,"
-    " float label_smoothing) -> Tensor", _cross_entropy_backward_parts, api=(),
-    samples=lambda: [S(T(()), T((3, 5)), _classes((3,), 5), None, -100, "mean", 0.0),
-                     S(T((3,)), T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1, "none", 0.1)],
-    doc="The gradient of cross_entropy's logits for class targets.")
-
-cross_entropy_op = composite(
-    "cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int ignore_index=-100, str reduction='mean',"
-    " float label_smoothing=0.0) -> Tensor", _cross_entropy_parts, joint_vjp=_cross_entropy_grads, api=(),
-    samples=lambda: [S(T((3, 5)), _classes((3,), 5)), S(T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1),
-                     S(T((2, 4, 3)), _classes((2, 3), 4), None, -100, "sum", 0.1), S(T((5,)), _classes((), 5)),
-                     S(T((3, 5)), T((3, 5), 0.0, 1.0), None, -100, "mean", 0.1),
-                     S(T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1, "none", 0.2)],
-    doc="Log-softmax and negative log likelihood. Shapes: [N, C, *], [N, *] of classes or [N, C, *] of probabilities -> [].")
-
-
-@public("nn.functional.cross_entropy")
-def cross_entropy(input: Any, target: Any, weight: Any = None, size_average: bool | None = None, ignore_index: int = -100,
-                  reduce: bool | None = None, reduction: str = "mean", label_smoothing: float = 0.0) -> Any:
-    """Cross entropy of logits. Shapes: [N, C, *] (or [C]); classes [N, *] of int64 or probabilities [N, C, *] -> []."""
-    reduction = legacy_reduction(reduction, size_average, reduce)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{reduction} is not a valid value for reduction")
-    return ops.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
 
 
 # ---- binary ---------------------------------------------------------------------------------------------------------
@@ -320,7 +132,7 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, size_avera
     values = ops.binary_cross_entropy(input, target)
     if weight is not None:
         values = values * weight
-    return _reduce(values, legacy_reduction(reduction, size_average, reduce))
+    return reduced(values, legacy_reduction(reduction, size_average, reduce))
 
 
 def _bce_parts(x: Any, target: Any) -> Any:
@@ -346,14 +158,14 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None
         values = (1 - target) * input + ((pos_weight - 1) * target + 1) * soft
     if weight is not None:
         values = values * weight
-    return _reduce(values, legacy_reduction(reduction, size_average, reduce))
+    return reduced(values, legacy_reduction(reduction, size_average, reduce))
 
 
 @public("nn.functional.soft_margin_loss")
 def soft_margin_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None,
                      reduction: str = "mean") -> Any:
     """``log(1 + exp(-target * input))`` for targets 1 and -1. Shapes: equal -> [] (or theirs)."""
-    return _reduce(ops.softplus(-target * input), legacy_reduction(reduction, size_average, reduce))
+    return reduced(ops.softplus(-target * input), legacy_reduction(reduction, size_average, reduce))
 
 
 @public("nn.functional.multilabel_soft_margin_loss")
@@ -363,7 +175,7 @@ def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, siz
     values = -(target * ops.logsigmoid(input) + (1 - target) * ops.logsigmoid(-input))
     if weight is not None:
         values = values * weight
-    return _reduce(ops.sum(values, -1) / input.shape[-1], legacy_reduction(reduction, size_average, reduce))
+    return reduced(ops.sum(values, -1) / input.shape[-1], legacy_reduction(reduction, size_average, reduce))
 
 
 # ---- distributions --------------------------------------------------------------------------------------------------
@@ -381,7 +193,7 @@ def kl_div(input: Any, target: Any, size_average: bool | None = None, reduce: bo
     values = ops.exp(target) * (target - input) if log_target else ops.xlogy(target, target) - target * input
     if reduction == "batchmean":
         return ops.sum(values) / input.shape[0]
-    return _reduce(values, reduction)
+    return reduced(values, reduction)
 
 
 @public("nn.functional.poisson_nll_loss", "torch.poisson_nll_loss")
@@ -392,7 +204,7 @@ def poisson_nll_loss(input: Any, target: Any, log_input: bool = True, full: bool
     if full:
         stirling = target * ops.log(target) - target + 0.5 * ops.log(2 * math.pi * target)
         values = values + ops.where(target <= 1, 0, stirling)
-    return _reduce(values, legacy_reduction(reduction, size_average, reduce))
+    return reduced(values, legacy_reduction(reduction, size_average, reduce))
 
 
 @public("nn.functional.gaussian_nll_loss")
@@ -410,7 +222,13 @@ def gaussian_nll_loss(input: Any, target: Any, var: Any, full: bool = False, eps
     safe = var + ops.detach(ops.clamp(var, eps, None) - var)  # the value is clamped, the gradient is not
     difference = input - target
     values = 0.5 * (ops.log(safe) + difference * difference / safe)
-    return _reduce(values + 0.5 * math.log(2 * math.pi) if full else values, reduction)
+    return reduced(values + 0.5 * math.log(2 * math.pi) if full else values, reduction)
+
+
+def weight_of(weight: Any, target: Any) -> Any:
+    """The class weight of each target."""
+    flat = ops.index_select(weight, 0, ops.reshape(target, (target.numel(),)))
+    return ops.reshape(flat, tuple(target.shape))
 
 
 # ---- distances and margins --------------------------------------------------------------------------------------------
@@ -459,7 +277,7 @@ def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float =
     squares = (ops.sum(input1 * input1, -1) + 1e-12) * (ops.sum(input2 * input2, -1) + 1e-12)
     cosine = dot / ops.sqrt(squares)
     values = ops.where(target == 1, 1 - cosine, 0) + ops.where(target == -1, _margin(cosine - margin), 0)
-    return _reduce(values, legacy_reduction(reduction, size_average, reduce))
+    return reduced(values, legacy_reduction(reduction, size_average, reduce))
 
 
 @public("nn.functional.margin_ranking_loss", "torch.margin_ranking_loss")
@@ -469,7 +287,7 @@ def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0
     if not input1.ndim == input2.ndim == target.ndim:
         raise RuntimeError(f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: "
                            f"{_size(input1)}, input2: {_size(input2)}, target: {_size(target)} ")
-    return _reduce(_margin(-target * (input1 - input2) + margin), legacy_reduction(reduction, size_average, reduce))
+    return reduced(_margin(-target * (input1 - input2) + margin), legacy_reduction(reduction, size_average, reduce))
 
 
 @public("nn.functional.hinge_embedding_loss", "torch.hinge_embedding_loss")
@@ -477,7 +295,7 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, size_aver
                          reduce: bool | None = None, reduction: str = "mean") -> Any:
     """``x`` for targets 1, ``max(0, margin - x)`` for -1. Shapes: equal -> [] (or theirs)."""
     values = ops.where(target == 1, input, 0) + ops.where(target == -1, _margin(margin - input), 0)
-    return _reduce(values, legacy_reduction(reduction, size_average, reduce))
+    return reduced(values, legacy_reduction(reduction, size_average, reduce))
 
 
 @public("nn.functional.triplet_margin_loss", "torch.triplet_margin_loss")
@@ -490,7 +308,7 @@ def triplet_margin_loss(anchor: Any, positive: Any, negative: Any, margin: float
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
     if swap:
         far = ops.minimum(far, pairwise_distance(positive, negative, p, eps))
-    return _reduce(_margin(near - far + margin), legacy_reduction(reduction, size_average, reduce))
+    return reduced(_margin(near - far + margin), legacy_reduction(reduction, size_average, reduce))
 
 
 @public("nn.functional.triplet_margin_with_distance_loss")
@@ -505,7 +323,7 @@ def triplet_margin_with_distance_loss(anchor: Any, positive: Any, negative: Any,
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
         far = ops.minimum(far, distance(positive, negative))
-    return _reduce(_margin(near - far + margin), reduction)
+    return reduced(_margin(near - far + margin), reduction)
 
 
 @public("nn.functional.multi_margin_loss")
@@ -521,10 +339,10 @@ def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, 
     index = ops.reshape(target, (rows.shape[0], 1))
     values = _margin(margin - ops.gather(rows, 1, index) + rows) ** p
     if weight is not None:
-        values = values * ops.unsqueeze(_weight_of(weight, ops.squeeze(index, 1)), 1)
+        values = values * ops.unsqueeze(weight_of(weight, ops.squeeze(index, 1)), 1)
     classes = ops.arange(0, rows.shape[1], 1, device=input.device)
     values = ops.sum(ops.where(classes == index, 0, values), 1) / rows.shape[1]
-    return _reduce(values if input.ndim == 2 else ops.squeeze(values, 0), reduction)
+    return reduced(values if input.ndim == 2 else ops.squeeze(values, 0), reduction)
 
 
 @public("nn.functional.multilabel_margin_loss")
@@ -542,4 +360,4 @@ def multilabel_margin_loss(input: Any, target: Any, size_average: bool | None = 
     gaps = _margin(1 - ops.unsqueeze(ops.gather(rows, 1, safe), 2) + ops.unsqueeze(rows, 1))
     counted = ops.unsqueeze(valid, 2) & ~ops.unsqueeze(is_target, 1)
     values = ops.sum(ops.where(counted, gaps, 0), (1, 2)) / c
-    return _reduce(values if input.ndim == 2 else ops.squeeze(values, 0), reduction)
+    return reduced(values if input.ndim == 2 else ops.squeeze(values, 0), reduction)
