@@ -142,7 +142,8 @@ class Writer:
         self.made.add(loop.buffer)
         known = self.buffers.get(loop.buffer)
         if known is None:
-            shape = tuple(i.args[1] if isinstance(i, Index) else 1 for i in loop.index)
+            last = {v: ix.add(v.args[1], -1) for i in loop.index for v in ix.variables(i)}
+            shape = tuple(ix.add(ix.substitute(i, last), 1) for i in loop.index)
             known = self.buffers[loop.buffer] = Buffer(loop.buffer, computing(loop.value.dtype), shape, ())
         self.lines.append(f"{loop.buffer} = np.empty({self.shape(known.shape)}, {dtype_text(known.dtype)})")
 
