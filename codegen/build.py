@@ -30,7 +30,6 @@ FLAGS = (
     "-Wno-psabi",
 )
 NATIVE = "-march=native"
-SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1")
 
 
 class CompileError(RuntimeError):

@@ -14,6 +14,20 @@ static const Runtime* host;
 typedef Simd<float>::V V;
 enum { W = Simd<float>::W, LANES = Tile<float>::NR, PIXELS = 8 * LANES, DEPTH = 256 };
 
+// to += factor * from
+INLINE void add_scaled(i64 n, float factor, const float* from, float* to) {
+  i64 i = 0;
+  for (; i + W <= n; i += W) store(to + i, load(to + i) + factor * load(from + i));
+  for (; i < n; i++) to[i] += factor * from[i];
+}
+
+// to = from + start
+INLINE void copy_plus(i64 n, float start, const float* from, float* to) {
+  i64 i = 0;
+  for (; i + W <= n; i += W) store(to + i, load(from + i) + start);
+  for (; i < n; i++) to[i] = from[i] + start;
+}
+
 INLINE i64 product(const i64* n) { return n[0] * n[1] * n[2]; }
 
 // The sizes that follow from the arguments, and the tables that turn taps and pixels into offsets.
@@ -81,7 +95,7 @@ struct Geometry {
       for (i64 a = 0; a < t.in[0]; a++)
         for (i64 b = 0; b < t.in[1]; b++, to += t.in[2]) {
           const float* row = from + c * plane + at(a + t.padding[0], b + t.padding[1], t.padding[2]);
-          for (i64 d = 0; d < t.in[2]; d++) to[d] = row[d] + start;
+          copy_plus(t.in[2], start, row, to);
         }
     }
   }
@@ -157,7 +171,7 @@ static void forward_range(void* self, i64 begin, i64 end) {
     float* out = g.result(index / g.t.groups, group) + pixel0;
     for (i64 i = 0; i < g.filters; i++) {
       float start = g.t.bias ? g.t.bias[group * g.filters + i] : 0;
-      for (i64 j = 0; j < width; j++) out[i * g.pixels + j] = tile[i * PIXELS + j] + start;
+      copy_plus(width, start, tile + i * PIXELS, out + i * g.pixels);
     }
   }
 }
@@ -262,7 +276,9 @@ static void depthwise_range(void* self, i64 begin, i64 end) {
           float factor = weight[k];
           float* from = x + g.tap_at[k];
           if (g.t.kind == 0 && step == 1)
-            for (i64 i = 0; i < row; i++) y[i] += factor * from[i];
+            add_scaled(row, factor, from, y);
+          else if (step == 1)
+            add_scaled(row, factor, y, from);
           else if (g.t.kind == 0)
             for (i64 i = 0; i < row; i++) y[i] += factor * from[i * step];
           else
