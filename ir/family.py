@@ -203,13 +203,18 @@ def _install_operators(op: Op, name: str) -> None:
         PUBLIC["Tensor"][fn.__name__] = fn
 
 
+def _given(**facts: Any) -> dict[str, Any]:
+    return {name: fact for name, fact in facts.items() if fact}
+
+
 def pointwise(schema: str, *, kernel: Callable[..., Any], vjp: Any = None, scalar: Scalar | None = None,
               promote: str = "default", decompose: Callable[..., Any] | None = None, samples: Any = None,
               dtypes: str = "f", tags: Iterable[str] = (), api: tuple[str, ...] | None = None, inplace: bool = True,
-              dunder: str | None = None, ufunc: str = "", doc: str = "") -> Op:
+              dunder: str | None = None, ufunc: str = "", store: Callable[..., Any] | None = None, doc: str = "") -> Op:
     """An op on corresponding elements of broadcast tensors. Tensor arguments reach ``kernel`` in the computing dtype.
 
-    ``ufunc`` names the NumPy ufunc that equals the kernel when parameters beyond the operands have their defaults.
+    ``ufunc`` names the NumPy ufunc that equals the kernel when parameters beyond the operands have their defaults;
+    ``store(array, ...)`` is the in-place form on arrays (or returns NotImplemented).
     """
     parsed = parse(schema)
     tags = set(tags) | {"out"} | (set() if vjp is not None or decompose is not None else {"nograd"})
@@ -219,7 +224,7 @@ def pointwise(schema: str, *, kernel: Callable[..., Any], vjp: Any = None, scala
         return TensorMeta(shape, promotion(op, args)[1], common_device(op, args))
 
     op = Op(parsed.name, parsed, "pointwise", infer, kernel, vjp, scalar=scalar, promote=promote, decompose=decompose,
-            samples=samples, tags=frozenset(tags), dtypes=dtypes, doc=doc, extra={"ufunc": ufunc} if ufunc else {},
+            samples=samples, tags=frozenset(tags), dtypes=dtypes, doc=doc, extra=_given(ufunc=ufunc, store=store),
             api=default_api(parsed.name) if api is None else api)
     return _finish(op, inplace, dunder)
 

@@ -98,6 +98,8 @@ class Op:
         """
         if self.joint_vjp is not None:
             return list(self.joint_vjp(g, out, *args, needs=tuple(needs)))
+        if type(self.vjp) is not tuple and len(needs) == 1:
+            return [self.vjp(g, out, *args) if self.vjp is not None else None]
         rules = self.vjp if isinstance(self.vjp, tuple) else (self.vjp,)
         found: list[Any] = []
         for i, need in enumerate(needs):

@@ -14,10 +14,12 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flambeau.ir.grad import fit_gradients, zeros_of
+import numpy as np
+
+from flambeau.ir.device import cpu
+from flambeau.ir.grad import fit_gradient, fit_gradients, zeros_of
 from flambeau.ir.meta import TensorMeta
-from flambeau.ir.op import Op, ops
-from flambeau.ir.tree import leaves
+from flambeau.ir.op import Op, call, ops
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -206,12 +208,29 @@ class OpNode(GradNode):
             out = tuple(o.get(self) if type(o) is SavedOutput else o for o in out)
             full = tuple(zeros_of(m) if g is None and m is not None else g for g, m in zip(grads, self.metas))
             found = self.op.gradients(self.needs, full, out, args)
-        return fit_gradients(self.op, found, args)
+        return _fitted(self.op, found, args)
 
     def release(self) -> None:
-        if self.saved or any(type(o) is SavedOutput for o in leaves((self.out,))):
+        out = self.out
+        if self.saved or type(out) is SavedOutput or (type(out) is tuple and any(type(o) is SavedOutput for o in out)):
             self.args = self.out = None
             self.saved = ()
+
+
+def _fitted(op: Op, found: list[Any], args: tuple) -> list[Any]:
+    """``fit_gradients``, with a short way for gradients that fit already."""
+    flat: list[Any] = []
+    for slot, g in zip(op.tensor_slots, found):
+        a = args[slot]
+        if type(a) is list or type(a) is tuple:
+            return fit_gradients(op, found, args)
+        if g is None or not hasattr(a, "dtype"):
+            flat.append(None)
+        elif g is a or (g._a.shape == (a._a.shape if isinstance(a, tensor_class) else a.shape) and g.dtype is a.dtype):
+            flat.append(g)
+        else:
+            flat.append(fit_gradient(g, a))
+    return flat
 
 
 @functools.cache
@@ -315,13 +334,8 @@ class CopySlices(GradNode):
 def replay(t: Any, steps: tuple) -> Any:
     """The view that ``steps`` make of ``t``."""
     for op, args, _ in steps:
-        t = op.method(t, *args[1:]) if not any(p.kwonly for p in op.schema.params) else _call_bound(op, (t, *args[1:]))
+        t = call(op, (t, *args[1:]))
     return t
-
-
-def _call_bound(op: Op, args: tuple) -> Any:
-    from flambeau.ir.op import call  # noqa: PLC0415
-    return call(op, args)
 
 
 def rebase(target: Tensor, node: GradNode) -> None:
@@ -410,7 +424,10 @@ def _root_gradients(roots: tuple, given: Any, create_graph: bool) -> list[Any]:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
             if not t.dtype.is_floating_point:
                 raise RuntimeError("grad can be implicitly created only for real scalar outputs but got " + str(t.dtype))
-            grads[i] = ops.full(tuple(t.shape), 1.0, dtype=t.dtype, device=t.device)
+            if t._storage.device is cpu:
+                grads[i] = tensor_class(np.ones(t._a.shape, t._a.dtype))
+            else:
+                grads[i] = ops.full(tuple(t.shape), 1.0, dtype=t.dtype, device=t.device)
         elif tuple(g.shape) != tuple(t.shape):
             raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a shape "
                                f"of {t.shape}.")

@@ -54,6 +54,7 @@ def _kernel_runner(op: Op) -> Runner:
     differentiable = op.differentiable
     parts = op.decompose is not None and not differentiable and "nograd" not in op.tags
     check = op.infer if "check" in op.tags else None
+    checked: set[tuple[type, ...]] = set()  # the argument types that the schema admits
     kernel, opened, record = op.kernel, _opener(op), fast.recorder(op)
     compiled = kernels.EAGER.get(op.extra.get("template", ""))
 
@@ -65,7 +66,11 @@ def _kernel_runner(op: Op) -> Runner:
             if found is not NotImplemented:
                 return found
         if check is not None:
-            op.schema.check(args, _is_tensor)
+            kinds = tuple(map(type, args))
+            if kinds not in checked:
+                op.schema.check(args, _is_tensor)
+                if list not in kinds and tuple not in kinds:  # (the elements of lists are looked at every time)
+                    checked.add(kinds)
             check(*args)
         cast, compute, out_dtype = plan
         token = hush()

@@ -44,6 +44,18 @@ def fresh(array: Any) -> Tensor:
     return t
 
 
+def window(array: Any, source: Tensor) -> Tensor:
+    """A tensor over ``array``, a view of the memory of ``source``, made without a call of ``__init__``."""
+    t = _new(Tensor)
+    t._a = array
+    t._storage = source._storage
+    t._rg = False
+    t._grad_fn = t._view = t._grad = t._hooks = None
+    t._dtype = source._dtype if array.dtype is source._a.dtype else None
+    t._out_nr = 0
+    return t
+
+
 class _Tape:
     """What to record for one pattern of operands that need gradients."""
 
@@ -97,6 +109,38 @@ def _record_one(tape: _Tape, args: tuple, x: Tensor, out: Tensor) -> None:
     node.args = (kx,) if len(args) == 1 else (kx, *args[1:])
     node.edges = (_edge(x),)
     _finish_node(tape, node, out, saved)
+
+
+class Recorder:
+    """Records calls of an op with one result and no lists of tensors among its arguments."""
+
+    __slots__ = ("op", "slots", "tapes")
+
+    def __init__(self, op: Op) -> None:
+        self.op, self.slots = op, op.tensor_slots
+        self.tapes: dict[tuple[bool, ...], _Tape] = {}
+
+    def __call__(self, args: tuple, out: Tensor) -> None:
+        edges = [_edge(a) if isinstance(a, Tensor) and a._rg else None for a in [args[i] for i in self.slots]]
+        needs = tuple([e is not None for e in edges])
+        tape = self.tapes.get(needs)
+        if tape is None:
+            tape = self.tapes[needs] = _Tape(self.op, needs)
+        r = out._a
+        shape, dtype, saved, kept = r.shape, r.dtype, [], list(args)
+        for i, keep in zip(self.slots, tape.keep):
+            a = args[i]
+            if isinstance(a, Tensor):
+                kept[i] = _kept(a, keep, shape, dtype, saved)
+        node = _new(OpNode)
+        node.like, node.args, node.edges = True, tuple(kept), edges
+        _finish_node(tape, node, out, saved)
+
+
+def recorder(op: Op) -> Recorder | None:
+    """The op's recorder; None for ops with several results or lists of tensors, which the general way serves."""
+    plain = op.schema.returns == 1 and all(op.schema.params[i].type != "Tensor[]" for i in op.tensor_slots)
+    return Recorder(op) if plain and op.differentiable else None
 
 
 def binary(op: Op, slow: Runner) -> Runner:
@@ -194,6 +238,79 @@ def unary(op: Op, slow: Runner) -> Runner:
                 tape = _Tape(op, (True,))
             _record_one(tape, args, x, out)
         return out
+
+    return run
+
+
+def inplace(op: Op, functional: Op, slow: Runner) -> Runner:
+    """The runner of an in-place op that a ufunc computes, or that stores plainly, where nothing is to be recorded."""
+    store, ufunc = functional.extra.get("store"), getattr(np, functional.extra.get("ufunc", ""), None)
+    if store is not None:
+        return _storing(store, functional, slow)
+    if ufunc is None or functional.tensor_slots != (0, 1) or functional.promote not in ("default", "float"):
+        return slow
+    plain, with_float, with_int = _PLAIN[functional.promote]
+    has_alpha = len(functional.schema.params) > 2
+
+    def run(args: tuple) -> Any:
+        x, y = args[0], args[1]
+        kind = type(y)
+        try:
+            a = x._a
+            if kind is float or kind is int:
+                b, allowed = y, with_float if kind is float else with_int
+                grad = x._rg
+            else:
+                b, allowed = y._a, plain
+                grad = x._rg or y._rg
+                if type(b) is not _ndarray or b.dtype is not a.dtype:
+                    return slow(args)
+        except AttributeError:
+            return slow(args)
+        if type(a) is not _ndarray or a.dtype.char not in allowed or 0 in a.strides or (grad and mode.grad):
+            return slow(args)
+        token = hush()
+        try:
+            if has_alpha and args[2] != 1:
+                b = b * args[2]
+                if type(b) is _ndarray and b.dtype is not a.dtype:
+                    return slow(args)
+            ufunc(a, b, out=a)
+        except Exception:
+            return slow(args)
+        finally:
+            restore(token)
+        x._storage.version += 1
+        return x
+
+    return run
+
+
+def _storing(store: Callable[..., None], functional: Op, slow: Runner) -> Runner:
+    slots = functional.tensor_slots
+
+    def run(args: tuple) -> Any:
+        x = args[0]
+        grad, arrays = False, list(args)
+        for i in slots:
+            t = args[i]
+            if isinstance(t, Tensor):
+                a = arrays[i] = t._a
+                grad = grad or t._rg
+                if type(a) is not _ndarray:
+                    return slow(args)
+        if not isinstance(x, Tensor) or (grad and mode.grad) or 0 in x._a.strides:
+            return slow(args)
+        token = hush()
+        try:
+            if store(*arrays) is NotImplemented:
+                return slow(args)
+        except Exception:
+            return slow(args)
+        finally:
+            restore(token)
+        x._storage.version += 1
+        return x
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ def _switches() -> tuple[Callable[[], Any], Callable[[Any], None]]:
         from numpy._core.umath import _extobj_contextvar as variable  # noqa: PLC0415 - private: hence the other way below
         with np.errstate(all="ignore"):
             silent = variable.get()
-        return lambda: variable.set(silent), variable.reset
+        return partial(variable.set, silent), variable.reset
     except (ImportError, LookupError, AttributeError):
         def hush() -> Any:
             state = np.errstate(all="ignore")

@@ -139,11 +139,21 @@ ones_like_ = _like("ones_like", 1)
 
 fill = pointwise(
     "fill(Tensor self, Operand value) -> Tensor", promote="copy", dtypes="buifc", tags=("check",),
-    kernel=lambda xp, x, value: _filled(xp, x, value), api=("torch.fill",),
+    kernel=lambda xp, x, value: _filled(xp, x, value), api=("torch.fill",), store=lambda x, value: _store(x, value),
     decompose=lambda x, value: ops.expand(ops.cast(value, x.dtype), tuple(x.shape)) if hasattr(value, "dtype")
     else ops.full(tuple(x.shape), value, dtype=x.dtype, device=x.device),
     vjp=(lambda g, out, x, value: ops.zeros_like(g), lambda g, out, x, value: ops.sum(g)),
     samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), T(()))])
+
+
+def _store(x: Any, value: Any) -> Any:
+    """Write a number, or an array of the same dtype and a shape that broadcasts, into an array."""
+    if hasattr(value, "dtype") and value.dtype is not x.dtype or isinstance(value, complex) and x.dtype.kind != "c":
+        return NotImplemented
+    if isinstance(value, int) and not isinstance(value, bool) and x.dtype.kind in "iu" and not -128 <= value < 128:
+        return NotImplemented
+    x[...] = value
+    return None
 
 
 def _filled(xp: Any, x: Any, value: Any) -> Any:
@@ -199,6 +209,7 @@ copy = pointwise(
     "copy(Tensor self, Tensor src, bool non_blocking=False) -> Tensor", promote="copy", api=(), tags=("check",),
     kernel=lambda xp, x, src, non_blocking: xp.broadcast_to(src, x.shape).astype(x.dtype),
     decompose=lambda x, src, non_blocking: ops.expand(ops.cast(src, x.dtype), tuple(x.shape)),
+    store=lambda x, src, non_blocking: _store(x, src),
     vjp=(lambda g, out, x, src, nb: ops.zeros_like(g), lambda g, out, x, src, nb: g), dtypes="buifc",
     samples=lambda: [S(T((3, 4)), T((3, 4))), S(T((3, 4)), T((4,)))])
 

@@ -31,7 +31,7 @@ def count_of(shape: Any, dim: Any) -> Any:
 
 sum_ = reduction(
     "sum(Tensor self, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
-    kernel=lambda xp, x, dim, keepdim, dtype: xp.sum(x, axis=axes(dim, x.ndim), keepdims=keepdim),
+    kernel=lambda xp, x, dim, keepdim, dtype: x.sum(axis=axes(dim, x.ndim), keepdims=keepdim),
     reduce="sum", promote="sum", dtypes="buifc",
     vjp=lambda g, out, x, dim, keepdim, dtype: ops.expand(restore_dims(g, x.shape, dim, keepdim), tuple(x.shape)),
     samples=lambda: [S(T((3, 4))), S(T((3, 4, 2)), 1), S(T((3, 4, 2)), (0, -1), True), S(T(())), S(T((2, 0)), 1)])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..family import ops, view, wrap_dim, wrap_dims
 from ..meta import TensorMeta, meta_of
 from ..samples import S, T
@@ -93,8 +95,10 @@ def _reindexed(index: Sequence[Any], out_shape: Sequence[Any], in_shape: Sequenc
 
 
 def _view(xp: Any, x: Any, size: Any) -> Any:
+    if x.flags.c_contiguous:
+        return x.reshape(size)
     result = x.reshape(resolve_shape(x.shape, size))
-    if not x.flags.c_contiguous and not xp.may_share_memory(result, x) and x.size:
+    if not xp.may_share_memory(result, x) and x.size:
         raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans "
                            "across two contiguous subspaces). Use .reshape(...) instead.")
     return result
@@ -124,7 +128,7 @@ view_ = view("view(Tensor self, int[] size) -> Tensor", kernel=_view, infer=_res
 
 # A view where the strides allow one, else a copy: the eager runtime looks at what the kernel returned.
 reshape = view("reshape(Tensor self, int[] size) -> Tensor", infer=_reshaped_meta, vjp=_view_rule, api=(),
-               kernel=lambda xp, x, size: x.reshape(resolve_shape(x.shape, size)), lower=_reshape_index,
+               kernel=lambda xp, x, size: x.reshape(size), lower=_reshape_index,
                write=_write_reshaped, tags=("maybe_copy",),
                samples=lambda: [*_shapes, S(T((3, 4), layout="t"), (12,)), S(T((3, 4), layout="t"), (3, 2, 2))])
 
@@ -187,6 +191,11 @@ def _expand(xp: Any, x: Any, size: Any) -> Any:
 
 def restrided(xp: Any, x: Any, shape: Sequence[int], strides: Sequence[int]) -> Any:
     """A writable view of the memory of ``x`` with other strides (bytes)."""
+    if x.flags.c_contiguous and x.size and type(x) is np.ndarray and x.dtype.isbuiltin == 1 and x.flags.writeable:
+        try:
+            return np.ndarray(shape, x.dtype, x, 0, strides)  # a fifth of the time of as_strided
+        except ValueError:
+            pass  # the view reaches beyond this array, into the one it is part of
     return xp.lib.stride_tricks.as_strided(x, shape, strides)
 
 

@@ -19,6 +19,8 @@ NAMES = sampled_ops()
 
 def test_registry_is_complete() -> None:
     for name, op in OPS.items():
+        if op.family == "getitem":  # picks an output of a node with several
+            continue
         if op.functional is not None:
             assert op.mutates, name
             continue
