@@ -56,6 +56,8 @@ class _Value:
     at: Callable[[tuple[IndexLike, ...]], tuple[IndexLike, ...]] | None = None  # None: the buffer itself
 
     def read(self, index: tuple[IndexLike, ...], mask: Expr | None = None, other: Any = 0) -> Expr:
+        if any(map(ix.values, index)):
+            index = tuple(checked(i, n, mask) if ix.values(i) else i for i, n in zip(index, self.shape))
         where = index if self.at is None else self.at(index)
         if isinstance(mask, lo.Const):
             if not mask.args[0]:
@@ -67,6 +69,14 @@ class _Value:
     @property
     def source(self) -> Source:
         return Source(self.shape, self.buffer.dtype, self.device, self.read)
+
+
+def checked(i: IndexLike, size: IndexLike, mask: Expr | None) -> IndexLike:
+    """An index made of data, with a check that it is in ``range(size)`` where ``mask`` holds."""
+    found = lo.index_value(i)
+    if mask is not None:
+        found = lo.select(mask, found, lo.const(0, _dtype.int64))
+    return ix.value(lo.call("checked_index", found, lo.index_value(size)))
 
 
 class _Lowering:
@@ -112,7 +122,7 @@ class _Lowering:
         assert op is not None
         if op is getitem:
             self.env[node] = self.parts[node.args[0], node.args[1]]
-        elif op.family == "view" and op.lower is not None:
+        elif op.family == "view" and op.lower is not None and node.meta.dtype is node.args[0].meta.dtype:
             self.env[node] = self.view(node)
         elif isinstance(node.meta, tuple) or not self.as_loop(node):
             self.extern(node, named)

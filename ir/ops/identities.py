@@ -9,7 +9,7 @@ _NEUTRAL = {"add": ((0, 0), (1, 0)), "mul": ((0, 1), (1, 1)), "sub": ((1, 0),), 
 _INVOLUTIONS = ("neg", "conj", "logical_not", "bitwise_not")
 _IDEMPOTENT = ("abs", "relu", "sign", "floor", "ceil", "round", "trunc")
 _COMMUTATIVE = ("add", "mul", "maximum", "minimum", "eq", "ne", "logical_and", "logical_or")
-_COPIES = ("clone", "contiguous", "alias", "detach")
+_COPIES = ("clone", "contiguous", "alias", "detach", "to_device")
 
 
 def state_identities() -> None:
