@@ -42,6 +42,7 @@ class Executor:
         self.plan = artifact.plan
         #: What is called in order: functions of the library, and numbers of steps done by eager kernels.
         self.entries: list[Entry | int] = [e if isinstance(e, int) else library[e] for e in artifact.entries]
+        self.index_error = library.index_error
         self.source = _Writer(self).text()
         self._spare: list[Runner] = []
         self._lock = threading.Lock()
@@ -103,6 +104,12 @@ def dense(t: Tensor) -> tuple[np.ndarray, int]:
     if not a.flags.c_contiguous:
         a = np.ascontiguousarray(a)
     return a, address(a)
+
+
+def refuse_index(error: ctypes.c_int64) -> None:
+    """Raise for an index that compiled code found out of range."""
+    error.value = 0
+    raise IndexError("index out of range in self")
 
 
 def run_extern(op: Any, args: tuple, outs: Sequence[np.ndarray | None]) -> None:
@@ -236,6 +243,9 @@ class _Writer:
                 self.extern(self.schedule.steps[entry])  # type: ignore[arg-type]
             else:
                 self.add(f"entry{i}(words_at)")
+        if self.owner.index_error is not None:
+            self.env |= {"index_error": self.owner.index_error, "refuse_index": refuse_index}
+            self.add("if index_error.value:", "    refuse_index(index_error)")
 
     def extern(self, step: Extern) -> None:
         args = "".join(self.expr(a) + ", " for a in step.args)

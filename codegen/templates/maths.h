@@ -454,6 +454,18 @@ template <class V> INLINE V remainder(V x, V y) {
   return r != 0 && ((r < 0) != (y < 0)) ? r + y : r;
 }
 
+//# checked_index: lanes
+// An index into a dimension. One outside is noted for the caller, who raises, and nothing outside is touched.
+extern "C" __attribute__((weak)) i64 index_error;
+i64 index_error = 0;
+template <class V> INLINE V checked_index(V x, V size) {
+  return each(x, size, [](auto i, auto n) {
+    if ((u64)(i64)i < (u64)(i64)n) return i;
+    __atomic_store_n(&index_error, 1, __ATOMIC_RELAXED);
+    return decltype(i)(0);
+  });
+}
+
 //# trunc_divide: trunc lanes
 // Whole division towards zero; an integer divided by zero gives zero instead of a trap.
 template <class V> INLINE V trunc_divide(V x, V y) {

@@ -17,6 +17,7 @@ from . import (
     dropout,
     einsum,
     embedding,
+    guards,
     identities,
     index,
     index_api,
@@ -45,7 +46,7 @@ from . import (
 
 __all__ = [
     "activation", "assemble", "attention", "compare", "complex", "constant", "conv", "convert", "create",
-    "create_api", "cross_entropy", "ctc", "dropout", "einsum", "embedding", "identities", "index", "index_api",
+    "create_api", "cross_entropy", "ctc", "dropout", "einsum", "embedding", "guards", "identities", "index", "index_api",
     "loss", "maths", "matmul", "multihead", "norm", "pointwise", "pool", "random", "reduce", "reduce_api", "resize",
     "rnn", "scan", "scatter_view", "sort", "special", "strided", "variants", "view", "view_api", "windows",
 ]
