@@ -10,13 +10,30 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from flambeau.codegen import emit, expr, prelude
+from flambeau.codegen import emit, expr
+from flambeau.codegen.cpp_text import (
+    Lanes,
+    Unsupported,
+    Value,
+    atom,
+    beats,
+    bytes_of,
+    combined,
+    computing,
+    fits,
+    identifier,
+    identity,
+    index_of,
+    literal,
+    memory_type,
+    scalar_type,
+)
+from flambeau.codegen.cpp_vector import VectorLoop, carried, needs_scalar
 from flambeau.ir import dtype as dtypes
 from flambeau.ir import index as ix
 from flambeau.ir import loops
@@ -27,107 +44,6 @@ from flambeau.ir.op import Op, get_op
 from flambeau.ir.program import Kernel
 
 
-class Unsupported(Exception):
-    """The kernel holds something that C++ code is not generated for; the NumPy target runs it instead."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Value:
-    """A C++ expression: its text, its dtype, and whether it is a vector (of the loop's lanes) or one number.
-
-    `narrow` marks an index computed in the mask's integer type because it surely fits.
-    """
-
-    text: str
-    dtype: DType
-    vector: bool = False
-    narrow: bool = False
-
-
-@dataclasses.dataclass
-class Lanes:
-    """A vector loop being written: its variable, "v" for all-32-bit lanes or "w", and where invariant values go."""
-
-    var: Index
-    suffix: str
-    changes: emit.Dependence
-    varies: emit.Dependence
-    hoisted: list[str]
-    invariant: dict[Expr, Value]
-    depth: int = 0  # of the lines that stand before the loop
-    own: frozenset[str] = frozenset()  # accumulators that live inside the loop, one per lane
-    part: str = ""  # the argument that tells loads and stores how many lanes take part
-
-    @property
-    def count(self) -> str:
-        return self.suffix.upper()
-
-
-_RESERVED = frozenset(
-    """alignas asm auto bool break case catch char class const continue default delete do double else enum explicit
-    extern false float for friend goto if inline int long mutable namespace new operator private protected public
-    register return short signed sizeof static struct switch template this throw true try typedef union unsigned using
-    virtual void volatile while begin end host part V W MR get put read write test number keep where count splat""".split()
-)
-
-
-def identifier(name: str) -> str:
-    """Return a C++ name for a buffer, value or kernel that clashes with nothing of ours or of the language."""
-    name = re.sub(r"\W", "_", name)
-    clash = name in _RESERVED or name in prelude.functions() or re.fullmatch(r"(b8|[iu](8|16|32|64)|b?f16|f32|f64)[vw]?", name)
-    return f"{name}_" if clash or name[:1].isdigit() else name
-
-
-def memory_type(dtype: DType) -> str:
-    """Return the C++ type of an element in memory. Raises `Unsupported` for complex numbers."""
-    if dtype.is_complex:
-        raise Unsupported(f"{dtype} in generated C++")
-    return dtype.short
-
-
-def computing(dtype: DType) -> DType:
-    """Return the dtype that values of `dtype` are computed in."""
-    return dtypes.float32 if dtype.is_floating_point and dtype.itemsize < 4 else dtype
-
-
-def scalar_type(dtype: DType) -> str:
-    """Return the C++ type of one value of `dtype`."""
-    return "bool" if dtype is dtypes.bool_ else memory_type(computing(dtype))
-
-
-def literal(value: Any, dtype: DType) -> str:
-    """Return a number as C++ text of its exact computing type."""
-    kind = scalar_type(dtype)
-    if kind == "bool":
-        return "true" if value else "false"
-    if dtype.is_integral:
-        if int(value) == -(2**63):
-            return f"(-{2**63 - 1}L - 1)"
-        return f"{int(value)}L" if kind == "i64" else f"{kind}({int(value)})" if kind != "i32" else str(int(value))
-    number = float(value) if kind == "f64" else float(np.float32(value))
-    ending = "" if kind == "f64" else "f"
-    if number != number:
-        return f'__builtin_nan{ending}("")'
-    if number in (float("inf"), float("-inf")):
-        return f"{'-' if number < 0 else ''}__builtin_inf{ending}()"
-    text = repr(number) if kind == "f64" else f"{number:.9g}"
-    return (text if "." in text or "e" in text else text + ".") + ending
-
-
-def size_text(i: IndexLike) -> str:
-    """Return an expression over symbolic sizes as C++ text."""
-    if not isinstance(i, Index):
-        return str(i)
-    if i.kind == "size":
-        return identifier(i.args[0])
-    left, right = size_text(i.args[0]), size_text(i.args[1])
-    if i.kind in ("min", "max"):
-        return f"{'least' if i.kind == 'min' else 'most'}({left}, {right})"
-    if i.kind in ("div", "mod"):
-        return f"floor_{i.kind}({left}, {right})"
-    return f"({left} {'+' if i.kind == 'add' else '*'} {right})"
-
-
 @functools.cache
 def _truth_table(op: Op, arity: int) -> tuple[bool, ...]:
     """Return the values of an op over all combinations of bool operands, first operand slowest."""
@@ -136,8 +52,8 @@ def _truth_table(op: Op, arity: int) -> tuple[bool, ...]:
 
 
 #: A function of one or two bools by its truth table, as text that holds for masks as well as for plain bools.
-_ONE_BOOL = {(False, True): "{0}", (True, False): "!{0}"}
-_TWO_BOOLS = {
+_ONE_BOOL: dict[tuple[bool, ...], str] = {(False, True): "{0}", (True, False): "!{0}"}
+_TWO_BOOLS: dict[tuple[bool, ...], str] = {
     (False, False, False, True): "({0} & {1})",
     (False, True, True, True): "({0} | {1})",
     (False, True, True, False): "({0} ^ {1})",
@@ -194,7 +110,7 @@ class KernelWriter:
 
     def _stands_alone(self, loop: For) -> bool:
         """Say whether a loop's iterations share nothing: no accumulators, no rows of scratch."""
-        return not _carried(loop) and not self._scratch_of([loop])
+        return not carried(loop) and not self._scratch_of([loop])
 
     def _parallel(self, loop: For) -> None:
         """Spread a loop over the threads; parallel loops that are all there is in one another count as one."""
@@ -212,8 +128,8 @@ class KernelWriter:
                 self.open("for (i64 at = begin; at < end; at++) {")
                 step: IndexLike = 1
                 for number, each in reversed(list(enumerate(nest))):
-                    divided = "at" if step == 1 else f"at / {_atom(self.index(step))}"
-                    wrapped = divided if number == 0 else f"{divided} % {_atom(self.index(extents[number]))}"
+                    divided = "at" if step == 1 else f"at / {atom(self.index(step))}"
+                    wrapped = divided if number == 0 else f"{divided} % {atom(self.index(extents[number]))}"
                     self.line(f"i64 {self.index(each.var)} = {wrapped};")
                     step = ix.mul(step, extents[number])
             self._scratch(inner)
@@ -248,10 +164,10 @@ class KernelWriter:
     def _scratch(self, body: Sequence[Any]) -> None:
         """Declare the per-thread rows that `body` uses."""
         rows = self._scratch_of(body)
-        if sum(_bytes(b) for b in rows) > 1 << 18:
+        if sum(bytes_of(b) for b in rows) > 1 << 18:
             raise Unsupported("rows of more than 256 KiB on a thread's stack")
         for b in rows:
-            count = max(1, _bytes(b) // b.dtype.itemsize)
+            count = max(1, bytes_of(b) // b.dtype.itemsize)
             self.line(f"alignas(64) {memory_type(b.dtype)} {identifier(b.name)}[{count}];")
 
     # ---- lines ----------------------------------------------------------------------------------------------------
@@ -311,17 +227,17 @@ class KernelWriter:
             return f"({name} + l)" if self.per_lane and self.lanes is not None and i is self.lanes.var else name
         if kind == "value":
             assert self.values is not None
-            return f"(i64){_atom(self.evaluate(args[0]).text)}"
+            return f"(i64){atom(self.evaluate(args[0]).text)}"
         left, right = self.index(args[0]), self.index(args[1])
         if kind == "add":
             return f"{left} - {right[1:]}" if right.startswith("-") else f"{left} + {right}"
         if kind in ("min", "max"):
             return f"{'least' if kind == 'min' else 'most'}({left}, {right})"
         if kind == "mul":
-            return f"-{_atom(left)}" if right == "-1" else f"{_atom(left)} * {_atom(right)}"
+            return f"-{atom(left)}" if right == "-1" else f"{atom(left)} * {atom(right)}"
         known = ix.bounds(args[0])[0]
         if known is not None and known >= 0:
-            return f"{_atom(left)} {'/' if kind == 'div' else '%'} {_atom(right)}"
+            return f"{atom(left)} {'/' if kind == 'div' else '%'} {atom(right)}"
         return f"floor_{kind}({left}, {right})"
 
     def step(self, i: IndexLike) -> int | None:
@@ -381,13 +297,13 @@ class KernelWriter:
         assert self.lanes is not None
         step = self.step(i)
         narrow = Value("", dtypes.int64, True, True)
-        fits = _fits(i)
-        counted = self.type_of(narrow) if fits else f"i64{self.lanes.suffix}"
+        small = fits(i)
+        counted = self.type_of(narrow) if small else f"i64{self.lanes.suffix}"
         if step is None:
             text = self._gather(counted, lambda: self.index(i))
         else:
             text = f"counting<{counted}>({self.index(i)}, {step})"
-        if fits and e.dtype in (dtypes.int64, dtypes.int32) and (self.lanes.suffix == "v" or e.dtype is dtypes.int64):
+        if small and e.dtype in (dtypes.int64, dtypes.int32) and (self.lanes.suffix == "v" or e.dtype is dtypes.int64):
             return Value(text, e.dtype, True, True)
         value = Value(text, e.dtype, True)
         return dataclasses.replace(value, text=f"fl_cast<{self.type_of(value)}>({text})")
@@ -486,7 +402,7 @@ class KernelWriter:
         """Make operands all vectors or all numbers, and widen narrow indices unless all of them are narrow."""
         if not vector:
             return operands
-        small = [value.narrow or (isinstance(part, Const) and _fits(part.args[0]) and value.dtype.is_integral)
+        small = [value.narrow or (isinstance(part, Const) and fits(part.args[0]) and value.dtype.is_integral)
                  for value, part in zip(operands, e.operands, strict=True)]
         stay = all(small) and e.dtype is dtypes.bool_ and dtypes.bool_ not in [value.dtype for value in operands]
         found = []
@@ -527,8 +443,8 @@ class KernelWriter:
             dtype = self._ranked_dtype(s.name)
             best = Value(f"{name}_best", dtype, self.spread)
             at = Value(name, dtypes.int64, self.spread, self.spread)
-            start = self.vector(Value(identity(s.kind[3:], dtype), dtype)).text if self.spread else identity(s.kind[3:], dtype)
-            self.line(f"{self.type_of(best)} {best.text} = {start};")
+            lowest = Value(identity(s.kind[3:], dtype), dtype)
+            self.line(f"{self.type_of(best)} {best.text} = {(self.vector(lowest) if self.spread else lowest).text};")
             self.line(f"{self.type_of(at)} {name} = {'{}' if self.spread else '0'};")
             self.env[s.name] = at
             self.env[f"{s.name}_best"] = best
@@ -583,7 +499,7 @@ class KernelWriter:
             x, here = self.temporary("x"), self.temporary("i")
             self.line(f"const {self.type_of(value)} {x} = {value.text};")
             self.line(f"const i64 {here} = {self.index(position)};")
-            self.line(f"if ({_beats(sign, x, best.text, here, at.text)}) {{")
+            self.line(f"if ({beats(sign, x, best.text, here, at.text)}) {{")
             self.line(f"  {best.text} = {x};")
             self.line(f"  {at.text} = {here};")
             self.line("}")
@@ -652,7 +568,7 @@ class KernelWriter:
     def loop(self, s: For) -> None:
         if s.kind == "vector" and self.lanes is None:
             extent = s.var.args[1]
-            if _needs_scalar(s):
+            if needs_scalar(s):
                 self._serial(s)
             elif isinstance(extent, int):
                 self._vector(s, "0", str(extent), static=extent)
@@ -672,302 +588,6 @@ class KernelWriter:
     def _vector(self, loop: For, start: str, stop: str, static: int | None) -> None:
         """Write a vector loop: whole vectors, then what is left, with accumulators that meet at the end."""
         VectorLoop(self, loop, start, stop, static).write()
-
-
-def index_of(s: Accumulate) -> IndexLike:
-    """Return the position of an argmax or argmin step."""
-    if s.position is None:
-        raise ValueError(f"{s.kind} of {s.name} has no position")
-    return s.position
-
-
-def identity(kind: str, dtype: DType) -> str:
-    """Return what an accumulator of this kind starts from."""
-    if kind in ("sum", "any"):
-        return literal(0, dtype)
-    if kind in ("prod", "all"):
-        return literal(1, dtype)
-    lowest = kind == "max"
-    if dtype is dtypes.bool_:
-        return literal(not lowest, dtype)
-    if dtype.is_floating_point:
-        return literal(float("-inf") if lowest else float("inf"), dtype)
-    info = np.iinfo(dtype.np)
-    return literal(info.min if lowest else info.max, dtype)
-
-
-def combined(kind: str, a: str, b: str) -> str:
-    """Return the text of one step of an accumulation."""
-    forms = {"sum": "{0} + {1}", "prod": "{0} * {1}", "any": "{0} | {1}", "all": "{0} & {1}"}
-    forms |= {"max": "maximum({1}, {0})", "min": "minimum({1}, {0})"}
-    return forms[kind].format(a, b)
-
-
-class VectorLoop:
-    """One vector loop of a kernel."""
-
-    def __init__(self, writer: KernelWriter, loop: For, start: str, stop: str, static: int | None) -> None:
-        self.writer, self.loop, self.start, self.stop, self.static = writer, loop, start, stop, static
-        own = {s.name for s in emit.statements(loop.body) if isinstance(s, Init)}
-        self.crossing = [
-            s for s in _distinct(s for s in emit.statements(loop.body) if isinstance(s, Accumulate)) if s.name not in own
-        ]
-        self.suffix = "w" if self._wide() else "v"
-
-    def _wide(self) -> bool:
-        """Say whether some vector in the loop has 64-bit elements."""
-        varies = emit.Dependence([self.loop.var], self.loop.body)
-        found = _wide_accumulators(self.crossing, self.writer.env)
-        for statement in emit.statements(self.loop.body):
-            if isinstance(statement, Init) and statement.dtype.itemsize == 8 and statement.kind not in ("argmax", "argmin"):
-                return True
-            for root in _vector_roots(statement):
-                found |= _any_wide(root, varies)
-        return found
-
-    def write(self) -> None:
-        w = self.writer
-        lanes = Lanes(
-            self.loop.var,
-            self.suffix,
-            emit.Dependence([self.loop.var], self.loop.body),
-            _lane_dependence(self.loop),
-            [],
-            {},
-            w.depth + 1,
-            frozenset(s.name for s in emit.statements(self.loop.body) if isinstance(s, Init)),
-        )
-        exact = self.static is not None and self.static % 16 == 0
-        unroll = self._unroll()
-        outer, w.lanes = w.lanes, lanes
-        kept = dict(w.env)
-        lines, w.lines, depth, w.depth = w.lines, [], w.depth, w.depth + 2
-        lanes.part = "" if exact and unroll == 1 else ", part"
-        for s in self.crossing:
-            self._spread_accumulator(s)
-        emit.walk_body(w, self.loop.body)
-        body, w.lines, w.depth = w.lines, lines, depth
-        w.env, w.lanes = kept, outer
-        self._assemble(body, lanes, exact, unroll)
-
-    def _spread_accumulator(self, s: Accumulate) -> None:
-        w = self.writer
-        scalar = w.env[s.name]
-        w.env[s.name] = Value(f"{scalar.text}_v", scalar.dtype, True, s.kind in ("argmax", "argmin"))
-        if s.kind in ("argmax", "argmin"):
-            best = w.env[f"{s.name}_best"]
-            w.env[f"{s.name}_best"] = Value(f"{best.text}_v", best.dtype, True)
-
-    def _unroll(self) -> int:
-        """Several accumulators hide the latency of an addition where the body is light."""
-        plain = all(s.kind not in ("argmax", "argmin") for s in self.crossing)
-        if not self.crossing or not plain or emit.stored_in(self.loop.body) or len(self.crossing) > 2:
-            return 1
-        return 4 if emit.cost(self.loop.body) <= 6 * len(self.crossing) else 1
-
-    def _assemble(self, body: list[str], lanes: Lanes, exact: bool, unroll: int) -> None:
-        w = self.writer
-        name, count = w.index(self.loop.var), lanes.count
-        w.open("{")
-        w.lines += lanes.hoisted
-        accumulators = self._declare(lanes, unroll)
-        if not lanes.part:
-            w.open(f"for (i64 {name} = {self.start}; {name} < {self.stop}; {name} += {count}) {{")
-            w.depth -= 1
-            w.lines += body
-            w.depth += 1
-            w.close("}")
-        else:
-            params = "".join(f", {kind}& {text}" for kind, text in accumulators)
-            w.open(f"auto step = [&](i64 {name}, auto part{params}) __attribute__((always_inline)) {{")
-            w.lines += body
-            w.close("};")
-            self._drive(name, count, accumulators, exact, unroll)
-        self._meet(lanes, unroll)
-        w.close("}")
-
-    def _declare(self, lanes: Lanes, unroll: int) -> list[tuple[str, str]]:
-        """Declare the vectors that the scalar accumulators become; return their types and names."""
-        w = self.writer
-        found: list[tuple[str, str]] = []
-        outer, w.lanes = w.lanes, lanes
-        for s in self.crossing:
-            scalar = w.env[s.name]
-            ranked = s.kind in ("argmax", "argmin")
-            if ranked:
-                best = w.env[f"{s.name}_best"]
-                kind = w.type_of(Value("", best.dtype, True))
-                start = w.vector(Value(identity(s.kind[3:], best.dtype), best.dtype)).text
-                w.line(f"{kind} {best.text}_v = {start};")
-                found.append((kind, f"{best.text}_v"))
-            kind = w.type_of(Value("", scalar.dtype, True, ranked))
-            start = "{}" if ranked else w.vector(Value(identity(s.kind, scalar.dtype), scalar.dtype)).text
-            found.append((kind, f"{scalar.text}_v"))
-            if unroll == 1:
-                w.line(f"{kind} {scalar.text}_v = {start};")
-            else:
-                w.line(f"{kind} {scalar.text}_v[{unroll}] = {{{', '.join([start] * unroll)}}};")
-        w.lanes = outer
-        return found
-
-    def _drive(self, name: str, count: str, accumulators: list[tuple[str, str]], exact: bool, unroll: int) -> None:
-        w = self.writer
-        plain = "".join(f", {text}{'[0]' if unroll > 1 else ''}" for _, text in accumulators)
-        w.line(f"i64 {name} = {self.start};")
-        if unroll > 1:
-            each = "".join(f", {text}[u]" for _, text in accumulators)
-            w.line(f"for (; {name} + {unroll} * {count} <= {self.stop}; {name} += {unroll} * {count})")
-            w.line(f"  UNROLL for (int u = 0; u < {unroll}; u++) step({name} + u * {count}, Whole(){each});")
-        if not (exact and unroll > 1 and self.static is not None and self.static % (16 * unroll) == 0):
-            w.line(f"for (; {name} + {count} <= {self.stop}; {name} += {count}) step({name}, Whole(){plain});")
-        if not exact:
-            w.line(f"if ({name} < {self.stop}) step({name}, Part{{{self.stop} - {name}}}{plain});")
-
-    def _meet(self, lanes: Lanes, unroll: int) -> None:
-        """Combine the vectors of accumulators into the scalars they came from."""
-        w = self.writer
-        for s in self.crossing:
-            scalar = w.env[s.name]
-            if s.kind in ("argmax", "argmin"):
-                self._meet_ranked(s, scalar.text, w.env[f"{s.name}_best"].text, lanes)
-                continue
-            vector = f"{scalar.text}_v"
-            for u in range(1, unroll):
-                w.line(f"{vector}[0] = {combined(s.kind, f'{vector}[0]', f'{vector}[{u}]')};")
-            vector += "[0]" if unroll > 1 else ""
-            if scalar.dtype is dtypes.bool_:
-                together = f"across({vector}, [](auto a, auto b) {{ return {combined(s.kind, 'a', 'b')}; }}) != 0"
-            else:
-                kind = scalar_type(scalar.dtype)
-                together = f"across({vector}, []({kind} a, {kind} b) {{ return {kind}({combined(s.kind, 'a', 'b')}); }})"
-            w.line(f"{scalar.text} = {combined(s.kind, scalar.text, f'({together})')};")
-
-    def _meet_ranked(self, s: Accumulate, at: str, best: str, lanes: Lanes) -> None:
-        w = self.writer
-        sign = ">" if s.kind == "argmax" else "<"
-        w.open(f"for (int l = 0; l < {lanes.count}; l++) {{")
-        w.line(f"if ({_beats(sign, f'{best}_v[l]', best, f'{at}_v[l]', at)}) {{")
-        w.line(f"  {best} = {best}_v[l];")
-        w.line(f"  {at} = {at}_v[l];")
-        w.line("}")
-        w.close("}")
-
-
-def _beats(sign: str, x: str, best: str, here: str, at: str) -> str:
-    """The condition that element `x` at `here` takes the place of `best`: NaN wins, of equals the first in position."""
-    equal = f"({x} == {best} || ({x} != {x} && {best} != {best})) && {here} < {at}"
-    return f"{x} {sign} {best} || ({x} != {x} && {best} == {best}) || ({equal})"
-
-
-# ---- questions about vector loops -----------------------------------------------------------------------------------------
-
-
-def _atom(text: str) -> str:
-    return text if re.fullmatch(r"[\w.]+|\w*\([^()]*\)", text) else f"({text})"
-
-
-def _bytes(b: Buffer) -> int:
-    sizes = [size for size in b.shape if isinstance(size, int)]
-    if len(sizes) != len(b.shape):
-        raise Unsupported("per-thread rows of symbolic size")
-    return int(np.prod(sizes, dtype=np.int64)) * b.dtype.itemsize
-
-
-def _fits(i: IndexLike) -> bool:
-    """Say whether an index surely fits in 31 bits."""
-    low, high = ix.bounds(i)
-    return low is not None and high is not None and -(2**31) <= low and high < 2**31
-
-
-def _distinct(accumulates: Iterator[Accumulate]) -> list[Accumulate]:
-    found: dict[str, Accumulate] = {}
-    for s in accumulates:
-        found.setdefault(s.name, s)
-    return list(found.values())
-
-
-def _carried(loop: For) -> bool:
-    """Say whether a loop changes values that live outside it."""
-    own = {s.name for s in emit.statements(loop.body) if isinstance(s, (Init, Let))}
-    return any(isinstance(s, Accumulate) and s.name not in own for s in emit.statements(loop.body)) or _needs_scalar(loop)
-
-
-def _needs_scalar(loop: For) -> bool:
-    """Say whether an accumulator is read inside the vector loop that fills it: each step then needs the one before."""
-    own = {s.name for s in emit.statements(loop.body) if isinstance(s, Init)}
-    crossing = {s.name for s in emit.statements(loop.body) if isinstance(s, Accumulate)} - own
-    return any(
-        isinstance(e, Local) and e.name in crossing
-        for s in emit.statements(loop.body)
-        for root in emit.roots(s)
-        for e in loops.walk(root)
-    )
-
-
-def _lane_dependence(loop: For) -> emit.Dependence:
-    """What differs from lane to lane: inner serial loops and their variables are the same for all lanes."""
-    return _LaneDependence(loop)
-
-
-class _LaneDependence(emit.Dependence):
-    def __init__(self, loop: For) -> None:
-        super().__init__([], [])
-        self._variables = {loop.var}
-        self._memo = {}
-        self._names = {s.name for s in emit.statements(loop.body) if isinstance(s, Init)}
-        changed = True
-        while changed:  # a value varies if something it is made of does
-            changed = False
-            for s in emit.statements(loop.body):
-                if isinstance(s, Let) and s.name not in self._names:
-                    self._memo.clear()
-                    if self(s.value):
-                        self._names.add(s.name)
-                        changed = True
-        self._memo.clear()
-
-    def _own(self, e: Expr) -> bool:
-        if isinstance(e, Load):
-            return any(ix.variables(i) & self._variables for i in e.index)
-        return super()._own(e)
-
-
-def _vector_roots(statement: Any) -> list[Expr]:
-    """The expressions that a statement needs as vectors; indices and masks of lane-wise access are scalars."""
-    if isinstance(statement, (Let, Accumulate, Store)):
-        return [statement.value]
-    return []
-
-
-def _any_wide(e: Expr, varies: emit.Dependence) -> bool:
-    """Say whether `e` needs 64-bit lanes somewhere."""
-    if not varies(e):
-        return False
-    if isinstance(e, (IndexValue, Const)):
-        return False if _narrow(e) else e.dtype.itemsize == 8
-    if isinstance(e, Load):
-        return e.dtype.itemsize == 8
-    if isinstance(e, Call):
-        if e.dtype is dtypes.bool_ and all(_narrow(operand) for operand in e.operands):
-            return False
-        if e.dtype.itemsize == 8:
-            return True
-        return any(_any_wide(o, varies) or (isinstance(o, IndexValue) and o.dtype.itemsize == 8) for o in e.operands)
-    return e.dtype.itemsize == 8
-
-
-def _narrow(e: Expr) -> bool:
-    return isinstance(e, (IndexValue, Const)) and e.dtype.is_integral and _fits(e.args[0])
-
-
-def _wide_accumulators(crossing: Sequence[Accumulate], env: dict[str, Value]) -> bool:
-    found = False
-    for s in crossing:
-        dtype = env[f"{s.name}_best"].dtype if s.kind in ("argmax", "argmin") else env[s.name].dtype
-        found |= dtype.itemsize == 8
-        if s.kind in ("argmax", "argmin") and not _fits(index_of(s)):
-            found = True
-    return found
 
 
 def kernel_source(kernel: Kernel) -> str:

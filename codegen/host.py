@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from flambeau.codegen import build, cpp, prelude, template_calls
-from flambeau.codegen.cpp import identifier, memory_type, size_text
+from flambeau.codegen.cpp_text import identifier, memory_type, size_text
 from flambeau.ir.index import IndexLike
 from flambeau.ir.loops import Buffer
 from flambeau.ir.program import Artifact, Extern, Kernel, Plan

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flambeau.codegen import cpp
-from flambeau.codegen.cpp import size_text
+from flambeau.codegen import cpp_text as cpp
+from flambeau.codegen.cpp_text import size_text
 from flambeau.ir import dtype as dtypes
 from flambeau.ir import index as ix
 from flambeau.ir import loops
