@@ -198,24 +198,27 @@ def _max_pool_parts(x: Any, kernel: Any, stride: Any, pads: Any, dilation: Any) 
 
 
 def _max_pool_kernel(xp: Any, x: Any, kernel: Any, stride: Any, pads: Any, dilation: Any) -> tuple:
-    sizes = x.shape[x.ndim - len(kernel):]
-    lowest = -math.inf if x.dtype.kind not in "iu" else np.iinfo(x.dtype).min
+    """The best so far and which window element it is, one shifted slice after the other; NaN wins."""
+    n, exact = len(kernel), x.dtype.kind in "iu"
+    lowest = np.iinfo(x.dtype).min if exact else -math.inf
     best: Any = None
     local: Any = None
     for k, (_, part) in enumerate(_slices(_padded_array(xp, x, pads, lowest), kernel, stride, dilation)):
         if best is None:
-            best, local = part.copy(), xp.zeros(part.shape, np.int64)
+            best, local = part.copy(), xp.zeros(part.shape, np.int16 if math.prod(kernel) < 2 ** 15 else np.int64)
             continue
-        better = part > best
-        if x.dtype.kind not in "iu":
-            better |= part != part
+        better = part > best if exact else ~(part <= best)
+        if not exact:
+            better &= best == best
         xp.copyto(best, part, where=better)
-        local[better] = k
-    index: Any = 0
-    for i, offset in enumerate(xp.unravel_index(local, kernel)):
-        n = len(kernel)
-        start = (xp.arange(best.shape[best.ndim - n + i]) * stride[i] - pads[i][0]).reshape(-1, *(1,) * (n - 1 - i))
-        index = index * sizes[i] + start + offset * dilation[i]
+        xp.copyto(local, k, where=better)
+    sizes = x.shape[x.ndim - n:]
+    steps = [math.prod(sizes[i + 1:]) for i in range(n)]
+    inside = [sum(o * d * s for o, d, s in zip(offset, dilation, steps)) for offset in np.ndindex(*kernel)]
+    index = xp.asarray(inside)[local]
+    for i, step in enumerate(steps):
+        start = (xp.arange(best.shape[best.ndim - n + i]) * stride[i] - pads[i][0]) * step
+        index += start.reshape(-1, *(1,) * (n - 1 - i))
     return best, index
 
 
