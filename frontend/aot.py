@@ -21,11 +21,11 @@ from flambeau.passes import manager
 from flambeau.passes.functionalize import Functional
 from flambeau.passes.joint import Joint
 from flambeau.passes.partition import partition
-from flambeau.runtime import autograd
+from flambeau.passes.sizes import used_sizes
 from flambeau.runtime.autograd import GradMode, GradNode, Saved, edge_of, mode
 from flambeau.runtime.graphs import graph_function
 from flambeau.runtime.rng import default_generator
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, tensor_meta
 
 Runner = Callable[[Sequence[Tensor]], Sequence[Any]]
 
@@ -138,7 +138,9 @@ class _Training:
         self.metas = [self.joint.graph.outputs[i].meta for i in self.joint.tangents]
         self.places = self._saved_places(parts.saved)
         self.protected = self._inputs_to_protect(functional)
-        self.again = self._inputs_of_gradients()
+        self.symbolic = bool(used_sizes(self.joint.graph))
+        # What a second derivative starts from; with symbolic sizes all inputs, as any shape may be asked for.
+        self.again = tuple(range(self.joint.n_inputs)) if self.symbolic else self._inputs_of_gradients()
         self.random = any("random" in n.op.tags for n in graph.nodes)  # type: ignore[union-attr]
         self.epilogue = _with_epilogue(graph, functional, self.run_values)
 
@@ -214,7 +216,8 @@ class CompiledBackward(GradNode):
     __slots__ = ("owner", "held", "saved", "state")
 
     def __init__(self, owner: _Training, inputs: list[Tensor], outs: Sequence[Tensor], state: Any) -> None:
-        super().__init__([edge_of(inputs[i]) for i in owner.joint.wanted], owner.metas)
+        metas = [tensor_meta(outs[i]) for i in owner.joint.tangents] if owner.symbolic else owner.metas
+        super().__init__([edge_of(inputs[i]) for i in owner.joint.wanted], metas)
         self.owner, self.state = owner, state
         kept = {i: Saved(inputs[i]) for i in owner.again}
         self.held: Any = [kept.get(i) for i in range(len(inputs))]
@@ -230,12 +233,10 @@ class CompiledBackward(GradNode):
                 "Trying to backward through the graph a second time (or directly access saved tensors after they have "
                 "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
                 "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time.")
-        with GradMode(mode.grad):
-            full = [zeros_of(m) if g is None else g for g, m in zip(grads, self.metas)]
-            if mode.grad:
-                return self._recorded(full)
-            saved = [s.get(self) for s in self.saved]
-            return list(self.owner.backward(saved, full))
+        full = [zeros_of(m) if g is None else g for g, m in zip(grads, self.metas)]  # type: ignore[arg-type]
+        if mode.grad:
+            return self._recorded(full)
+        return list(self.owner.backward([s.get(self) for s in self.saved], full))
 
     def _recorded(self, grads: list[Any]) -> list[Any]:
         """The gradients computed op by op on the tape, to be differentiated again."""

@@ -90,7 +90,8 @@ def user_backend(compiler: Callable[..., Any]) -> Backend:
     return backend
 
 
-_backends: dict[str, Backend] = {"eager": _eager, "aot_eager": _aot_eager, "cpp": _cpp, "inductor": _cpp, "numpy": _numpy, "triton": _triton}
+_backends: dict[str, Backend] = {"eager": _eager, "aot_eager": _aot_eager, "cpp": _cpp, "inductor": _cpp, "numpy": _numpy,
+                                 "triton": _triton}
 
 
 def register_backend(compiler: Callable[..., Any] | None = None, name: str | None = None) -> Any:

@@ -176,7 +176,8 @@ class _Functionalizer:
 
     def inline(self, node: Node) -> None:
         """An op that may return its argument or a view of it: its parts say what it shares."""
-        with use_handler(_Inline(self, node)) as handler:
+        handler = _Inline(self, node)
+        with use_handler(handler):
             result = node.op.decompose(*map_nodes(handler.symbol, node.args))  # type: ignore[union-attr, misc]
         if result is NotImplemented:
             self.compute(node)

@@ -91,7 +91,7 @@ class _Partition:
     def minimum_cut(self, banned: set[Node]) -> list[Node]:
         """The values to keep: the cheapest set through which everything the backward reads can be made."""
         import networkx as nx  # noqa: PLC0415 - only compiles that differentiate pay for the import
-        net = nx.DiGraph()
+        net: Any = nx.DiGraph()
         position = {n: i for i, n in enumerate(self.early)}
         crossing = False
         for node in self.early:

@@ -25,7 +25,7 @@ _getrefcount = sys.getrefcount
 def address(array: np.ndarray) -> int:
     """Where the array's first element is."""
     try:
-        return _address(_from_buffer(array))
+        return _address(_from_buffer(array))  # type: ignore[arg-type]
     except (TypeError, ValueError):  # read-only, not contiguous, or empty
         return array.__array_interface__["data"][0]
 
@@ -64,7 +64,7 @@ def new_array(shape: tuple[int, ...], dtype: np.dtype, nbytes: int) -> tuple[np.
     """An uninitialised row-major array and its address."""
     if nbytes < BIG:
         array = np.empty(shape, dtype)
-        return array, (_address(_from_buffer(array)) if nbytes else 0)
+        return array, (_address(_from_buffer(array)) if nbytes else 0)  # type: ignore[arg-type]
     base, at = block(nbytes)
     return np.ndarray(shape, dtype, base), at
 

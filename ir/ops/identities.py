@@ -1,6 +1,8 @@
-"""Algebra that graph simplification may use, stated as facts about ops: neutral elements, commutativity, involutions, idempotence."""
+"""Algebra that graph simplification may use, as facts about ops: neutral elements, commutativity, involutions."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from ..op import OPS
 
@@ -14,7 +16,7 @@ _COPIES = ("clone", "contiguous", "alias", "detach", "to_device")
 
 def state_identities() -> None:
     """Enter the facts with the ops, once all are defined."""
-    facts = [(name, "neutral", pairs) for name, pairs in _NEUTRAL.items()]
+    facts: list[tuple[str, str, Any]] = [(name, "neutral", pairs) for name, pairs in _NEUTRAL.items()]
     facts += [(name, "involution", True) for name in _INVOLUTIONS] + [(name, "idempotent", True) for name in _IDEMPOTENT]
     facts += [(name, "commutative", True) for name in _COMMUTATIVE]
     for name, fact, value in facts:

@@ -55,3 +55,15 @@ def test_every_size(fn, shapes, backend):
                 ga, = ft.autograd.grad((a * a).sum(), [x], retain_graph=True)
                 ge, = ft.autograd.grad((e * e).sum(), [x], retain_graph=True)
                 np.testing.assert_allclose(ga.numpy(), ge.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_missing_gradients_and_second_derivatives_of_symbolic_sizes(backend):
+    run = ft.compile(lambda x, y: (x * x * x, (x * y).sum()), backend=backend, dynamic=True, fullgraph=True)
+    for n in (3, 5, 8):
+        x = ft.full((n,), 2.0).requires_grad_()
+        _, total = run(x, ft.ones(n))
+        np.testing.assert_array_equal(ft.autograd.grad(total, [x])[0].numpy(), np.ones(n))
+        cube, _ = run(x, ft.ones(n))
+        first, = ft.autograd.grad(cube.sum(), [x], create_graph=True)
+        np.testing.assert_allclose(ft.autograd.grad(first.sum(), [x])[0].numpy(), np.full(n, 12.0))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-import flambeau as ft
 from capture import capture
 from compiled.programs import PROGRAMS, Program
+
+import flambeau as ft
 from flambeau.frontend.backends import list_backends, lookup
 
 BACKENDS = [name for name in ("aot_eager", "numpy", "cpp") if name in list_backends()]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from capture import capture
+from materialize import arguments, calls, fill
 
 import flambeau as ft
-from capture import capture
 from flambeau.frontend.backends import list_backends, lookup
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.op import call
 from flambeau.ir.tree import leaves
-from materialize import arguments, calls, fill
 
 BACKENDS = [name for name in ("aot_eager", "numpy", "cpp") if name in list_backends()]
 # Random ops have tests of their own; what has no shape rule has a result whose size depends on data, and is never captured.

@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
+from capture import capture
 
 import flambeau as ft
-from capture import capture
 from flambeau.frontend import aot
 from flambeau.frontend.backends import EagerTarget, list_backends, lookup, register_backend
 

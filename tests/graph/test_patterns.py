@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from capture import capture
 
 import flambeau as ft
-from capture import capture
 from flambeau.frontend.backends import lookup
 from flambeau.passes.patterns import attention_patterns, use_kernels
 
