@@ -79,10 +79,12 @@ def operands(op: Op, args: tuple) -> list[Any]:
 def promotion(op: Op, args: tuple) -> tuple[DType, DType]:
     """The dtype an op computes in and the dtype of its result.
 
-    Kinds: "default" PyTorch's result type; "float" also makes integers the default float; "bool" result bool; "truth" bool, but uint8 for uint8;
+    Kinds: "default" PyTorch's result type; "float" also makes integers the default float; "bool" result bool;
+    "truth" bool, but uint8 for uint8;
     "real" complex becomes real; "sum" integers become int64 (an explicit ``dtype`` argument wins); "same" all tensors
     must agree; "select" the first tensor is a condition and does not count; "index" result int64; "keep" the first
-    tensor's dtype; "cast" the ``dtype`` argument; "copy" the first tensor's, operands as they are. Half precisions compute in float32 everywhere (the runner sees to it).
+    tensor's dtype; "cast" the ``dtype`` argument; "copy" the first tensor's, operands as they are. Half precisions
+    compute in float32 everywhere (the runner sees to it).
     """
     kind = op.promote
     found = operands(op, args)
@@ -136,7 +138,7 @@ def _same_dtype(op: Op, found: Iterable[Any]) -> DType:
 
 def common_device(op: Op, args: tuple) -> Any:
     """The device of the result. Raises ``RuntimeError`` for tensors on two devices (zero-dimensional CPU ones may mix)."""
-    device = None
+    device, zero_dim = None, False
     for x in operands(op, args):
         if not hasattr(x, "device"):
             continue
@@ -288,5 +290,6 @@ def primitive(schema: str, family: str, *, kernel: Callable[..., Any], infer: Ca
     return _finish(op, inplace, None)
 
 
-__all__ = ["OPS", "Scalar", "broadcast_shapes", "common_device", "composite", "conj_of", "operands", "ops", "pointwise", "primitive",
+__all__ = ["OPS", "Scalar", "broadcast_shapes", "common_device", "composite", "conj_of", "operands", "ops",
+    "pointwise", "primitive",
            "promotion", "reduced_shape", "reduction", "view", "wrap_dim", "wrap_dims"]

@@ -50,7 +50,7 @@ class GradMode:
         mode.grad = self._before.pop()
 
 
-# ---- nodes ----------------------------------------------------------------------------------------------------------
+# ---- nodes ---------------------------------------------------------------------------
 
 
 class GradNode:
@@ -246,7 +246,7 @@ def _stale(node: GradNode, t: Tensor, version: int) -> RuntimeError:
         "use the out-of-place form of the operation that changed it.")
 
 
-# ---- recording --------------------------------------------------------------------------------------------------------
+# ---- recording ---------------------------------------------------------------------------
 
 
 def edge_of(t: Any) -> Any:
@@ -307,7 +307,7 @@ def _meta(t: Any) -> TensorMeta | None:
     return None if t is None else TensorMeta(t._a.shape, t.dtype, t._storage.device)
 
 
-# ---- views and in-place writes ------------------------------------------------------------------------------------------
+# ---- views and in-place writes ---------------------------------------------------------------------------
 
 
 class CopySlices(GradNode):
@@ -373,7 +373,7 @@ def refresh_view(t: Tensor) -> None:
     del source
 
 
-# ---- the engine -----------------------------------------------------------------------------------------------------------
+# ---- the engine ---------------------------------------------------------------------------
 
 
 def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
@@ -574,7 +574,7 @@ def _dense(g: Any) -> bool:
     return bool(g._a.flags.c_contiguous) and bool(g._a.flags.writeable)
 
 
-# ---- hooks ------------------------------------------------------------------------------------------------------------------
+# ---- hooks ---------------------------------------------------------------------------
 
 
 def register_hook(t: Tensor, hook: Callable) -> HookHandle:

@@ -47,14 +47,14 @@ def _make_runner(op: Op) -> Runner:
     return fast.runner(op, slow) if op.family == "pointwise" else slow
 
 
-# ---- ops with a kernel ------------------------------------------------------------------------------------------------
+# ---- ops with a kernel ---------------------------------------------------------------------------
 
 
 def _kernel_runner(op: Op) -> Runner:
     differentiable = op.differentiable
     parts = op.decompose is not None and not differentiable and "nograd" not in op.tags
     check = op.infer if "check" in op.tags else None
-    checked: set[tuple[type, ...]] = set()  # the argument types that the schema admits
+    checked: set[tuple] = set()  # what schema and shape rule have admitted
     kernel, opened, record = op.kernel, _opener(op), fast.recorder(op)
     compiled = kernels.EAGER.get(op.extra.get("template", ""))
 
@@ -66,12 +66,12 @@ def _kernel_runner(op: Op) -> Runner:
             if found is not NotImplemented:
                 return found
         if check is not None:
-            kinds = tuple(map(type, args))
-            if kinds not in checked:
+            signature = _signature(args) if device is _device.cpu else None
+            if signature is None or signature not in checked:
                 op.schema.check(args, _is_tensor)
-                if list not in kinds and tuple not in kinds:  # (the elements of lists are looked at every time)
-                    checked.add(kinds)
-            check(*args)
+                check(*args)
+                if signature is not None and len(checked) < 4096:
+                    checked.add(signature)
         cast, compute, out_dtype = plan
         token = hush()
         try:
@@ -99,6 +99,23 @@ def _kernel_runner(op: Op) -> Runner:
         return out
 
     return run
+
+
+def _signature(args: tuple) -> tuple | None:
+    """All that schema and shape rule look at: shapes, dtypes, other arguments. None where that is not hashable."""
+    found: list[Any] = []
+    for a in args:
+        if isinstance(a, Tensor):
+            found += (a._a.shape, a._a.dtype)
+        elif type(a) is list or (type(a) is tuple and not all(type(x) is int for x in a)):
+            return None
+        else:
+            found += (type(a), a)
+    try:
+        hash(signature := tuple(found))
+    except TypeError:
+        return None
+    return signature
 
 
 #: what to do with operands: the NumPy dtype to cast them to (None: nothing), computing dtype, dtype of the result
@@ -283,7 +300,7 @@ def _explain(op: Op, args: tuple, error: Exception) -> None:
         raise better from None
 
 
-# ---- views ----------------------------------------------------------------------------------------------------------------
+# ---- views ---------------------------------------------------------------------------
 
 
 def _view_runner(op: Op) -> Runner:
@@ -352,7 +369,7 @@ def _record_view(op: Op, args: tuple, meta: TensorMeta, source: Tensor, out: Ten
     out._rg, out._grad_fn = True, node
 
 
-# ---- in-place ---------------------------------------------------------------------------------------------------------------
+# ---- in-place ---------------------------------------------------------------------------
 
 
 def _inplace_runner(op: Op) -> Runner:

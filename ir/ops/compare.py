@@ -11,7 +11,7 @@ from ..samples import S, T, binary, unary
 from ..tensorlike import TensorLike
 from .pointwise import call1, infix
 
-# ---- comparison -------------------------------------------------------------------------------------------------------
+# ---- comparison ---------------------------------------------------------------------------
 
 _UFUNCS = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
 _KNOWN = (TensorLike, int, float, complex)
@@ -43,7 +43,7 @@ ge = _comparison("ge", ">=", "greater_equal")
 for _space in ("torch", "Tensor"):  # PyTorch has no long name for eq
     del PUBLIC[_space]["equal_elements"]
 
-# ---- kinds of numbers --------------------------------------------------------------------------------------------------
+# ---- kinds of numbers ---------------------------------------------------------------------------
 
 
 def _number_kind(name: str, scalar: Scalar, parts: Any) -> Any:
@@ -98,7 +98,7 @@ def equal(input: Any, other: Any) -> bool:  # noqa: A002
     return tuple(input.shape) == tuple(other.shape) and bool(ops.all(ops.eq(input, other)))
 
 
-# ---- logic --------------------------------------------------------------------------------------------------------------
+# ---- logic ---------------------------------------------------------------------------
 
 
 def _logical(name: str, sign: str) -> Any:
@@ -124,19 +124,21 @@ logical_not = pointwise(
     decompose=lambda x: NotImplemented if x.dtype is _dtype.bool_ else ops.eq(x, 0), tags=("nograd",),
     scalar=Scalar("(!{0})", "({0} == 0)"), samples=unary(-1, 2))
 
-# ---- bits -------------------------------------------------------------------------------------------------------------
+# ---- bits ---------------------------------------------------------------------------
 
 
 def _check_bits(name: str, *arrays: Any) -> None:
     for a in arrays:
         dtype = getattr(a, "dtype", None)
         if isinstance(a, float) or (dtype is not None and dtype.kind not in "biu"):
-            raise NotImplementedError(f"{name!r} not implemented for {'Float' if dtype is None or dtype.itemsize == 4 else 'Double'!r}")
+            raise NotImplementedError(f"{name!r} not implemented for "
+                                      f"{'Float' if dtype is None or dtype.itemsize == 4 else 'Double'!r}")
 
 
 def _bitwise(name: str, sign: str, dunder: str) -> Any:
     env: dict[str, Any] = {"check": _check_bits}
-    exec(f"def kernel(xp, x, y):\n    check('bitwise_{name}_cpu', x, y)\n    return x {sign} y", env)  # noqa: S102 - one of three signs
+    exec(f"def kernel(xp, x, y):\n    check('bitwise_{name}_cpu', x, y)\n    return x {sign} y",
+        env)  # noqa: S102 - one of three signs
     return pointwise(f"bitwise_{name}(Operand self, Operand other) -> Tensor", kernel=env["kernel"], scalar=infix(sign),
                      dtypes="bui", dunder=dunder,
                      samples=lambda: [S(T((3, 4), -3, 6), T((3, 4), -3, 6)), S(T((3, 1), -3, 6), T((4,), -3, 6)),

@@ -17,9 +17,11 @@ conj = pointwise("conj(Tensor self) -> Tensor", kernel=lambda xp, x: xp.conj(x) 
 
 def _complex_meta(real: Any, imag: Any) -> TensorMeta:
     if real.dtype is not imag.dtype:
-        raise RuntimeError(f"Expected object of scalar type {type_name(real.dtype)} but got scalar type {type_name(imag.dtype)} for second argument")
+        raise RuntimeError(f"Expected object of scalar type {type_name(real.dtype)} but got scalar type "
+                           f"{type_name(imag.dtype)} for second argument")
     if not real.dtype.is_floating_point:
-        raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {type_name(real.dtype)} and {type_name(imag.dtype)}")
+        raise RuntimeError(f"Expected both inputs to be Half, Float or Double tensors but got {type_name(real.dtype)} "
+                           f"and {type_name(imag.dtype)}")
     return TensorMeta(broadcast_shapes(tuple(real.shape), tuple(imag.shape)), real.dtype.to_complex(), real.device)
 
 
@@ -32,7 +34,8 @@ def _complex(xp: Any, real: Any, imag: Any) -> Any:
 
 
 complex_ = primitive(
-    "complex(Tensor real, Tensor imag) -> Tensor", "pointwise", kernel=_complex, infer=_complex_meta, tags=("check", "complex", "out"),
+    "complex(Tensor real, Tensor imag) -> Tensor", "pointwise", kernel=_complex, infer=_complex_meta,
+        tags=("check", "complex", "out"),
     vjp=(lambda g, out, real, imag: ops.real(g), lambda g, out, real, imag: ops.imag(g)), api=(),
     samples=lambda: [S(T((3, 4), dtype=_dtype.float32), T((3, 4), dtype=_dtype.float32)), S(T((3, 1), dtype=_dtype.float64),
                                                                                           T((4,), dtype=_dtype.float64))])

@@ -119,10 +119,11 @@ def _eye_element(index: Any, n: Any, m: Any, dtype: Any, device: Any) -> Any:
 eye_ = primitive(
     "eye(int n, int? m=None, *, dtype? dtype=None, device? device=None) -> Tensor", "create", api=(), lower=_eye_element,
     kernel=lambda xp, n, m, dtype, device: xp.eye(n, m, dtype=(dtype or _dtype.get_default_dtype()).np),
-    infer=lambda n, m, dtype, device: TensorMeta((n, n if m is None else m), dtype or _dtype.get_default_dtype(), as_device(device)),
+    infer=lambda n, m, dtype, device: TensorMeta((n, n if m is None else m), dtype or _dtype.get_default_dtype(),
+        as_device(device)),
     samples=lambda: [S(3), S(2, 4), S(3, dtype=_dtype.int64)])
 
-# ---- like another tensor ----------------------------------------------------------------------------------------------------
+# ---- like another tensor ---------------------------------------------------------------------------
 
 
 def _like(name: str, value: Any) -> Any:
@@ -168,7 +169,7 @@ zero = composite("zero(Tensor self) -> Tensor", lambda x: ops.full(tuple(x.shape
                  kernel=lambda xp, x: xp.zeros(x.shape, x.dtype), vjp=lambda g, out, x: ops.zeros_like(g), inplace=True,
                  dtypes="buifc", api=(), infer=lambda x: meta_of(x), samples=lambda: [S(T((3, 4)))])
 
-# ---- conversion --------------------------------------------------------------------------------------------------------------
+# ---- conversion ---------------------------------------------------------------------------
 
 
 def _cast(xp: Any, x: Any, dtype: Any) -> Any:

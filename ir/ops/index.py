@@ -50,7 +50,7 @@ def zeros_for(g: Any, shape: Any) -> Any:
     return ops.full(tuple(shape), 0, dtype=g.dtype, device=g.device)
 
 
-# ---- along one dimension, an index per element --------------------------------------------------------------------------------
+# ---- along one dimension, an index per element ---------------------------------------------------------------------------
 
 
 def _gather_meta(x: Any, dim: int, index: Any, sparse_grad: bool) -> TensorMeta:
@@ -93,6 +93,11 @@ gather = primitive(
     vjp=(lambda g, out, x, dim, index, sparse_grad: ops.scatter_add(zeros_for(g, x.shape), dim, index, g), None),
     samples=lambda: [S(T((3, 4)), 1, indices((3, 2), 4)), S(T((3, 4)), 0, indices((2, 4), 3)), S(T((5,)), 0, indices((7,), 5)),
                      S(T((3, 4)), -1, indices((2, 3), 4))])
+
+
+def _put_at(index: Any, d: int, i: Any) -> tuple:
+    """``index`` with ``i`` in dimension ``d``."""
+    return (*index[:d], i, *index[d + 1:])
 
 
 def _scatter_meta(x: Any, dim: int, index: Any, *_: Any) -> TensorMeta:
@@ -160,7 +165,9 @@ def _scatter_add(xp: Any, x: Any, dim: int, index: Any, src: Any) -> Any:
 
 scatter_add = primitive(
     "scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor", "index", kernel=_scatter_add, infer=_scatter_meta,
-    tags=("extern", "check"), dtypes="uif", inplace=True,
+    tags=("extern", "check"), dtypes="uif", inplace=True, scatter=loops.Scatter(
+        over=lambda x, dim, index, src: index.shape if x.ndim and src.dtype is x.dtype else None,
+        element=lambda at, x, dim, index, src: (_put_at(at, wrap_dim(dim, x.ndim), index.at(at)), src.at(at))),
     vjp=(lambda g, out, x, dim, index, src: g, None,
          lambda g, out, x, dim, index, src: _cut_back(ops.gather(g, dim, index), src.shape)),
     samples=lambda: [S(T((3, 4)), 1, indices((3, 6), 4), T((3, 6))), S(T((3, 4)), 0, indices((5, 4), 3), T((5, 4))),
@@ -225,11 +232,12 @@ def _scatter_reduce_rules() -> tuple:
 
 scatter_reduce = primitive(
     "scatter_reduce(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor", "index",
-    kernel=_scatter_reduce, infer=_scatter_meta, vjp=_scatter_reduce_rules(), tags=("extern", "check"), dtypes="uif", inplace=True,
+    kernel=_scatter_reduce, infer=_scatter_meta, vjp=_scatter_reduce_rules(), tags=("extern", "check"), dtypes="uif",
+        inplace=True,
     samples=lambda: [S(T((4,), 0.5, 2), 0, indices((6,), 4), T((6,), 0.5, 2), how, include_self=own)
                      for how in _REDUCERS for own in (True, False)])
 
-# ---- along one dimension, an index per slice ----------------------------------------------------------------------------------
+# ---- along one dimension, an index per slice ---------------------------------------------------------------------------
 
 
 def _index_select_meta(x: Any, dim: int, index: Any) -> TensorMeta:
@@ -251,8 +259,10 @@ def _index_select(xp: Any, x: Any, dim: int, index: Any) -> Any:
 
 index_select = primitive(
     "index_select(Tensor self, int dim, Tensor index) -> Tensor", "index", kernel=_index_select, infer=_index_select_meta,
-    vjp=(lambda g, out, x, dim, index: ops.index_add(zeros_for(g, x.shape), dim, index, g), None), tags=("out", "check"), dtypes="buifc",
-    lower=lambda at, x, dim, index: x.at((*at[:wrap_dim(dim, x.ndim)], index.at((at[wrap_dim(dim, x.ndim)],) if index.ndim else ()),
+    vjp=(lambda g, out, x, dim, index: ops.index_add(zeros_for(g, x.shape), dim, index, g), None),
+        tags=("out", "check"), dtypes="buifc",
+    lower=lambda at, x, dim, index: x.at((*at[:wrap_dim(dim, x.ndim)],
+        index.at((at[wrap_dim(dim, x.ndim)],) if index.ndim else ()),
                                           *at[wrap_dim(dim, x.ndim) + 1:])),
     samples=lambda: [S(T((3, 4)), 0, indices((5,), 3)), S(T((3, 4)), -1, indices((2,), 4)), S(T((3, 4)), 0, indices((0,), 3))])
 
@@ -273,7 +283,8 @@ def add_rows(xp: Any, out: Any, at: int, index: Any, src: Any) -> None:
 def _check_source(name: str, x: Any, at: int, index: Any, source: Any) -> None:
     want = (*x.shape[:at], index.size, *x.shape[at + 1:]) if x.ndim else source.shape
     if tuple(source.shape) != tuple(want):
-        raise IndexError(f"{name}(): Source/destination tensor must have same slice shapes. Destination slice shape: {list(want)} "
+        raise IndexError(f"{name}(): Source/destination tensor must have same slice shapes. Destination slice shape: "
+                         f"{list(want)} "
                          f"at dimension {at} and source slice shape: {list(source.shape)} at dimension {at}.")
 
 
@@ -295,7 +306,11 @@ def _same_meta(x: Any, dim: int, index: Any, *_: Any) -> TensorMeta:
 
 index_add = primitive(
     "index_add(Tensor self, int dim, Tensor index, Tensor source, *, Number alpha=1) -> Tensor", "index", kernel=_index_add,
-    infer=_same_meta, inplace=True, tags=("extern", "check"), dtypes="uifc",
+    infer=_same_meta, inplace=True, tags=("extern", "check"), dtypes="uifc", scatter=loops.Scatter(
+        over=lambda x, dim, index, source, alpha: source.shape if x.ndim and source.dtype is x.dtype else None,
+        element=lambda at, x, dim, index, source, alpha: (
+            _put_at(at, wrap_dim(dim, x.ndim), index.at((at[wrap_dim(dim, x.ndim)],) if index.ndim else ())),
+            source.at(at) if alpha == 1 else loops.call("mul", source.at(at), alpha))),
     vjp=(lambda g, out, x, dim, index, source, alpha: g, None, lambda g, out, x, dim, index, source, alpha: ops.index_select(
         g, dim, index) if alpha == 1 else ops.index_select(g, dim, index) * alpha),
     samples=lambda: [S(T((3, 4)), 0, indices((5,), 3), T((5, 4))), S(T((3, 4)), 1, indices((2,), 4), T((3, 2)), alpha=2),
@@ -336,7 +351,7 @@ index_fill = primitive(
     samples=lambda: [S(T((3, 4)), 0, indices((2,), 3), 1),
                      S(T((3, 4)), 1, T((2,), dtype=_I64, grad=False, values=[3, 1]), T(()))])
 
-# ---- several dimensions at once -------------------------------------------------------------------------------------------------
+# ---- several dimensions at once ---------------------------------------------------------------------------
 
 
 def _numpy_index(indices: Sequence[Any], shape: Sequence[int]) -> tuple:
@@ -408,9 +423,11 @@ def _index_element(at: Any, x: Any, indices: Any) -> Any:
 
 index_ = primitive(
     "index(Tensor self, Tensor[]? indices) -> Tensor", "index", kernel=_index, infer=_index_meta, lower=_index_element, api=(),
-    vjp=(lambda g, out, x, indices: ops.index_put(zeros_for(g, x.shape), indices, g, True), None), dtypes="buifc", tags=("check_data",),
+    vjp=(lambda g, out, x, indices: ops.index_put(zeros_for(g, x.shape), indices, g, True), None), dtypes="buifc",
+        tags=("check_data",),
     samples=lambda: [S(T((4, 5)), [indices((3,), 4)]), S(T((4, 5)), [None, indices((2, 2), 5)]),
-                     S(T((4, 5)), [indices((3,), 4), indices((3,), 5)]), S(T((4, 5, 3)), [indices((2, 1), 4), None, indices((3,), 3)]),
+                     S(T((4, 5)), [indices((3,), 4), indices((3,), 5)]),
+                         S(T((4, 5, 3)), [indices((2, 1), 4), None, indices((3,), 3)]),
                      S(T((4, 5)), [T((3,), -4, 4, dtype=_I64, grad=False)])])
 
 
@@ -430,7 +447,8 @@ def _index_put(xp: Any, x: Any, indices: Any, values: Any, accumulate: bool) -> 
         else:
             xp.add.at(out, where, wide(values))
     except ValueError:
-        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of "
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to "
+                           f"indexing result of "
                            f"shape {list(out[where].shape)}") from None
     return out.astype(x.dtype, copy=False)
 
@@ -442,11 +460,12 @@ index_put = primitive(
         g, indices, ops.full((), 0, dtype=g.dtype, device=g.device)), None,
          lambda g, out, x, indices, values, accumulate: ops.index(g, indices)),
     samples=lambda: [S(T((4, 5)), [T((2,), dtype=_I64, grad=False, values=[3, 1])], T((2, 5))),
-                     S(T((4, 5)), [indices((6,), 4)], T((6, 5)), True), S(T((4, 5)), [indices((3,), 4), indices((3,), 5)], T(()), True),
+                     S(T((4, 5)), [indices((6,), 4)], T((6, 5)), True),
+                         S(T((4, 5)), [indices((3,), 4), indices((3,), 5)], T(()), True),
                      S(T((4, 5)), [None, T((2,), dtype=_I64, grad=False, values=[0, 4])], T((4, 2)))])
 
 
-# ---- masks ----------------------------------------------------------------------------------------------------------------------
+# ---- masks ---------------------------------------------------------------------------
 
 
 def _mask_meta(name: str, x: Any, mask: Any) -> None:
@@ -474,8 +493,10 @@ def _masked_fill(xp: Any, x: Any, mask: Any, value: Any) -> Any:
 masked_fill = pointwise(
     "masked_fill(Tensor self, Tensor mask, Operand value) -> Tensor", promote="copy", kernel=_masked_fill, dtypes="buifc",
     decompose=lambda x, mask, value: ops.where(mask, _as_dtype(value, x.dtype), x), tags=("check",),
-    vjp=(lambda g, out, x, mask, value: ops.where(mask, 0, g), None, lambda g, out, x, mask, value: ops.sum(ops.where(mask, g, 0))),
-    samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False), 1), S(T((3, 4)), T((4,), dtype=_dtype.bool_, grad=False), T(())),
+    vjp=(lambda g, out, x, mask, value: ops.where(mask, 0, g), None, lambda g, out, x, mask,
+        value: ops.sum(ops.where(mask, g, 0))),
+    samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False), 1),
+        S(T((3, 4)), T((4,), dtype=_dtype.bool_, grad=False), T(())),
                      S(T((3, 1)), T((3, 4), dtype=_dtype.bool_, grad=False), 0)])
 masked_fill.infer = _masked_fill_meta
 
@@ -498,7 +519,8 @@ masked_select = primitive(
     tags=("extern", "data_shape", "out"), dtypes="buifc",
     vjp=(lambda g, out, x, mask: ops.sum_to_size(ops.masked_scatter(
         ops.full(_broadcast(x.shape, mask.shape), 0, dtype=g.dtype, device=g.device), mask, g), tuple(x.shape)), None),
-    samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False)), S(T((3, 4)), T((4,), dtype=_dtype.bool_, grad=False))])
+    samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False)),
+        S(T((3, 4)), T((4,), dtype=_dtype.bool_, grad=False))])
 
 
 def _broadcast(shape: Any, mask_shape: Any) -> tuple:
@@ -543,7 +565,7 @@ masked_scatter_source = primitive(
     samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False), (12,))],
     doc="The elements where ``mask`` holds, in order, then zeros: the gradient of ``masked_scatter``'s source.")
 
-# ---- flat positions and others ----------------------------------------------------------------------------------------------------
+# ---- flat positions and others ---------------------------------------------------------------------------
 
 
 def _take(x: Any, index: Any) -> Any:

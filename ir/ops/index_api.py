@@ -88,7 +88,8 @@ def _one_ellipsis(items: tuple) -> bool:
 
 def _selected(x: Any, dim: int, i: Any) -> Any:
     if not x.ndim:
-        raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert a "
+        raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ "
+                         "to convert a "
                          "0-dim tensor to a number")
     return ops.select(x, dim, i)
 
@@ -148,7 +149,8 @@ def _without_leading_ones(value: Any, ndim: int) -> Any:
 
 
 @public("torch.scatter", "Tensor.scatter")
-def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Any:  # noqa: A002
+def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None,
+    reduce: str | None = None) -> Any:  # noqa: A002
     """``input`` with elements of ``src`` (or ``value``) written at positions ``index`` along ``dim``."""
     src = value if src is None else src
     if reduce is None:

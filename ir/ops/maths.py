@@ -30,7 +30,7 @@ def _function(name: str, vjp: Any, *, kernel: Callable[..., Any] | None = None, 
                      api=(f"torch.{name}", f"Tensor.{name}", *api))
 
 
-# ---- exponentials and logarithms ----------------------------------------------------------------------------------------
+# ---- exponentials and logarithms ---------------------------------------------------------------------------
 
 exp = _function("exp", lambda g, out, x: g * conj_of(out), triton="tl.exp", dtypes="buifc")
 exp2 = _function("exp2", lambda g, out, x: g * conj_of(out) * math.log(2), triton="tl.exp2")
@@ -57,7 +57,7 @@ def _within(x: Any, eps: float | None) -> Any:
     return x if eps is None else ops.clamp(x, eps, 1 - eps)
 
 
-# ---- powers ---------------------------------------------------------------------------------------------------------
+# ---- powers ---------------------------------------------------------------------------
 
 
 def _pow(xp: Any, x: Any, y: Any) -> Any:
@@ -67,7 +67,7 @@ def _pow(xp: Any, x: Any, y: Any) -> Any:
             if not hasattr(y, "dtype"):
                 raise RuntimeError("Integers to negative integer powers are not allowed.")
             return _negative_powers(xp, x, y)
-    if isinstance(y, (int, float)) and getattr(x, "dtype", None) != bool:
+    if isinstance(y, (int, float)) and x.dtype.kind != "b":
         if y == 2:
             return x * x
         if y == 0.5 and x.dtype.kind == "f":
@@ -140,7 +140,7 @@ hypot = pointwise("hypot(Tensor self, Tensor other) -> Tensor", kernel=lambda xp
                   vjp=(lambda g, out, x, y: g * (x / out), lambda g, out, x, y: g * (y / out)), scalar=call2("hypot"),
                   samples=lambda: binary(0.5, 2)()[:4])
 
-# ---- trigonometry ---------------------------------------------------------------------------------------------------
+# ---- trigonometry ---------------------------------------------------------------------------
 
 sin = _function("sin", lambda g, out, x: g * conj_of(ops.cos(x)), triton="tl.sin", dtypes="buifc")
 cos = _function("cos", lambda g, out, x: g * -conj_of(ops.sin(x)), triton="tl.cos", dtypes="buifc")
@@ -182,7 +182,7 @@ deg2rad = composite("deg2rad(Tensor self) -> Tensor", lambda x: x * (math.pi / 1
 rad2deg = composite("rad2deg(Tensor self) -> Tensor", lambda x: x * (180 / math.pi), inplace=True, tags=("out",),
                     dtypes="uif", samples=unary())
 
-# ---- sums of exponentials ---------------------------------------------------------------------------------------------
+# ---- sums of exponentials ---------------------------------------------------------------------------
 
 logaddexp = composite(
     "logaddexp(Tensor self, Tensor other) -> Tensor", lambda x, y: _logaddexp(x, y, ops.exp, ops.log1p), tags=("out",),
@@ -224,7 +224,7 @@ nextafter = pointwise("nextafter(Tensor self, Tensor other) -> Tensor", kernel=l
                       scalar=call2("nextafter"), samples=lambda: [S(T((3, 4), grad=False), T((3, 4), grad=False))],
                       tags=("nograd", "exact"))
 
-# ---- special functions ------------------------------------------------------------------------------------------------
+# ---- special functions ---------------------------------------------------------------------------
 
 _TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
@@ -235,7 +235,8 @@ erfinv = _function("erfinv", lambda g, out, x: g * (math.sqrt(math.pi) / 2 * ops
 lgamma = _function("lgamma", lambda g, out, x: g * ops.digamma(x), kernel=special.lgamma, low=0.2, high=4)
 digamma = _function("digamma", lambda g, out, x: g * ops.polygamma(1, x), kernel=special.digamma, low=0.2, high=4,
                     tags=("extern",))
-i0 = _function("i0", lambda g, out, x: g * ops.i1(x), kernel=lambda xp, x: xp.i0(x).astype(x.dtype).reshape(x.shape), tags=("extern",))
+i0 = _function("i0", lambda g, out, x: g * ops.i1(x), kernel=lambda xp, x: xp.i0(x).astype(x.dtype).reshape(x.shape),
+    tags=("extern",))
 i1 = pointwise("i1(Tensor self) -> Tensor", promote="float", kernel=special.i1, tags=("extern",), api=("special.i1",),
                vjp=lambda g, out, x: g * (ops.i0(x) - out / x), samples=unary(0.2, 3), dtypes="uif")
 polygamma = pointwise(

@@ -35,7 +35,7 @@ def _times(x: Any, alpha: Any) -> Any:
     return x if alpha == 1 else x * alpha
 
 
-# ---- sums and products ----------------------------------------------------------------------------------------------
+# ---- sums and products ---------------------------------------------------------------------------
 
 add = pointwise(
     "add(Operand self, Operand other, *, Number alpha=1) -> Tensor", dunder="add",
@@ -55,7 +55,7 @@ def _sub(xp: Any, x: Any, y: Any, alpha: Any) -> Any:
 
 def is_bool_array(x: Any) -> bool:
     """Whether a kernel's operand is bool."""
-    return x is True or x is False or getattr(x, "dtype", None) == bool
+    return x is True or x is False or getattr(getattr(x, "dtype", None), "kind", "") == "b"
 
 
 sub = pointwise(
@@ -173,7 +173,7 @@ lerp = composite(
     kernel=lambda xp, x, end, weight: x + (end - x) * weight, promote="default", inplace=True, tags=("out",), dtypes="fc",
     samples=lambda: [S(T((3, 4)), T((3, 4)), 0.3), S(T((3, 4)), T((4,)), T((3, 4), 0, 1))])
 
-# ---- signs and parts --------------------------------------------------------------------------------------------------
+# ---- signs and parts ---------------------------------------------------------------------------
 
 
 def _neg(xp: Any, x: Any) -> Any:
@@ -223,7 +223,7 @@ signbit = pointwise("signbit(Tensor self) -> Tensor", promote="bool", kernel=lam
                     if x.dtype.kind == "f" else x < 0, scalar=call1("signbit"), dtypes="buif", samples=unary(),
                     inplace=False)
 
-# ---- rounding -----------------------------------------------------------------------------------------------------------
+# ---- rounding ---------------------------------------------------------------------------
 
 
 def _rounding(name: str, triton: str | None = None) -> Any:
@@ -265,7 +265,7 @@ round_ = pointwise("round(Tensor self, *, int decimals=0) -> Tensor", kernel=_ro
                    vjp=lambda g, out, x, decimals: ops.zeros_like(g), scalar=call1("round", "libdevice.rint"),
                    dtypes="uif", samples=lambda: [*unary()(), S(T((3, 4)), decimals=1)])
 
-# ---- choosing -----------------------------------------------------------------------------------------------------------
+# ---- choosing ---------------------------------------------------------------------------
 
 where_ = pointwise(
     "where(Tensor condition, Operand self, Operand other) -> Tensor", promote="select", api=(), inplace=False,

@@ -27,7 +27,7 @@ def count_of(shape: Any, dim: Any) -> Any:
     return product([shape[d] for d in wrap_dims(dim, len(shape))])
 
 
-# ---- sums -------------------------------------------------------------------------------------------------------------------
+# ---- sums ---------------------------------------------------------------------------
 
 sum_ = reduction(
     "sum(Tensor self, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
@@ -72,7 +72,8 @@ def _sum_to_size_method(self: Any, *size: Any) -> Any:
 
 nansum = composite(
     "nansum(Tensor self, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
-    lambda x, dim, keepdim, dtype: ops.sum(x if x.dtype.is_integral else ops.where(ops.isnan(x), 0, x), dim, keepdim, dtype=dtype),
+    lambda x, dim, keepdim, dtype: ops.sum(x if x.dtype.is_integral else ops.where(ops.isnan(x), 0, x), dim, keepdim,
+        dtype=dtype),
     dtypes="buif", tags=("out",), samples=lambda: [S(T((3, 4))), S(T((2, 2), dtype=_dtype.float32, grad=False,
                                                                  values=[[1.0, float("nan")], [2.0, 3.0]]), 1)])
 
@@ -99,7 +100,8 @@ def _mean(xp: Any, x: Any, dim: Any, keepdim: bool, dtype: Any) -> Any:
 mean = composite(
     "mean(Tensor self, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor", _mean_parts, kernel=_mean,
     promote="mean", dtypes="fc", tags=("out",),
-    vjp=lambda g, out, x, dim, keepdim, dtype: ops.expand(restore_dims(g, x.shape, dim, keepdim) / count_of(x.shape, dim), tuple(x.shape)),
+    vjp=lambda g, out, x, dim, keepdim, dtype: ops.expand(restore_dims(g, x.shape, dim, keepdim) / count_of(x.shape,
+        dim), tuple(x.shape)),
     samples=lambda: [S(T((3, 4))), S(T((3, 4, 2)), 1), S(T((3, 4, 2)), (0, -1), True), S(T(()))])
 
 
@@ -124,7 +126,7 @@ prod_ = reduction(
     kernel=lambda xp, x, dim, keepdim, dtype: xp.prod(x, axis=axes(dim, x.ndim), keepdims=keepdim), dtypes="buifc",
     vjp=_prod_rule, samples=lambda: [S(T((3, 4), 0.5, 2)), S(T((3, 4)), 1), S(T((3, 2)), 0, True), S(T(()))])
 
-# ---- truth --------------------------------------------------------------------------------------------------------------------
+# ---- truth ---------------------------------------------------------------------------
 
 
 def _truth(name: str) -> Any:
@@ -142,7 +144,7 @@ count_nonzero = composite(
     "count_nonzero(Tensor self, int[]? dim=None) -> Tensor", lambda x, dim: ops.sum(ops.ne(x, 0), dim), dtypes="buifc",
     samples=lambda: [S(T((3, 4), -1, 2)), S(T((3, 4), -1, 2), 1)], tags=("nograd",))
 
-# ---- extremes -----------------------------------------------------------------------------------------------------------------
+# ---- extremes ---------------------------------------------------------------------------
 
 
 def _spread_evenly(g: Any, out: Any, x: Any, dim: Any, keepdim: bool) -> Any:
@@ -258,7 +260,7 @@ aminmax = composite(
     lambda x, dim, keepdim: (ops.amin(x, dim, keepdim), ops.amax(x, dim, keepdim)), dtypes="uif", api=(),
     samples=lambda: [S(T((3, 4), distinct=True)), S(T((3, 4), distinct=True), dim=1, keepdim=True)])
 
-# ---- spread -------------------------------------------------------------------------------------------------------------------
+# ---- spread ---------------------------------------------------------------------------
 
 
 def _var_parts(x: Any, dim: Any, keepdim: bool, correction: Any) -> Any:
@@ -301,9 +303,10 @@ std_ = composite(
     kernel=lambda xp, x, dim, keepdim, correction: xp.sqrt(_var(xp, x, dim, keepdim, correction)), promote="real", dtypes="fc",
     api=(), samples=lambda: [S(T((3, 4))), S(T((3, 4, 2)), 1), S(T((3, 4, 2)), (0, -1), True, correction=0)],
     vjp=lambda g, out, x, dim, keepdim, correction: restore_dims(
-        ops.where(ops.eq(out, 0), 0, g / out), x.shape, dim, keepdim) * ((x - ops.mean(x, dim, True)) * (1 / _divisor(x.shape, dim, correction))))
+        ops.where(ops.eq(out, 0), 0, g / out), x.shape, dim, keepdim) * ((x - ops.mean(x, dim,
+            True)) * (1 / _divisor(x.shape, dim, correction))))
 
-# ---- norms and exponentials ---------------------------------------------------------------------------------------------------
+# ---- norms and exponentials ---------------------------------------------------------------------------
 
 
 def _norm_parts(x: Any, ord: float, dim: Any, keepdim: bool, dtype: Any) -> Any:  # noqa: A002 - PyTorch's name

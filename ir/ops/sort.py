@@ -36,7 +36,7 @@ def _scattered(g: Any, out: Any, x: Any, dim: int) -> Any:
     return ops.scatter_src(zeros, dim, out[1], g[0])
 
 
-# ---- sort and top k -----------------------------------------------------------------------------------------------------------
+# ---- sort and top k ---------------------------------------------------------------------------
 
 
 def _sort(xp: Any, x: Any, dim: int, descending: bool, stable: bool) -> Any:
@@ -50,8 +50,10 @@ def _sort(xp: Any, x: Any, dim: int, descending: bool, stable: bool) -> Any:
 sort_ = primitive(
     "sort(Tensor self, int dim=-1, bool descending=False, bool stable=False) -> (Tensor, Tensor)", "sort", kernel=_sort, api=(),
     infer=lambda x, dim, descending, stable: (wrap_dim(dim, x.ndim), _pair(x, x.shape))[1],
-    vjp=reads("out")(lambda g, out, x, dim, descending, stable: _scattered(g, out, x, dim)), tags=("extern", "check"), dtypes="buif",
-    samples=lambda: [S(T((3, 4), distinct=True)), S(T((3, 4), distinct=True), 0), S(T((3, 4), distinct=True), -1, True), S(T(()))])
+    vjp=reads("out")(lambda g, out, x, dim, descending, stable: _scattered(g, out, x, dim)), tags=("extern", "check"),
+        dtypes="buif",
+    samples=lambda: [S(T((3, 4), distinct=True)), S(T((3, 4), distinct=True), 0),
+        S(T((3, 4), distinct=True), -1, True), S(T(()))])
 
 
 def _options(args: tuple, dim: Any, descending: bool, stable: Any) -> tuple:
@@ -63,7 +65,8 @@ def _options(args: tuple, dim: Any, descending: bool, stable: Any) -> tuple:
 
 
 @public("torch.sort", "Tensor.sort")
-def sort(input: Any, *args: Any, dim: int = -1, descending: bool = False, stable: bool | None = None, out: Any = None) -> Any:  # noqa: A002
+def sort(input: Any, *args: Any, dim: int = -1, descending: bool = False, stable: bool | None = None,
+    out: Any = None) -> Any:  # noqa: A002
     """The elements along ``dim`` in order, and where they were."""
     found = returns.sort(*ops.sort(input, *_options(args, dim, descending, stable)))
     return found if out is None else returns.sort(*write_out(sort_, tuple(found), out))
@@ -98,7 +101,8 @@ def _topk(xp: Any, x: Any, k: int, dim: int, largest: bool, is_sorted: bool) -> 
 
 topk_ = primitive(
     "topk(Tensor self, int k, int dim=-1, bool largest=True, bool sorted=True) -> (Tensor, Tensor)", "sort", kernel=_topk, api=(),
-    infer=_topk_meta, vjp=reads("out")(lambda g, out, x, k, dim, largest, is_sorted: _scattered(g, out, x, dim)), tags=("extern", "check"),
+    infer=_topk_meta, vjp=reads("out")(lambda g, out, x, k, dim, largest, is_sorted: _scattered(g, out, x, dim)),
+        tags=("extern", "check"),
     dtypes="uif", samples=lambda: [S(T((3, 5), distinct=True), 2), S(T((3, 5), distinct=True), 2, 0),
                                    S(T((3, 5), distinct=True), 3, -1, False)])
 
@@ -110,7 +114,7 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
     return found if out is None else returns.topk(*write_out(topk_, tuple(found), out))
 
 
-# ---- one element in order ------------------------------------------------------------------------------------------------------
+# ---- one element in order ---------------------------------------------------------------------------
 
 
 def _ranked(xp: Any, x: Any, at: int, rank: int, keepdim: bool) -> tuple:
@@ -133,7 +137,8 @@ def _kthvalue_meta(x: Any, k: Any, dim: int, keepdim: bool) -> tuple[TensorMeta,
 
 kthvalue_ = primitive(
     "kthvalue(Tensor self, int k, int dim=-1, bool keepdim=False) -> (Tensor, Tensor)", "sort", kernel=_kthvalue, api=(),
-    infer=_kthvalue_meta, vjp=reads("out")(lambda g, out, x, k, dim, keepdim: place_rule(g, out, x, dim, keepdim)), tags=("extern", "check"),
+    infer=_kthvalue_meta, vjp=reads("out")(lambda g, out, x, k, dim, keepdim: place_rule(g, out, x, dim, keepdim)),
+        tags=("extern", "check"),
     dtypes="uif", samples=lambda: [S(T((3, 5), distinct=True), 2), S(T((3, 5), distinct=True), 1, 0, True)])
 
 
@@ -208,7 +213,8 @@ def mode(input: Any, dim: int = -1, keepdim: bool = False) -> Any:  # noqa: A002
 
 
 @public("torch.quantile", "Tensor.quantile")
-def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear") -> Any:  # noqa: A002
+def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *,
+    interpolation: str = "linear") -> Any:  # noqa: A002
     """The ``q``-th quantiles of ``input`` along ``dim`` (all elements for None)."""
     if interpolation not in ("linear", "lower", "higher", "nearest", "midpoint"):
         raise RuntimeError("quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
@@ -242,7 +248,7 @@ def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, 
     return ops.select(found, 0, 0) if not q.ndim else found
 
 
-# ---- search and counting ---------------------------------------------------------------------------------------------------------
+# ---- search and counting ---------------------------------------------------------------------------
 
 
 def _searchsorted(xp: Any, ranked: Any, values: Any, out_int32: bool, right: bool, side: Any) -> Any:
@@ -257,11 +263,14 @@ def _searchsorted(xp: Any, ranked: Any, values: Any, out_int32: bool, right: boo
 
 def _searchsorted_meta(ranked: Any, values: Any, out_int32: bool, right: bool, side: Any) -> TensorMeta:
     if ranked.ndim > 1 and tuple(ranked.shape[:-1]) != tuple(values.shape[:-1]):
-        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries "
-                           f"tensor and input value tensor must match, but we got boundaries tensor {list(ranked.shape)} and input "
+        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions "
+                           "of boundaries "
+                           f"tensor and input value tensor must match, but we got boundaries tensor "
+                           f"{list(ranked.shape)} and input "
                            f"value tensor {list(values.shape)}")
     if side is not None and right and side == "left":
-        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True")
+        raise RuntimeError("torch.searchsorted(): side and right can't be set to opposites, got side of left while "
+                           "right was True")
     return TensorMeta(tuple(values.shape), _dtype.int32 if out_int32 else _I64, values.device)
 
 
@@ -273,7 +282,8 @@ searchsorted_ = primitive(
 
 
 @public("torch.searchsorted")
-def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None,  # noqa: A002
+def searchsorted(sorted_sequence: Any, input: Any, *, out_int32: bool = False, right: bool = False,
+    side: str | None = None,  # noqa: A002
                  sorter: Any = None, out: Any = None) -> Any:
     """Where ``input``'s elements would have to be put into the ordered ``sorted_sequence``."""
     if not hasattr(input, "dtype"):
@@ -321,7 +331,7 @@ histc = primitive(
     infer=lambda x, bins, low, high: meta_of(x).with_shape((bins,)),
     samples=lambda: [S(T((10,), grad=False), 5), S(T((10,), grad=False), 4, -1.0, 1.0)])
 
-# ---- distinct elements ------------------------------------------------------------------------------------------------------------
+# ---- distinct elements ---------------------------------------------------------------------------
 
 
 def _unique(xp: Any, x: Any, dim: int | None) -> tuple:
@@ -335,7 +345,8 @@ def _unique(xp: Any, x: Any, dim: int | None) -> tuple:
 
 unique_ = primitive(
     "unique(Tensor self, int? dim=None) -> (Tensor, Tensor, Tensor)", "sort", kernel=_unique, infer=None, api=(),
-    tags=("extern", "data_shape"), dtypes="buif", samples=lambda: [S(T((3, 4), -2, 3, grad=False)), S(T((4, 2), -1, 2, grad=False), 0)])
+    tags=("extern", "data_shape"), dtypes="buif", samples=lambda: [S(T((3, 4), -2, 3, grad=False)),
+        S(T((4, 2), -1, 2, grad=False), 0)])
 
 
 def _chosen(values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
@@ -368,7 +379,8 @@ unique_consecutive_ = primitive(
 
 
 @public("torch.unique_consecutive", "Tensor.unique_consecutive")
-def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None) -> Any:  # noqa: A002
+def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False,
+    dim: int | None = None) -> Any:  # noqa: A002
     """The elements without those that repeat their predecessor."""
     return _chosen(*ops.unique_consecutive(input, dim), return_inverse, return_counts)
 

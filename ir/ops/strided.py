@@ -12,7 +12,7 @@ from ..meta import TensorMeta, meta_of
 from ..samples import S, T
 from .view import product, restrided, unflat_index
 
-# ---- diagonals ------------------------------------------------------------------------------------------------------------
+# ---- diagonals ---------------------------------------------------------------------------
 
 
 def diagonal_geometry(shape: Sequence[Any], offset: int, dim1: int, dim2: int) -> tuple[int, int, Any, int, int]:
@@ -57,7 +57,7 @@ diagonal = view(
     write=lambda base, value, offset, dim1, dim2: ops.diagonal_scatter(base, value, offset, dim1, dim2),
     samples=lambda: [S(T((3, 4))), S(T((3, 4)), 1), S(T((4, 3)), -1), S(T((2, 3, 4)), 0, 0, 2), S(T((2, 2)), 3)])
 
-# ---- windows and strides ----------------------------------------------------------------------------------------------------
+# ---- windows and strides ---------------------------------------------------------------------------
 
 
 def _windows(x: Any, dimension: int, size: int, step: int) -> tuple[int, Any]:
@@ -105,7 +105,8 @@ def _spread(g: Any, x: Any, positions: Any) -> Any:
 unfold = view(
     "unfold(Tensor self, int dimension, int size, int step) -> Tensor", kernel=_unfold, infer=_unfold_meta,
     vjp=lambda g, out, x, dimension, size, step: _spread(g, x, _positions(x, lambda p: ops.unfold(p, dimension, size, step))),
-    lower=_unfold_index, api=("Tensor.unfold",), samples=lambda: [S(T((6,)), 0, 3, 2), S(T((2, 5)), 1, 2, 1), S(T((4, 3)), 0, 2, 2)],
+    lower=_unfold_index, api=("Tensor.unfold",), samples=lambda: [S(T((6,)), 0, 3, 2), S(T((2, 5)), 1, 2, 1),
+        S(T((4, 3)), 0, 2, 2)],
     write=lambda base, value, dimension, size, step: _overwrite(
         base, value, _positions(base, lambda p: ops.unfold(p, dimension, size, step))))
 
@@ -157,7 +158,7 @@ as_strided = view(
     write=lambda base, value, size, stride, offset: _overwrite(base, value, _as_strided_positions(base, size, stride, offset)),
     samples=lambda: [S(T((4, 4)), (2, 2), (4, 1)), S(T((4, 4)), (3, 2), (1, 2), 1), S(T((6,)), (4, 3), (1, 1))])
 
-# ---- the same bytes as another dtype ----------------------------------------------------------------------------------------
+# ---- the same bytes as another dtype ---------------------------------------------------------------------------
 
 
 def _viewed(x: Any, dtype: DType) -> tuple:

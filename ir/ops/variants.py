@@ -67,7 +67,8 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Any:  # noqa: A002
             raise RuntimeError("no dimension of size 3 in input")
     at = wrap_dim(dim, input.ndim)
     if input.shape[at] != 3 or other.shape[at] != 3:
-        raise RuntimeError(f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[at]} and {other.shape[at]}")
+        raise RuntimeError(f"linalg.cross: inputs dimension {dim} must have length 3. Got {input.shape[at]} and "
+                           f"{other.shape[at]}")
 
     def turned(x: Any, by: int) -> Any:
         return ops.roll(x, (-by,), (at,))

@@ -24,7 +24,8 @@ def test_registry_is_complete() -> None:
         if op.functional is not None:
             assert op.mutates, name
             continue
-        assert op.kernel is not None or op.decompose is not None or op.family == "transfer", f"{name}: no kernel, no decomposition"
+        meaning = op.kernel is not None or op.decompose is not None or op.family == "transfer"
+        assert meaning, f"{name}: no kernel, no decomposition"
         assert op.differentiable or op.decompose is not None or op.tags & {"nograd", "random"} or op.family in (
             "create", "random"), f"{name}: neither a derivative nor the tag nograd"
         assert op.samples is not None and len(op.samples()), f"{name}: no samples"
@@ -116,7 +117,8 @@ def test_gradient(name: str) -> None:
         got = _along(op, args, weights)
         if got is None:
             continue
-        want = (_loss(op, _moved(args, inputs, step), weights).item() - _loss(op, _moved(args, inputs, -step), weights).item()) / (2 * step)
+        want = (_loss(op, _moved(args, inputs, step), weights).item() - _loss(op, _moved(args, inputs, -step),
+            weights).item()) / (2 * step)
         assert float(got) == pytest.approx(want, rel=2e-5, abs=2e-6), (i, sample)
 
 

@@ -20,18 +20,38 @@ def _x(lib: Any, *shape: int) -> Any:
 
 
 INDICES: dict[str, Callable[[Any], Any]] = {
-    "int": lambda t: 1, "negative": lambda t: -1, "slice": lambda t: slice(1, 3), "step": lambda t: slice(None, None, 2),
-    "ints": lambda t: (1, 2), "mixed": lambda t: (slice(1, None), 0), "none": lambda t: (None, slice(1), None),
-    "ellipsis": lambda t: (Ellipsis, 1), "ellipsis middle": lambda t: (0, Ellipsis, slice(1, 2)), "all": lambda t: Ellipsis,
-    "list": lambda t: [0, 2], "tensor": lambda t: t.tensor([2, 0, 2]), "negative tensor": lambda t: t.tensor([-1, 0]),
-    "matrix": lambda t: t.tensor([[0, 1], [2, 0]]), "second": lambda t: (slice(None), t.tensor([1, 3])),
-    "pair": lambda t: (t.tensor([0, 2]), t.tensor([1, 3])), "apart": lambda t: (t.tensor([0, 2]), slice(None), t.tensor([1, 0])),
-    "int and tensor": lambda t: (1, slice(None), t.tensor([1, 0])), "broadcast": lambda t: (t.tensor([[0], [2]]), t.tensor([1, 3])),
-    "mask": lambda t: t.tensor([True, False, True]), "mask of two": lambda t: t.tensor([[True, False, True, True]] * 3),
-    "mask second": lambda t: (slice(None), t.tensor([True, False, False, True])), "none and tensor": lambda t: (None, t.tensor([0, 1])),
-    "slice beyond": lambda t: slice(2, 100), "empty slice": lambda t: slice(2, 1), "true": lambda t: True, "false": lambda t: False,
-    "mask and tensor": lambda t: (t.tensor([True, False, True]), t.tensor([1, 3])), "empty list": lambda t: [],
-    "zero-dim tensor": lambda t: t.tensor(1), "numpy": lambda t: np.array([0, 2]), "lists": lambda t: ([0, 1], [1, 2]),
+    "int": lambda t: 1,
+    "negative": lambda t: -1,
+    "slice": lambda t: slice(1, 3),
+    "step": lambda t: slice(None, None, 2),
+    "ints": lambda t: (1, 2),
+    "mixed": lambda t: (slice(1, None), 0),
+    "none": lambda t: (None, slice(1), None),
+    "ellipsis": lambda t: (Ellipsis, 1),
+    "ellipsis middle": lambda t: (0, Ellipsis, slice(1, 2)),
+    "all": lambda t: Ellipsis,
+    "list": lambda t: [0, 2],
+    "tensor": lambda t: t.tensor([2, 0, 2]),
+    "negative tensor": lambda t: t.tensor([-1, 0]),
+    "matrix": lambda t: t.tensor([[0, 1], [2, 0]]),
+    "second": lambda t: (slice(None), t.tensor([1, 3])),
+    "pair": lambda t: (t.tensor([0, 2]), t.tensor([1, 3])),
+    "apart": lambda t: (t.tensor([0, 2]), slice(None), t.tensor([1, 0])),
+    "int and tensor": lambda t: (1, slice(None), t.tensor([1, 0])),
+    "broadcast": lambda t: (t.tensor([[0], [2]]), t.tensor([1, 3])),
+    "mask": lambda t: t.tensor([True, False, True]),
+    "mask of two": lambda t: t.tensor([[True, False, True, True]] * 3),
+    "mask second": lambda t: (slice(None), t.tensor([True, False, False, True])),
+    "none and tensor": lambda t: (None, t.tensor([0, 1])),
+    "slice beyond": lambda t: slice(2, 100),
+    "empty slice": lambda t: slice(2, 1),
+    "true": lambda t: True,
+    "false": lambda t: False,
+    "mask and tensor": lambda t: (t.tensor([True, False, True]), t.tensor([1, 3])),
+    "empty list": lambda t: [],
+    "zero-dim tensor": lambda t: t.tensor(1),
+    "numpy": lambda t: np.array([0, 2]),
+    "lists": lambda t: ([0, 1], [1, 2]),
 }
 
 
@@ -54,8 +74,12 @@ def _written(lib: Any, name: str, value: str) -> Any:
     y = x * 2
     index = INDICES[name](lib)
     shape = tuple(y.detach()[index].shape)
-    v = {"number": 1.5, "scalar": lib.tensor(2.5, dtype=lib.float64), "tensor": lib.ones(shape, dtype=lib.float64) * 3,
-         "other dtype": lib.ones(shape, dtype=lib.int64)}[value]
+    v = {
+        "number": 1.5,
+        "scalar": lib.tensor(2.5, dtype=lib.float64),
+        "tensor": lib.ones(shape, dtype=lib.float64) * 3,
+        "other dtype": lib.ones(shape, dtype=lib.int64),
+    }[value]
     try:
         y[index] = v
     except RuntimeError:
@@ -65,7 +89,9 @@ def _written(lib: Any, name: str, value: str) -> Any:
 
 
 @pytest.mark.parametrize("value", ["number", "scalar", "tensor", "other dtype"])
-@pytest.mark.parametrize("name", [n for n in INDICES if n not in ("tensor", "matrix")])  # repeated positions: any order is right
+@pytest.mark.parametrize(
+    "name", [n for n in INDICES if n not in ("tensor", "matrix")]
+)  # repeated positions: any order is right
 def test_write(name: str, value: str) -> None:
     ours, theirs = _written(flambeau, name, value), _written(torch, name, value)
     assert (ours is None) == (theirs is None)
@@ -156,29 +182,60 @@ def test_writes_and_views(name: str) -> None:
 
 
 ERRORS: dict[str, Callable[[Any, Any], Any]] = {
-    "index out of range": lambda lib, x: x[5], "too many": lambda lib, x: x[0, 0, 0], "tensor out of range": lambda lib, x: x[lib.tensor([7])],
-    "float index": lambda lib, x: x[1.0], "float tensor index": lambda lib, x: x[lib.tensor([0.5])],
-    "negative step": lambda lib, x: x[::-1], "mask shape": lambda lib, x: x[lib.tensor([True, False])],
-    "unequal tensors": lambda lib, x: x[lib.tensor([0, 1, 2]), lib.tensor([0, 1])], "broadcast": lambda lib, x: x + lib.ones(5),
-    "view": lambda lib, x: x.view(5, 2), "view of transposed": lambda lib, x: x.t().view(12), "cat": lambda lib, x: lib.cat([x, lib.ones(2, 2)]),
-    "stack": lambda lib, x: lib.stack([x, lib.ones(2)]), "dim": lambda lib, x: x.sum(3), "twice": lambda lib, x: x.sum((0, 0)),
-    "expand": lambda lib, x: x.expand(2, 4), "squeeze dim": lambda lib, x: x.squeeze(4), "permute": lambda lib, x: x.permute(0),
-    "narrow": lambda lib, x: x.narrow(0, 2, 3), "gather dtype": lambda lib, x: x.gather(0, lib.ones(1, 1)),
-    "select scalar": lambda lib, x: lib.tensor(1.0)[0], "bool of many": lambda lib, x: bool(x), "item of many": lambda lib, x: x.item(),
-    "mean of ints": lambda lib, x: lib.ones(3, dtype=lib.int64).mean(), "bool minus": lambda lib, x: (x > 0) - (x > 0),
-    "int pow": lambda lib, x: lib.tensor([2]) ** -1, "leaf in place": lambda lib, x: x.requires_grad_().add_(1),
-    "numpy of grad": lambda lib, x: x.requires_grad_().numpy(), "int grad": lambda lib, x: lib.ones(2, dtype=lib.int64).requires_grad_(),
-    "backward of vector": lambda lib, x: (x.requires_grad_() * 2).backward(), "no graph": lambda lib, x: x.sum().backward(),
-    "in-place broadcast": lambda lib, x: lib.ones(4).add_(x), "in-place cast": lambda lib, x: lib.ones(4, dtype=lib.int64).add_(1.5),
-    "not a tensor": lambda lib, x: lib.exp(3.0), "wrong type": lambda lib, x: lib.exp("a"), "empty cat": lambda lib, x: lib.cat([]),
-    "zero step": lambda lib, x: x[::0], "argmax of nothing": lambda lib, x: lib.ones(0).argmax(), "max of nothing": lambda lib, x: lib.ones(0).max(),
-    "len of scalar": lambda lib, x: len(lib.tensor(1)), "iterate scalar": lambda lib, x: list(lib.tensor(1)), "where dtype": lambda lib, x: lib.where(x, x, x),
-    "masked_fill mask": lambda lib, x: x.masked_fill(x, 1), "index_select range": lambda lib, x: x.index_select(0, lib.tensor([9])),
-    "topk": lambda lib, x: x.topk(9), "unflatten": lambda lib, x: x.unflatten(1, (3, 2)), "split sizes": lambda lib, x: x.split([1, 1], 0),
+    "index out of range": lambda lib, x: x[5],
+    "too many": lambda lib, x: x[0, 0, 0],
+    "tensor out of range": lambda lib, x: x[lib.tensor([7])],
+    "float index": lambda lib, x: x[1.0],
+    "float tensor index": lambda lib, x: x[lib.tensor([0.5])],
+    "negative step": lambda lib, x: x[::-1],
+    "mask shape": lambda lib, x: x[lib.tensor([True, False])],
+    "unequal tensors": lambda lib, x: x[lib.tensor([0, 1, 2]), lib.tensor([0, 1])],
+    "broadcast": lambda lib, x: x + lib.ones(5),
+    "view": lambda lib, x: x.view(5, 2),
+    "view of transposed": lambda lib, x: x.t().view(12),
+    "cat": lambda lib, x: lib.cat([x, lib.ones(2, 2)]),
+    "stack": lambda lib, x: lib.stack([x, lib.ones(2)]),
+    "dim": lambda lib, x: x.sum(3),
+    "twice": lambda lib, x: x.sum((0, 0)),
+    "expand": lambda lib, x: x.expand(2, 4),
+    "squeeze dim": lambda lib, x: x.squeeze(4),
+    "permute": lambda lib, x: x.permute(0),
+    "narrow": lambda lib, x: x.narrow(0, 2, 3),
+    "gather dtype": lambda lib, x: x.gather(0, lib.ones(1, 1)),
+    "select scalar": lambda lib, x: lib.tensor(1.0)[0],
+    "bool of many": lambda lib, x: bool(x),
+    "item of many": lambda lib, x: x.item(),
+    "mean of ints": lambda lib, x: lib.ones(3, dtype=lib.int64).mean(),
+    "bool minus": lambda lib, x: (x > 0) - (x > 0),
+    "int pow": lambda lib, x: lib.tensor([2]) ** -1,
+    "leaf in place": lambda lib, x: x.requires_grad_().add_(1),
+    "numpy of grad": lambda lib, x: x.requires_grad_().numpy(),
+    "int grad": lambda lib, x: lib.ones(2, dtype=lib.int64).requires_grad_(),
+    "backward of vector": lambda lib, x: (x.requires_grad_() * 2).backward(),
+    "no graph": lambda lib, x: x.sum().backward(),
+    "in-place broadcast": lambda lib, x: lib.ones(4).add_(x),
+    "in-place cast": lambda lib, x: lib.ones(4, dtype=lib.int64).add_(1.5),
+    "not a tensor": lambda lib, x: lib.exp(3.0),
+    "wrong type": lambda lib, x: lib.exp("a"),
+    "empty cat": lambda lib, x: lib.cat([]),
+    "zero step": lambda lib, x: x[::0],
+    "argmax of nothing": lambda lib, x: lib.ones(0).argmax(),
+    "max of nothing": lambda lib, x: lib.ones(0).max(),
+    "len of scalar": lambda lib, x: len(lib.tensor(1)),
+    "iterate scalar": lambda lib, x: list(lib.tensor(1)),
+    "where dtype": lambda lib, x: lib.where(x, x, x),
+    "masked_fill mask": lambda lib, x: x.masked_fill(x, 1),
+    "index_select range": lambda lib, x: x.index_select(0, lib.tensor([9])),
+    "topk": lambda lib, x: x.topk(9),
+    "unflatten": lambda lib, x: x.unflatten(1, (3, 2)),
+    "split sizes": lambda lib, x: x.split([1, 1], 0),
     "second backward": lambda lib, x: [(lambda y: (y.backward(), y.backward()))(x.requires_grad_().exp().sum())],
     "modified": lambda lib, x: (lambda y: [z := y.exp(), z.add_(1), z.sum().backward()])(x.requires_grad_() * 1),
-    "reshape": lambda lib, x: x.reshape(5, -1), "two unknown": lambda lib, x: x.reshape(-1, -1), "unknown device": lambda lib, x: x.to("nowhere"),
-    "integer division by zero": lambda lib, x: lib.tensor([1]) // lib.tensor([0]), "clamp of nothing": lambda lib, x: x.clamp(),
+    "reshape": lambda lib, x: x.reshape(5, -1),
+    "two unknown": lambda lib, x: x.reshape(-1, -1),
+    "unknown device": lambda lib, x: x.to("nowhere"),
+    "integer division by zero": lambda lib, x: lib.tensor([1]) // lib.tensor([0]),
+    "clamp of nothing": lambda lib, x: x.clamp(),
 }
 
 

@@ -14,35 +14,72 @@ from flambeau.ir.tree import leaves, tree_map
 from flambeau.runtime.eager import from_array
 
 #: PyTorch's dtypes by our names
-DTYPES = {name: getattr(torch, name) for name in (
-    "bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64", "complex64", "complex128")}
+DTYPES = {
+    name: getattr(torch, name)
+    for name in (
+        "bool",
+        "uint8",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    )
+}
 
 #: what our op is called there, or how it is spelt: only for ops whose schema is not that of a public function
 SPELLING: dict[str, Any] = {
-    "cast": lambda x, dtype: x.to(dtype), "copy": lambda x, src, nb: x.clone().copy_(src), "t": torch.t,
-    "expand": lambda x, size: x.expand(size), "view": lambda x, size: x.view(size), "permute": torch.permute,
-    "slice": lambda x, d, a, b, step: torch.ops.aten.slice(x, d, a, b, step), "alias": torch.ops.aten.alias, "contiguous": lambda x, mf: x.contiguous(),
-    "unfold": lambda x, d, n, s: x.unfold(d, n, s), "view_dtype": lambda x, dtype: x.view(dtype), "detach": lambda x: x.detach(),
-    "sum_to_size": lambda x, size: x.sum_to_size(size), "trunc_divide": lambda x, y: torch.div(x, y, rounding_mode="trunc"),
-    "max_dim": lambda x, d, k: torch.max(x, d, k), "min_dim": lambda x, d, k: torch.min(x, d, k),
+    "cast": lambda x, dtype: x.to(dtype),
+    "copy": lambda x, src, nb: x.clone().copy_(src),
+    "t": torch.t,
+    "expand": lambda x, size: x.expand(size),
+    "view": lambda x, size: x.view(size),
+    "permute": torch.permute,
+    "slice": lambda x, d, a, b, step: torch.ops.aten.slice(x, d, a, b, step),
+    "alias": torch.ops.aten.alias,
+    "contiguous": lambda x, mf: x.contiguous(),
+    "unfold": lambda x, d, n, s: x.unfold(d, n, s),
+    "view_dtype": lambda x, dtype: x.view(dtype),
+    "detach": lambda x: x.detach(),
+    "sum_to_size": lambda x, size: x.sum_to_size(size),
+    "trunc_divide": lambda x, y: torch.div(x, y, rounding_mode="trunc"),
+    "max_dim": lambda x, d, k: torch.max(x, d, k),
+    "min_dim": lambda x, d, k: torch.min(x, d, k),
     "vector_norm": lambda x, o, d, k, dtype: torch.linalg.vector_norm(x, o, d, k, dtype=dtype),
     "var": lambda x, d, k, c: torch.var(x, d, correction=c, keepdim=k),
-    "std": lambda x, d, k, c: torch.std(x, d, correction=c, keepdim=k), "i1": torch.special.i1,
-    "scatter_src": lambda x, d, i, s: torch.scatter(x, d, i, s), "index": lambda x, i: torch.ops.aten.index(x, i),
-    "index_put": lambda x, i, v, acc: torch.index_put(x, tuple(i) if None not in i else i, v, acc) if None not in i
-    else torch.ops.aten.index_put(x, i, v, acc),
-    "roll": torch.roll, "repeat": lambda x, r: x.repeat(r), "put": lambda x, i, s, a: x.put(i, s, a),
+    "std": lambda x, d, k, c: torch.std(x, d, correction=c, keepdim=k),
+    "i1": torch.special.i1,
+    "scatter_src": lambda x, d, i, s: torch.scatter(x, d, i, s),
+    "index": lambda x, i: torch.ops.aten.index(x, i),
+    "index_put": lambda x, i, v, acc: (
+        torch.index_put(x, tuple(i) if None not in i else i, v, acc)
+        if None not in i
+        else torch.ops.aten.index_put(x, i, v, acc)
+    ),
+    "roll": torch.roll,
+    "repeat": lambda x, r: x.repeat(r),
+    "put": lambda x, i, s, a: x.put(i, s, a),
     "linspace": lambda a, b, n, dtype, device: torch.linspace(a, b, n, dtype=dtype),
     "arange": lambda a, b, s, dtype, device: torch.arange(a, b, s, dtype=dtype),
     "eye": lambda n, m, dtype, device: torch.eye(n, n if m is None else m, dtype=dtype),
     "full": lambda size, v, dtype, device: torch.full(size, v, dtype=dtype),
-    "constant": lambda v, dtype, device: torch.tensor(v, dtype=dtype), "fill": torch.fill,
-    "zero": torch.zeros_like, "diff": torch.diff, "embedding": lambda w, i, p: torch.embedding(w, i, p),
+    "constant": lambda v, dtype, device: torch.tensor(v, dtype=dtype),
+    "fill": torch.fill,
+    "zero": torch.zeros_like,
+    "diff": torch.diff,
+    "embedding": lambda w, i, p: torch.embedding(w, i, p),
     "sort": lambda x, d, desc, stable: torch.sort(x, dim=d, descending=desc, stable=stable),
     "searchsorted": lambda a, v, o, r, s: torch.searchsorted(a, v, out_int32=o, right=r, side=s),
     "unique": lambda x, d: torch.unique(x, return_inverse=True, return_counts=True, dim=d),
     "unique_consecutive": lambda x, d: torch.unique_consecutive(x, return_inverse=True, return_counts=True, dim=d),
-    "to_device": lambda x, device, nb: x.to(device), "complex": torch.complex, "clone": lambda x, mf: x.clone(),
+    "to_device": lambda x, device, nb: x.to(device),
+    "complex": torch.complex,
+    "clone": lambda x, mf: x.clone(),
     "repeat_counts": lambda r: torch.repeat_interleave(r),
 }
 #: ops of our own that PyTorch has no function for; their meaning is their decomposition, or another op's gradient
@@ -57,8 +94,13 @@ def _reference(op: Op) -> Any:
         return _positional(SPELLING[op.name])
     for target in op.api:
         space, _, name = target.rpartition(".")
-        home = {"torch": torch, "Tensor": torch.Tensor, "nn.functional": torch.nn.functional, "linalg": torch.linalg,
-                "special": torch.special}.get(space)
+        home = {
+            "torch": torch,
+            "Tensor": torch.Tensor,
+            "nn.functional": torch.nn.functional,
+            "linalg": torch.linalg,
+            "special": torch.special,
+        }.get(space)
         found = getattr(home, name, None)
         if found is not None:
             return _by_name(op, found)
@@ -79,10 +121,17 @@ def _by_name(op: Op, fn: Any) -> Any:
 
     def run(args: tuple) -> Any:
         positional = [a for p, a in zip(params, args) if not p.kwonly]
-        while positional and positional[-1] is params[len(positional) - 1].default and not isinstance(positional[-1], torch.Tensor):
+        while (
+            positional
+            and positional[-1] is params[len(positional) - 1].default
+            and not isinstance(positional[-1], torch.Tensor)
+        ):
             positional.pop()
-        named = {p.name: a for p, a in zip(params, args) if p.kwonly and a is not None and p.name not in ("device",)
-                 and a != p.default}
+        named = {
+            p.name: a
+            for p, a in zip(params, args)
+            if p.kwonly and a is not None and p.name not in ("device",) and a != p.default
+        }
         return fn(*positional, **named)
 
     return run
@@ -110,8 +159,12 @@ def _call_both(op: Op, reference: Any, i: int, sample: Any, dtype: Any) -> tuple
         return t.requires_grad_() if wanted and v.grad and t.dtype.differentiable else t
 
     ours = tree_map(mine, values)
-    peer = tree_map(lambda v: _theirs(v, True, wanted) if isinstance(v, _Array) else DTYPES[v.name]
-                    if type(v).__name__ == "DType" else v, values)
+    peer = tree_map(
+        lambda v: (
+            _theirs(v, True, wanted) if isinstance(v, _Array) else DTYPES[v.name] if type(v).__name__ == "DType" else v
+        ),
+        values,
+    )
     pairs = [(a, b) for a, b in zip(leaves(ours), leaves(peer)) if isinstance(b, torch.Tensor) and b.requires_grad]
     return call(op, ours), reference(peer), [a for a, _ in pairs], [b for _, b in pairs]
 
