@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.containers import DictValue, DictView, ListValue, SetValue, TupleValue, dict_pairs
 from flambeau.frontend.trace.objects import ObjectValue
-from flambeau.frontend.trace.values import Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
+from flambeau.frontend.trace.values import ZERO, Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -43,6 +43,8 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
         if found is not None:
             return found
     if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
+        if plain_op in ("//", "%") and isinstance(b, SymValue) and not tr.truth(compare(tr, ">", b, ZERO)):
+            b = Const(tr.index(b))                   # the sign of a divisor is known; zero raises
         return tr.fold(_BINARY[plain_op][0], [a, b], {})
     if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
         return _object_binary(tr, op, plain_op, a, b)

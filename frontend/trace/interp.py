@@ -80,6 +80,11 @@ _BUILTIN_TYPES = (types.BuiltinFunctionType, types.MethodDescriptorType, types.W
 MAX_DEPTH = 120
 
 
+# Functions that symbolic ints take part in.
+_SYMBOLIC = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg, operator.pos, abs,
+             operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne, operator.index}
+
+
 class Stop(Exception):
     """The root frame has reached the step at which it is to break."""
 
@@ -90,12 +95,41 @@ _LIBRARY = tuple(os.path.join(path, "") for path in (
 )) + ("<frozen",)
 
 
+class _Builder(GraphBuilder):
+    """Records ops; a write that eager would refuse is refused while tracing."""
+
+    def __init__(self, tr: Tracer) -> None:
+        super().__init__(tr.graph, grad_enabled=mode.grad)
+        self.tracer = tr
+
+    def _mutate(self, op: Any, args: tuple[Any, ...], node_args: tuple[Any, ...], meta: Any, grad: bool) -> Any:
+        written = args[op.mutates[0]]
+        if self.grad_enabled and isinstance(written, GraphTensor) and written.requires_grad:
+            self._check_leaf(written.node)
+        return super()._mutate(op, args, node_args, meta, grad)
+
+    def _check_leaf(self, node: Any) -> None:
+        is_view = False
+        while node.op is not None and node.op.family == "view":
+            node, is_view = node.args[0], True
+        known = self.tracer.inputs.get(node)
+        if known is None:
+            return
+        source, raw = known
+        leaf = raw.is_leaf
+        self.tracer.guard(source, (("leaf", leaf), lambda w, v: f"{v}.is_leaf is {leaf}",
+                                   f"{{}} is {'a' if leaf else 'no'} leaf of the tape"))
+        if leaf and raw.requires_grad:
+            raise RuntimeError(f"a {'view of a ' if is_view else ''}leaf Variable that requires grad is being used in an "
+                               "in-place operation.")
+
+
 class Tracer:
     """One trace of one frame. `dynamic(source, dim, size, raw)` says whether a size (or int, dim None) is a symbol."""
 
     def __init__(self, name: str, dynamic: Callable[[Source, int | None, int, Any], bool]) -> None:
         self.graph = Graph(name)
-        self.builder = GraphBuilder(self.graph, grad_enabled=mode.grad)
+        self.builder = _Builder(self)
         self.guards = g.GuardSet()
         self.effects = Effects()
         self.shapes = Shapes()
@@ -477,9 +511,9 @@ class Tracer:
             raise found from error
 
     def fold(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
-        """Call a pure function of constants now."""
+        """Call a pure function of constants now. Few functions keep a symbolic int symbolic; for others it is pinned."""
         try:
-            real = [a.as_python(self) for a in args]
+            real = [self.index(a) if isinstance(a, SymValue) and fn not in _SYMBOLIC else a.as_python(self) for a in args]
             named = {k: v.as_python(self) for k, v in kwargs.items()}
         except NotConstant as error:
             raise Unsupported("builtin", f"{_name(fn)} is called with {error}, which is not known while tracing"

@@ -289,7 +289,8 @@ class ObjectValue(Value):
         """Set (None: delete) an own attribute, past any `__setattr__`."""
         if self.raw is not None:
             tr.effects.touch(self)
-        self.attrs.pop(name, None)               # so that a deleted and re-added name moves to the end
+        if name in self.attrs and self.attrs[name] is None:
+            del self.attrs[name]                 # a deleted and re-added name moves to the end
         self.attrs[name] = value
 
     # ---- the attribute protocol

@@ -64,7 +64,7 @@ def test_item_of_a_tensor():
 def test_breaks_in_a_loop_do_not_recompile_for_every_iteration():
     def f(x):
         total = 0.0
-        for k in range(20):
+        for _ in range(20):
             x = x + 0.5
             total += x.sum().item()
         return x, total

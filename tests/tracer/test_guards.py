@@ -33,7 +33,7 @@ SCALE = 2
 def a_global_number():
     global SCALE
     f = both(lambda x: x * SCALE)
-    for SCALE in (2, 5, 2.5, True, -1):
+    for SCALE in (2, 5, 2.5, True, -1):          # noqa: B007 - the program reads the global
         yield f(X)
 
 
