@@ -39,6 +39,11 @@ class Target:
     block: int = 4096
 
     @property
+    def scatters(self) -> bool:
+        """Whether loops may add into places that data decides, one after the other."""
+        return self.kind == "cpp"
+
+    @property
     def scratch(self) -> bool:
         """Whether a kernel has fast memory of its own for rows of values."""
         return self.kind == "cpp"
@@ -199,7 +204,9 @@ class Artifact:
 
     For compiled code, ``library`` and ``entries``: what to do in order, each the name of a function of the library (which
     takes one block of words: the inputs' addresses, the outputs', the arena's, then the sizes) or the number of a step
-    that the op's own kernel performs. ``needs`` names the template libraries that it calls.
+    that the op's own kernel performs. ``needs`` names the template libraries that it calls. Where it ``checks`` indices,
+    four more words of the block tell of one out of range: the number of its ``Fault`` plus 1 (0: none), the index, the
+    size, the dimension.
     """
 
     target: str
@@ -208,6 +215,7 @@ class Artifact:
     library: str = ""
     entries: tuple[str | int, ...] = ()
     needs: tuple[str, ...] = ()
+    checks: bool = False
     run: Callable[..., Any] | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,15 +89,19 @@ class Writer:
         return name if name not in self.form.buffers else self.fresh(stem)
 
     def let(self, stem: str, value: Expr, loc: str = "") -> Expr:
-        """Name a value, unless it is one already."""
+        """Name a value, unless it is one already, or has one."""
         if isinstance(value, (Local, lo.Const)):
             return value
+        for memo in self.memos:
+            if value in memo:
+                return memo[value]
         vars, locals = dependencies(value)
         c, d = self.place(vars, locals)
         name = self.fresh(stem)
         self.depths[name] = (c, d)
         self.chains[c].before[d].append(Let(name, value, loc))
-        return Local(value.dtype, name)
+        found = self.memos[c][value] = Local(value.dtype, name)
+        return found
 
     def store(self, name: str, index: tuple[IndexLike, ...], value: Expr, loc: str = "") -> None:
         """Write a value, at the end of the innermost loop."""
@@ -147,9 +151,15 @@ class Writer:
 
         return visit(e)
 
+    def indices(self, index: Sequence[IndexLike], env: dict[Index, IndexLike]) -> tuple[IndexLike, ...]:
+        """An index in the loops that are open, the data it is made of loaded."""
+        def load(e: Expr) -> Expr:
+            return self.let("at", self.value(e, env))
+        return tuple(ix.substitute(i, env, load) if isinstance(i, Index) else i for i in index)
+
     def _visit(self, e: Expr, visit: Any, env: dict[Index, IndexLike], mask: Expr | None) -> Expr:
         def index(i: IndexLike) -> IndexLike:
-            return ix.substitute(i, env, visit) if isinstance(i, Index) else i
+            return ix.substitute(i, env, lambda v: self.let("at", visit(v))) if isinstance(i, Index) else i
 
         if isinstance(e, Load):
             return self._load(e, tuple(index(i) for i in e.index), visit, mask)

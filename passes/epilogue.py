@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from flambeau.ir import loops as lo
 from flambeau.ir.index import Index, IndexLike
@@ -14,7 +15,7 @@ from flambeau.passes.lower import indices
 from flambeau.passes.space import Env, covers, flat, renamed, solve
 
 
-def attach_epilogues(fusion: Fusion, externs: dict[int, Extern], by_name: dict[str, Facts], buffers: dict[str, Buffer],
+def attach_epilogues(fusion: Fusion, externs: dict[int, Any], by_name: dict[str, Facts], buffers: dict[str, Buffer],
                      target: Target) -> dict[int, list[Member]]:
     """Move loops that follow a template elementwise into its epilogue; for each template, the loops, in its variables.
 
@@ -22,7 +23,7 @@ def attach_epilogues(fusion: Fusion, externs: dict[int, Extern], by_name: dict[s
     """
     found: dict[int, list[Member]] = {}
     for position, e in sorted(externs.items(), reverse=True):
-        if e.template not in target.epilogues or len(e.outs) != 1:
+        if not isinstance(e, Extern) or e.template not in target.epilogues or len(e.outs) != 1:
             continue
         unit = next(u for u in fusion.units if u.bits >> position & 1)
         members = _collect(fusion, unit, buffers[e.outs[0]], by_name, buffers)

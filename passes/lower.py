@@ -19,7 +19,7 @@ from flambeau.ir.graph import Graph, Node, getitem
 from flambeau.ir.index import Index, IndexLike, as_index
 from flambeau.ir.loops import Buffer, Expr, Load, Loop, Source
 from flambeau.ir.meta import TensorMeta, contiguous_strides
-from flambeau.ir.program import Extern, Ref, Schedule, Target
+from flambeau.ir.program import Extern, Group, Ref, Schedule, Target
 from flambeau.ir.tree import tree_map
 
 #: A reduction over at most this many elements inside a larger expression is computed where it stands.
@@ -82,7 +82,7 @@ def checked(i: IndexLike, size: IndexLike, mask: Expr | None) -> IndexLike:
 class _Lowering:
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.steps: list[Loop | Extern] = []
+        self.steps: list[Loop | Group | Extern] = []
         self.buffers: dict[str, Buffer] = {}
         self.env: dict[Node, _Value] = {}
         self.parts: dict[tuple[Node, int], _Value] = {}  # the outputs of ops with several
@@ -124,7 +124,7 @@ class _Lowering:
             self.env[node] = self.parts[node.args[0], node.args[1]]
         elif op.family == "view" and op.lower is not None and node.meta.dtype is node.args[0].meta.dtype:
             self.env[node] = self.view(node)
-        elif isinstance(node.meta, tuple) or not self.as_loop(node):
+        elif isinstance(node.meta, tuple) or not (self.as_scatter(node) or self.as_loop(node)):
             self.extern(node, named)
 
     def as_loop(self, node: Node) -> bool:
@@ -145,6 +145,36 @@ class _Lowering:
             return False
         return True
 
+    def as_scatter(self, node: Node) -> bool:
+        """Make a group of two loops: the first tensor copied, then values added at places that data decides."""
+        rule = node.op.extra.get("scatter")  # type: ignore[union-attr]
+        dtype = node.meta.dtype
+        if rule is None or dtype.is_complex or not self.target.scatters:
+            return False
+        args = tree_map(self.argument, node.args)
+        shape = rule.over(*args)
+        if shape is None:
+            return False
+        result = self.value(node.name, node.meta)
+        index, points = indices(result.shape), indices(tuple(map(as_index, shape)))
+        start = self.constant_of(node.args[0]) or self.env[node.args[0]].read(index)
+        target, value = rule.element(points, *args)
+        at = tuple(checked(ix.value(i), n, None) if isinstance(i, Expr) else as_index(i)
+                   for i, n in zip(target, result.shape))
+        kind = computing(dtype)
+        total = lo.Call(kind, rule.combine, (lo.cast(Load(dtype, node.name, at, None, 0), kind), lo.cast(value, kind)))
+        loops = (Loop(node.name, _ranges(index), index, start, node.loc),
+                 Loop(node.name, _ranges(points), at, lo.cast(total, dtype), node.loc))
+        self.steps.append(Group(node.name, loops, (node.name,)))
+        self.env[node] = result
+        return True
+
+    def constant_of(self, node: Node) -> Expr | None:
+        """The constant that a value's elements are, if they are one."""
+        value = self.env[node]
+        loop = next((s for s in self.steps if isinstance(s, Loop) and s.buffer == value.buffer.name), None)
+        return loop.value if loop is not None and isinstance(loop.value, lo.Const) else None
+
     def argument(self, x: Any) -> Any:
         if not isinstance(x, Node):
             return x  # symbolic sizes stay as the tracer made them: what it assumed of them still decides comparisons
@@ -156,7 +186,7 @@ class _Lowering:
         result = self.value(node.name, node.meta)
         index = indices(result.shape)
         found = self.hoisted(node, self.numbered(lo.cast(value(index), node.meta.dtype)))
-        self.steps.append(Loop(node.name, tuple(i for i in index if isinstance(i, Index)), index, found, node.loc))
+        self.steps.append(Loop(node.name, _ranges(index), index, found, node.loc))
         self.env[node] = result
 
     # ---- families
@@ -298,7 +328,7 @@ class _Lowering:
         meta = TensorMeta(value.shape, value.buffer.dtype, value.device)
         result = self.value(name if name not in self.buffers else self.fresh(f"{name}_copy"), meta)
         index = indices(value.shape)
-        self.steps.append(Loop(result.buffer.name, tuple(i for i in index if isinstance(i, Index)), index,
+        self.steps.append(Loop(result.buffer.name, _ranges(index), index,
                                value.read(index), loc))
         return result
 
@@ -348,6 +378,10 @@ class _Lowering:
 def indices(shape: Sequence[IndexLike]) -> tuple[IndexLike, ...]:
     """One variable per dimension (``i0``, ``i1``...), 0 where the size is 1."""
     return tuple(0 if isinstance(n, int) and n == 1 else ix.var(f"i{d}", n) for d, n in enumerate(shape))
+
+
+def _ranges(index: Sequence[IndexLike]) -> tuple[Index, ...]:
+    return tuple(i for i in index if isinstance(i, Index))
 
 
 def broadcast_index(index: Sequence[IndexLike], shape: Sequence[IndexLike]) -> tuple[IndexLike, ...]:

@@ -28,7 +28,7 @@ class _Scheduler:
     def __init__(self, lowered: Schedule, target: Target) -> None:
         self.lowered, self.target = lowered, target
         self.buffers = lowered.buffers
-        self.externs = {i: s for i, s in enumerate(lowered.steps) if isinstance(s, Extern)}
+        self.externs = {i: s for i, s in enumerate(lowered.steps) if isinstance(s, (Extern, Group))}  # as they are
         self.facts = [facts(s, i) for i, s in enumerate(lowered.steps) if isinstance(s, Loop)]
         self.by_name = {f.name: f for f in self.facts}
         self.pinned = set(_read_by_externs(self.externs.values())) | output_buffers(lowered)
@@ -39,7 +39,8 @@ class _Scheduler:
         memo: dict[str, tuple[Read, ...]] = {}
         self.reads = {f.name: effective_reads(f, self.by_name, memo) for f in self.facts}
         units = [unit_of(f, self.reads[f.name]) for f in self.facts if not f.inline]
-        units += [Unit(reads=frozenset(_refs(e)), writes=frozenset(e.outs), bits=1 << i) for i, e in self.externs.items()]
+        units += [Unit(reads=frozenset(_refs(e)), writes=frozenset(e.outs if isinstance(e, Extern) else e.stores),
+                       bits=1 << i) for i, e in self.externs.items()]
         units.sort(key=lambda u: u.bits)
         fusion = Fusion(units, self.buffers, self.pinned)
         taken = attach_epilogues(fusion, self.externs, self.by_name, self.buffers, self.target)
@@ -105,10 +106,10 @@ class _Scheduler:
 
     # ---- externs
 
-    def _extern(self, u: Unit, taken: dict[int, list[Member]], outside: dict[str, set[int]]) -> Extern:
+    def _extern(self, u: Unit, taken: dict[int, list[Member]], outside: dict[str, set[int]]) -> Extern | Group:
         position = next(i for i in self.externs if u.bits >> i & 1)
         e, members = self.externs[position], taken.get(position, [])
-        if not members:
+        if not members or isinstance(e, Group):
             return e
         loops = tuple(tile_loops(e.outs[0], self.buffers[e.outs[0]].shape, members, self.by_name))
         stores = tuple(n for n in (*e.outs, *(m.name for m in members)) if outside.get(n))
@@ -132,7 +133,13 @@ def output_buffers(s: Schedule) -> set[str]:
     return found & set(s.buffers)
 
 
-def _refs(e: Extern) -> Iterator[str]:
+def _refs(e: Extern | Group) -> Iterator[str]:
+    """The buffers that a step reads which is not made of free loops."""
+    if isinstance(e, Group):
+        for loop in e.loops:
+            yield from (x.buffer for x in lo.walk(loop.value) if isinstance(x, lo.Load) and x.buffer not in e.stores)
+            yield from (x.buffer for i in loop.index for v in ix.values(i) for x in lo.walk(v) if isinstance(x, lo.Load))
+        return
     for x in leaves(e.args):
         if isinstance(x, Ref):
             yield x.buffer

@@ -12,6 +12,7 @@ from flambeau.ir.program import Group, Kernel, Schedule, Target
 from flambeau.passes.cost import top_reduction
 from flambeau.passes.pointwise import pointwise_kernel
 from flambeau.passes.rows import row_kernel
+from flambeau.passes.scatter import scatter_kernel, scatters
 from flambeau.passes.shape import Shaped, shaped
 from flambeau.passes.space import extent
 
@@ -26,6 +27,9 @@ def tile(schedule: Schedule, target: Target) -> Schedule:
 
 def tile_group(group: Group, buffers: dict[str, Buffer], target: Target) -> Kernel:
     """The kernel of one fused group."""
+    if scatters(group):
+        form, nests = scatter_kernel(group, buffers, target)
+        return finish(group, form, nests, (), buffers)
     form = shaped(group, buffers, target)
     body, scratch = row_kernel(form, target) if reduces(form) else (pointwise_kernel(form, target), [])
     return finish(group, form, body, tuple(scratch), buffers)

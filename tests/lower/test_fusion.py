@@ -185,3 +185,24 @@ def _innermost(body: Any) -> list[For]:
 def test_symbolic_sizes_are_index_sizes() -> None:
     from flambeau.passes.lower import as_index
     assert as_index(7) == 7 and as_index(ix.size("s0")) is ix.size("s0")
+
+
+def test_scatter_runs_as_loops() -> None:
+    """What data decides runs in order; the dimension beside it is a vector loop, and what is added is checked."""
+    metas = [f32(6, 80), i64(9), f32(9, 80)]
+    for target in (CPU, EAGER_THREADS):
+        plan = check(capture(lambda x, i, s: ops.index_add(x, 0, i, s), *metas), target)
+        text = str(kernels(plan)[0])
+        assert "checked_index" in text and not any(isinstance(s, Extern) for s in plan.schedule.steps)
+    assert "in parallel(2)" in text
+    assert count(lambda x, i, s: ops.scatter_add(x, 1, i, s), f32(6, 8), i64(6, 5), f32(6, 5)) == (1, 0)
+
+
+def test_embedding_gradient() -> None:
+    assert count(lambda g, i: ops.embedding_backward(g, i, 7, 2), f32(3, 4, 8), i64(3, 4)) == (2, 0)
+
+
+def test_indices_are_checked_where_they_are_read() -> None:
+    with pytest.raises(IndexError):
+        check(capture(lambda w, i: ops.embedding(w, i) * 2, f32(4, 8), i64(3)),
+              inputs=[np.ones((4, 8), np.float32), np.array([0, 4, 1])])
