@@ -40,8 +40,15 @@ def gradients(outs, wanted):
     return ft.autograd.grad(outs, wanted, weights, allow_unused=True)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", SAMPLES)
+def _cases():
+    """Every sample on every target; where a compiler has to run, those beyond an op's second are for the long run."""
+    for name in SAMPLES:
+        for backend in BACKENDS:
+            more = backend == "cpp" and int(name.rpartition("-")[2]) > 1
+            yield pytest.param(name, backend, marks=pytest.mark.slow if more else ())
+
+
+@pytest.mark.parametrize(("name", "backend"), _cases())
 def test_compiled_as_eager(name, backend):
     op, sample = SAMPLES[name]
     args, tensors, grads = arguments(name, op, sample, _dtype.float32)
