@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from flambeau.codegen import emit, expr
 from flambeau.codegen.cpp_text import (
+    FAILED,
     Lanes,
     Unsupported,
     Value,
@@ -96,6 +98,8 @@ class KernelWriter:
         self._scratch([s for s in self.kernel.body if s not in threaded])
         for statement in self.kernel.body:
             self._top(statement)
+        if any(re.search(rf"\b{FAILED}\b", line) for line in self.lines):
+            params.append(f"i64* {FAILED}")
         where = [f"// {loc}" for loc in self.kernel.locs]
         head = f"static void {identifier(self.kernel.name)}({', '.join(params)}) {{"
         return "\n".join([*where, head, *self.lines, "}"]) + "\n"
@@ -378,7 +382,8 @@ class KernelWriter:
         if op.promote == "cast" and e.dtype is dtypes.bool_ and vector:
             return dataclasses.replace(result, text=f"test<{self.type_of(result)}>({operands[0].text})")
         kind = self._result_kind(e, result)
-        text = op.scalar.cpp.format(*(value.text for value in operands), dtype=kind)
+        part = (self.lanes.part if vector and self.lanes is not None else "")[2:] or "Whole()"
+        text = op.scalar.cpp.format(*(value.text for value in operands), dtype=kind, part=part)
         if e.dtype is dtypes.bool_:
             function = "test" if any(value.dtype is dtypes.bool_ for value in operands) else "as_mask"
             text = f"{function}<{self.type_of(result)}>({text})" if vector else f"bool({text})"

@@ -52,11 +52,14 @@ class Lanes:
         return self.suffix.upper()
 
 
+#: The parameter of a kernel that checks indices: where the first one out of range is noted.
+FAILED = "failed"
+
 _RESERVED = frozenset(
     """alignas asm auto bool break case catch char class const continue default delete do double else enum explicit
     extern false float for friend goto if inline int long mutable namespace new operator private protected public
     register return short signed sizeof static struct switch template this throw true try typedef union unsigned using
-    virtual void volatile while begin end host part V W MR get put read write test number keep where count splat""".split()
+    virtual void volatile while begin end host part V W MR get put read write test number keep where count splat failed""".split()
 )
 
 

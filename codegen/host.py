@@ -1,6 +1,7 @@
 """A plan as one C++ library: its kernels, the calls of templates, and an entry for each stretch of steps without Python.
 
-An entry takes one block of 64-bit words: the inputs' pointers, the outputs' pointers, the arena's, then the sizes.
+An entry takes one block of 64-bit words: the inputs' pointers, the outputs' pointers, the arena's, then the sizes
+and, where a kernel checks indices, four words for the first one out of range.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from flambeau.codegen import build, cpp, prelude, template_calls
-from flambeau.codegen.cpp_text import identifier, memory_type, size_text
+from flambeau.codegen.cpp_text import FAILED, identifier, memory_type, size_text
 from flambeau.ir.index import IndexLike
 from flambeau.ir.loops import Buffer
 from flambeau.ir.program import Artifact, Extern, Kernel, Plan
@@ -29,7 +30,8 @@ def build_plan(plan: Plan) -> Artifact | None:
     if path is None:
         return None
     text = source.text()
-    return Artifact("cpp", plan, {"cpp": text}, str(path), tuple(source.entries), needs=tuple(sorted(source.needs)))
+    return Artifact("cpp", plan, {"cpp": text}, str(path), tuple(source.entries), tuple(sorted(source.needs)),
+                    source.checks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,7 @@ class PlanSource:
         self.block = Block.of(plan)
         self.functions: list[tuple[str, str]] = []  # declaration, definition
         self.needs: set[str] = set()
+        self.checks = False  # whether some kernel checks indices
         self.entries: list[str | int] = []
         self.bodies: list[list[str]] = []
         for number, step in enumerate(plan.schedule.steps):
@@ -74,9 +77,11 @@ class PlanSource:
 
     def _step(self, number: int, step: object) -> None:
         if isinstance(step, Kernel):
-            text = cpp.kernel_source(step)
-            self._define(text)
+            head = self._define(cpp.kernel_source(step))
             arguments = [self.pointer(b) for b in step.params] + [identifier(s) for s in step.sizes]
+            if head.endswith(f"i64* {FAILED});"):
+                arguments.append(f"block + {self.block.sizes + len(self.plan.sizes)}")
+                self.checks = True
             self._run([f"{identifier(step.name)}({', '.join(arguments)});"])
         elif isinstance(step, Extern):
             call = template_calls.write(step, self)
@@ -91,9 +96,12 @@ class PlanSource:
         """Add a kernel's function without calling it."""
         self._define(cpp.kernel_source(kernel))
 
-    def _define(self, text: str) -> None:
+    def _define(self, text: str) -> str:
+        """Add a function; return its declaration."""
         head = next(line for line in text.splitlines() if line.startswith("static void "))
-        self.functions.append((head.removeprefix("static ").removesuffix(" {") + ";", text))
+        declaration = head.removeprefix("static ").removesuffix(" {") + ";"
+        self.functions.append((declaration, text))
+        return declaration
 
     def define_text(self, text: str) -> None:
         """Add a function that is written already; its definition starts with `static void`."""

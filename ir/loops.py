@@ -212,6 +212,15 @@ def select(condition: Expr, a: Expr, b: Expr) -> Expr:
     return Call(a.dtype, "where", (condition, a, b))
 
 
+def checked_index(i: Expr, size: Expr, fault: int, dim: int) -> Expr:
+    """``i``, with a check that it is in ``range(size)``; without one where its bounds say so."""
+    if isinstance(i, (IndexValue, Const)) and isinstance(size, Const):
+        low, high = ix.bounds(i.args[0])
+        if low is not None and high is not None and 0 <= low and high < size.args[0]:
+            return i
+    return call("checked_index", i, size, fault, dim)
+
+
 FRESH = "fresh_"  # how the variables of `reduce` are called until the loop they are in is made
 _names = itertools.count()
 
@@ -340,7 +349,10 @@ def rewrite(x: Expr, change: Callable[[Expr], Expr | None], env: Mapping[Index, 
             mask = None if e.mask is None else visit(e.mask)
             return Load(e.dtype, e.buffer, tuple(index(i) for i in e.index), mask, e.other)
         if isinstance(e, Call):
-            return Call(e.dtype, e.fn, tuple(visit(o) for o in e.operands))
+            operands = tuple(visit(o) for o in e.operands)
+            if e.fn == "checked_index":
+                return checked_index(operands[0], operands[1], *(o.args[0] for o in operands[2:]))
+            return Call(e.dtype, e.fn, operands)
         if isinstance(e, Reduce):
             vars = dict.fromkeys(u for v in e.vars for u in sorted(ix.variables(env.get(v, v)), key=str))
             return Reduce(e.dtype, e.kind, tuple(vars), visit(e.value), *map(index, e.args[3:]))

@@ -28,7 +28,7 @@ class Scalar:
     """How one element of a pointwise op is spelled in generated code; ``{0}``, ``{1}`` stand for the operands.
 
     ``cpp`` works on vectors as well as scalars (it may call a function of the C++ prelude); ``triton`` on Triton blocks.
-    ``{dtype}`` stands for the element type of the result.
+    ``{dtype}`` stands for the element type of the result, in C++ ``{part}`` for the lanes that take part.
     """
 
     cpp: str

@@ -165,6 +165,9 @@ class Writer:
             return self._load(e, tuple(index(i) for i in e.index), visit, mask)
         if isinstance(e, lo.Call):
             operands = tuple(visit(o) for o in e.operands)
+            if e.fn == "checked_index":
+                here = operands[0] if mask is None else lo.select(mask, operands[0], lo.const(0, e.dtype))
+                return lo.checked_index(here, operands[1], *(o.args[0] for o in e.operands[2:]))
             return lo.cast(operands[0], computing(e.dtype)) if e.fn == "cast" else lo.Call(computing(e.dtype), e.fn, operands)
         if isinstance(e, lo.IndexValue):
             return lo.index_value(index(e.args[0]), e.dtype)

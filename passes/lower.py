@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flambeau.ir import dtype as _dtype
@@ -15,6 +16,7 @@ from flambeau.ir import index as ix
 from flambeau.ir import loops as lo
 from flambeau.ir.dtype import DType
 from flambeau.ir.family import promotion, wrap_dims
+from flambeau.ir.faults import BOUNDS, Fault
 from flambeau.ir.graph import Graph, Node, getitem
 from flambeau.ir.index import Index, IndexLike, as_index
 from flambeau.ir.loops import Buffer, Expr, Load, Loop, Source
@@ -55,9 +57,8 @@ class _Value:
     device: Any
     at: Callable[[tuple[IndexLike, ...]], tuple[IndexLike, ...]] | None = None  # None: the buffer itself
 
-    def read(self, index: tuple[IndexLike, ...], mask: Expr | None = None, other: Any = 0) -> Expr:
-        if any(map(ix.values, index)):
-            index = tuple(checked(i, n, mask) if ix.values(i) else i for i, n in zip(index, self.shape))
+    def read(self, index: tuple[IndexLike, ...], mask: Expr | None = None, other: Any = 0, fault: Fault = BOUNDS) -> Expr:
+        index, mask = checked(index, self.shape, fault, mask)
         where = index if self.at is None else self.at(index)
         if isinstance(mask, lo.Const):
             if not mask.args[0]:
@@ -71,12 +72,22 @@ class _Value:
         return Source(self.shape, self.buffer.dtype, self.device, self.read)
 
 
-def checked(i: IndexLike, size: IndexLike, mask: Expr | None) -> IndexLike:
-    """An index made of data, with a check that it is in ``range(size)`` where ``mask`` holds."""
-    found = lo.index_value(i)
-    if mask is not None:
-        found = lo.select(mask, found, lo.const(0, _dtype.int64))
-    return ix.value(lo.call("checked_index", found, lo.index_value(size)))
+def checked(index: Sequence[IndexLike], shape: Sequence[IndexLike], fault: Fault,
+            mask: Expr | None = None) -> tuple[tuple[IndexLike, ...], Expr | None]:
+    """An index with a check where it is made of data: in range where ``mask`` holds; and where there is an element at all."""
+    found: list[IndexLike] = []
+    for dim, (i, size) in enumerate(zip(index, shape)):
+        if not ix.values(i):
+            found.append(i)
+            continue
+        here = lo.index_value(i)
+        if mask is not None:
+            here = lo.select(mask, here, lo.const(0, _dtype.int64))
+        inside = lo.checked_index(here, lo.index_value(size), fault.number, dim)
+        found.append(ix.value(inside))
+        if isinstance(size, int) and size == 0:  # any index is wrong, and nothing is there to read in its place
+            mask = lo.both(mask, lo.call("lt", inside, 0, dtype=_dtype.bool_))
+    return tuple(found), mask
 
 
 class _Lowering:
@@ -86,6 +97,7 @@ class _Lowering:
         self.buffers: dict[str, Buffer] = {}
         self.env: dict[Node, _Value] = {}
         self.parts: dict[tuple[Node, int], _Value] = {}  # the outputs of ops with several
+        self.fault = BOUNDS  # what an index out of range means to the op being lowered
         self.count = 0
         self.names: set[str] = set()
 
@@ -120,6 +132,7 @@ class _Lowering:
     def node(self, node: Node, named: dict[tuple[Any, Any], str]) -> None:
         op = node.op
         assert op is not None
+        self.fault = op.extra.get("fault", BOUNDS)
         if op is getitem:
             self.env[node] = self.parts[node.args[0], node.args[1]]
         elif op.family == "view" and op.lower is not None and node.meta.dtype is node.args[0].meta.dtype:
@@ -153,14 +166,13 @@ class _Lowering:
             return False
         args = tree_map(self.argument, node.args)
         shape = rule.over(*args)
-        if shape is None:
+        if shape is None or 0 in node.meta.shape:
             return False
         result = self.value(node.name, node.meta)
         index, points = indices(result.shape), indices(tuple(map(as_index, shape)))
         start = self.constant_of(node.args[0]) or self.env[node.args[0]].read(index)
         target, value = rule.element(points, *args)
-        at = tuple(checked(ix.value(i), n, None) if isinstance(i, Expr) else as_index(i)
-                   for i, n in zip(target, result.shape))
+        at, _ = checked([ix.value(i) if isinstance(i, Expr) else as_index(i) for i in target], result.shape, self.fault)
         kind = computing(dtype)
         total = lo.Call(kind, rule.combine, (lo.cast(Load(dtype, node.name, at, None, 0), kind), lo.cast(value, kind)))
         loops = (Loop(node.name, _ranges(index), index, start, node.loc),
@@ -179,7 +191,7 @@ class _Lowering:
         if not isinstance(x, Node):
             return x  # symbolic sizes stay as the tracer made them: what it assumed of them still decides comparisons
         value = self.env[x]
-        return Source(tuple(x.meta.shape), value.buffer.dtype, value.device, value.read)
+        return Source(tuple(x.meta.shape), value.buffer.dtype, value.device, partial(value.read, fault=self.fault))
 
     def loop(self, node: Node, value: Callable[[tuple[IndexLike, ...]], Expr]) -> None:
         """Append the loop that computes ``value(index)`` for each index of the node's result."""

@@ -2,7 +2,8 @@
 
 What a plan needs at each call is written out as one Python function, with everything constant computed beforehand: for a
 small graph the call costs about two microseconds. Compiled entries take the address of a block of 64-bit words:
-the addresses of the inputs, of the output buffers and of the arena, then the symbolic sizes.
+the addresses of the inputs, of the output buffers and of the arena, then the symbolic sizes, then what tells of a wrong
+index.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.ir.faults import FAULTS
 from flambeau.ir.index import Index, IndexLike
 from flambeau.ir.loops import Buffer
 from flambeau.ir.op import get_op
@@ -42,7 +44,7 @@ class Executor:
         self.plan = artifact.plan
         #: What is called in order: functions of the library, and numbers of steps done by eager kernels.
         self.entries: list[Entry | int] = [e if isinstance(e, int) else library[e] for e in artifact.entries]
-        self.index_error = library.index_error
+        self.checks = artifact.checks
         self.source = _Writer(self).text()
         self._spare: list[Runner] = []
         self._lock = threading.Lock()
@@ -106,10 +108,9 @@ def dense(t: Tensor) -> tuple[np.ndarray, int]:
     return a, address(a)
 
 
-def refuse_index(error: ctypes.c_int64) -> None:
+def refuse_index(number: int, index: int, size: int, dim: int) -> None:
     """Raise for an index that compiled code found out of range."""
-    error.value = 0
-    raise IndexError("index out of range in self")
+    raise FAULTS[number - 1].exception(index, size, dim)
 
 
 def run_extern(op: Any, args: tuple, outs: Sequence[np.ndarray | None]) -> None:
@@ -133,13 +134,13 @@ class _Writer:
         #: Output buffers by position; positions of constants and of second views of a buffer stay unused.
         self.outputs: dict[int, str] = {s.position: n for n, s in self.plan.slots.items() if s.kind == "output"}  # type: ignore[misc]
         self.n_outputs = max(self.outputs, default=-1) + 1
-        self.words = len(self.inputs) + self.n_outputs + 1 + len(self.plan.sizes)
+        self.words = len(self.inputs) + self.n_outputs + 1 + len(self.plan.sizes) + 4 * owner.checks
         words = (ctypes.c_int64 * self.words)()
         self.arena_is_big = not isinstance(self.plan.arena, int) or self.plan.arena >= BIG
         self.env: dict[str, Any] = {
             "Tensor": Tensor, "fresh": fresh, "dense": dense, "new_array": new_array, "block": block,
             "words": words, "words_at": ctypes.addressof(words), "pack": struct.Struct(f"{self.words}q").pack_into,
-            "lock": threading.Lock(), "busy": owner.busy, "run_extern": run_extern, "empty": np.empty,
+            "lock": threading.Lock(), "busy": owner.busy, "run_extern": run_extern, "refuse_index": refuse_index, "empty": np.empty,
             "address": ctypes.addressof, "array_address": address, "from_buffer": ctypes.c_char.from_buffer, "ndarray": np.ndarray}
         for i, entry in enumerate(owner.entries):
             if not isinstance(entry, int):
@@ -237,15 +238,15 @@ class _Writer:
         """A call for each stretch of compiled steps; what has no compiled form runs eagerly between them."""
         pointers = [f"p{i}" for i in range(len(self.inputs))]
         pointers += [f"q{j}" if j in self.outputs else "0" for j in range(self.n_outputs)]
-        self.add(f"pack(words, 0, {', '.join([*pointers, 'arena_at', *self.plan.sizes])})")
+        faults = ["0"] * (4 * self.owner.checks)
+        self.add(f"pack(words, 0, {', '.join([*pointers, 'arena_at', *self.plan.sizes, *faults])})")
         for i, entry in enumerate(self.owner.entries):
             if isinstance(entry, int):
                 self.extern(self.schedule.steps[entry])  # type: ignore[arg-type]
             else:
                 self.add(f"entry{i}(words_at)")
-        if self.owner.index_error is not None:
-            self.env |= {"index_error": self.owner.index_error, "refuse_index": refuse_index}
-            self.add("if index_error.value:", "    refuse_index(index_error)")
+                if self.owner.checks:
+                    self.add(f"if words[{self.words - 4}]:", f"    refuse_index(*words[{self.words - 4}:])")
 
     def extern(self, step: Extern) -> None:
         args = "".join(self.expr(a) + ", " for a in step.args)

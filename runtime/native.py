@@ -34,14 +34,6 @@ class Library:
             attach.restype = None
             attach(_table())
 
-    @property
-    def index_error(self) -> ctypes.c_int64 | None:
-        """What the library's kernels set when an index is out of range; None when they check none."""
-        try:
-            return ctypes.c_int64.in_dll(self._handle, "index_error")
-        except ValueError:
-            return None
-
     def __getitem__(self, name: str) -> Callable[[int], None]:
         function = getattr(self._handle, name)
         function.argtypes = [ctypes.c_void_p]

@@ -455,15 +455,27 @@ template <class V> INLINE V remainder(V x, V y) {
 }
 
 //# checked_index: lanes
-// An index into a dimension. One outside is noted for the caller, who raises, and nothing outside is touched.
-extern "C" __attribute__((weak)) i64 index_error;
-i64 index_error = 0;
-template <class V> INLINE V checked_index(V x, V size) {
-  return each(x, size, [](auto i, auto n) {
-    if ((u64)(i64)i < (u64)(i64)n) return i;
-    __atomic_store_n(&index_error, 1, __ATOMIC_RELAXED);
-    return decltype(i)(0);
-  });
+// An index into a dimension. The first one outside is noted for the caller, who raises; in its place stands 0.
+static __attribute__((noinline, cold)) void note_fault(i64* failed, i64 fault, i64 index, i64 size, i64 dim) {
+  i64 none = 0;
+  if (!__atomic_compare_exchange_n(failed, &none, fault + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
+  failed[1] = index;
+  failed[2] = size;
+  failed[3] = dim;
+}
+template <class X, class P> INLINE X checked_index(X x, X size, X fault, X dim, P part, i64* failed) {
+  if constexpr (!is_vector<X>) {
+    if (__builtin_expect((u64)(i64)x < (u64)(i64)size, 1)) return x;
+    note_fault(failed, fault, x, size, dim);
+    return 0;
+  } else {
+    for (i64 l = 0; l < count<X>(part); l++)
+      if (__builtin_expect((u64)(i64)x[l] >= (u64)(i64)size[l], 0)) {
+        note_fault(failed, fault[l], x[l], size[l], dim[l]);
+        x[l] = 0;
+      }
+    return x;
+  }
 }
 
 //# trunc_divide: trunc lanes

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import dtype as _dtype
-from ..family import composite, ops
+from .. import faults
+from ..family import composite, ops, primitive
 from ..meta import TensorMeta
 from ..op import OPS, public, type_name
 from ..samples import S, T
@@ -35,7 +36,7 @@ def _nll_parts(x: Any, target: Any, weight: Any, ignore_index: int, reduction: s
     target = ops.cast(target, _dtype.int64)
     kept = target != ignore_index
     safe = ops.where(kept, target, 0)
-    picked = -ops.squeeze(ops.gather(x, dim, ops.unsqueeze(safe, dim)), dim)
+    picked = -ops.squeeze(ops.at_class(x, dim, ops.unsqueeze(safe, dim)), dim)
     if weight is None:
         values = ops.where(kept, picked, 0)
         if reduction == "mean":
@@ -81,16 +82,35 @@ def _kept_classes(xp: Any, target: Any, ignore_index: int, classes: int) -> tupl
     """Where targets count, and targets that are safe to index with. Raises ``IndexError`` for a class that does not exist."""
     kept = target != ignore_index
     safe = xp.where(kept, target, 0).astype(np.int64)
-    wrong = (safe < 0) | (safe >= classes)
-    if wrong.any():
-        raise IndexError(f"Target {safe[wrong].flat[0]} is out of bounds.")
+    _check_range(safe, classes)
     return kept, safe
+
+
+def _check_range(target: Any, classes: int) -> None:
+    wrong = (target < 0) | (target >= classes)
+    if wrong.any():
+        raise IndexError(f"Target {target[wrong].flat[0]} is out of bounds.")
 
 
 def _at_class(xp: Any, x: Any, safe: Any) -> Any:
     """``x`` at the class of each target."""
     dim = 1 if x.ndim > 1 else 0
     return xp.squeeze(xp.take_along_axis(x, xp.expand_dims(safe, dim), dim), dim)
+
+
+def _at_class_kernel(xp: Any, x: Any, dim: int, index: Any) -> Any:
+    _check_range(index, x.shape[dim])
+    return xp.take_along_axis(x, index, dim)
+
+
+at_class = primitive(
+    "at_class(Tensor self, int dim, Tensor index) -> Tensor", "index", kernel=_at_class_kernel, api=(), fault=faults.TARGET,
+    infer=lambda x, dim, index: TensorMeta(tuple(index.shape), x.dtype, x.device),
+    lower=lambda at, x, dim, index: x.at((*at[:dim], index.at(at), *at[dim + 1:])),
+    vjp=(lambda g, out, x, dim, index: ops.scatter_add(ops.full(tuple(x.shape), 0, dtype=g.dtype, device=g.device), dim, index, g),
+         None),
+    samples=lambda: [S(T((3, 5)), 1, T((3, 1), 0, 5, dtype=_dtype.int64, grad=False))],
+    doc="The input at the class of each target; ``index`` has size 1 in ``dim``.")
 
 
 nll = composite(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtype as _dtype
+from .. import faults
 from ..family import common_device, composite, ops, primitive
 from ..meta import TensorMeta, meta_of
 from ..op import public, type_name
@@ -41,7 +42,7 @@ def _embedding_element(index: Any, weight: Any, rows: Any, padding_idx: int) -> 
 
 
 embedding_rows = primitive(
-    "embedding(Tensor self, Tensor indices, int padding_idx=-1) -> Tensor", "index", kernel=_embedding_kernel, tags=("by_rule",),
+    "embedding(Tensor self, Tensor indices, int padding_idx=-1) -> Tensor", "index", kernel=_embedding_kernel, tags=("by_rule",), fault=faults.IN_SELF,
     infer=_embedding_meta, lower=_embedding_element, api=(),
     vjp=(lambda g, out, weight, index, padding_idx:
          ops.embedding_backward(g, index, weight.shape[0], padding_idx), None),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dtype as _dtype
-from .. import loops
+from .. import faults, loops
 from ..family import broadcast_shapes, composite, ops, pointwise, primitive, wrap_dim
 from ..meta import TensorMeta, meta_of
 from ..op import type_name
@@ -89,7 +89,7 @@ def _gather_element(at: Any, x: Any, dim: int, index: Any, sparse_grad: bool) ->
 
 gather = primitive(
     "gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", "index", kernel=_gather,
-    infer=_gather_meta, lower=_gather_element, tags=("out", "check"), dtypes="buifc",
+    infer=_gather_meta, lower=_gather_element, tags=("out", "check"), dtypes="buifc", fault=faults.GATHERED,
     vjp=(lambda g, out, x, dim, index, sparse_grad: ops.scatter_add(zeros_for(g, x.shape), dim, index, g), None),
     samples=lambda: [S(T((3, 4)), 1, indices((3, 2), 4)), S(T((3, 4)), 0, indices((2, 4), 3)), S(T((5,)), 0, indices((7,), 5)),
                      S(T((3, 4)), -1, indices((2, 3), 4))])
@@ -260,7 +260,7 @@ def _index_select(xp: Any, x: Any, dim: int, index: Any) -> Any:
 index_select = primitive(
     "index_select(Tensor self, int dim, Tensor index) -> Tensor", "index", kernel=_index_select, infer=_index_select_meta,
     vjp=(lambda g, out, x, dim, index: ops.index_add(zeros_for(g, x.shape), dim, index, g), None),
-        tags=("out", "check"), dtypes="buifc",
+        tags=("out", "check"), dtypes="buifc", fault=faults.IN_SELF,
     lower=lambda at, x, dim, index: x.at((*at[:wrap_dim(dim, x.ndim)],
         index.at((at[wrap_dim(dim, x.ndim)],) if index.ndim else ()),
                                           *at[wrap_dim(dim, x.ndim) + 1:])),
@@ -424,7 +424,7 @@ def _index_element(at: Any, x: Any, indices: Any) -> Any:
 index_ = primitive(
     "index(Tensor self, Tensor[]? indices) -> Tensor", "index", kernel=_index, infer=_index_meta, lower=_index_element, api=(),
     vjp=(lambda g, out, x, indices: ops.index_put(zeros_for(g, x.shape), indices, g, True), None), dtypes="buifc",
-        tags=("check_data",),
+        tags=("check_data",), fault=faults.WRAPPED,
     samples=lambda: [S(T((4, 5)), [indices((3,), 4)]), S(T((4, 5)), [None, indices((2, 2), 5)]),
                      S(T((4, 5)), [indices((3,), 4), indices((3,), 5)]),
                          S(T((4, 5, 3)), [indices((2, 1), 4), None, indices((3,), 3)]),

@@ -227,7 +227,7 @@ def gaussian_nll_loss(input: Any, target: Any, var: Any, full: bool = False, eps
 
 def weight_of(weight: Any, target: Any) -> Any:
     """The class weight of each target."""
-    flat = ops.index_select(weight, 0, ops.reshape(target, (target.numel(),)))
+    flat = ops.at_class(weight, 0, ops.reshape(target, (target.numel(),)))
     return ops.reshape(flat, tuple(target.shape))
 
 
