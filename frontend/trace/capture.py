@@ -119,8 +119,8 @@ class Capture:
     def _place(self, tr: Tracer, error: Unsupported) -> tuple[int, bool]:
         """The step to break at: the present one; inside an exception handler the one that raised."""
         frame = self.frame
-        if frame.handled:
-            return frame.raised_at, True
+        if frame.handled or error.escaped:
+            return frame.raised_at, frame.raised_at != tr.tick
         return tr.tick, False
 
     def _line_of(self, tr: Tracer) -> str:
@@ -137,7 +137,7 @@ class Capture:
         except Observed as error:
             found = Unsupported("raises", f"the code raises {error.value.pytype().__name__}: "
                                           f"{_message(error.value)}")
-            found.cause, found.line = error.__cause__, frame.raised_line
+            found.cause, found.line, found.escaped = error.__cause__, frame.raised_line, True
             raise found from error
         w = Writer([*parameter_names(self.layout), "i", "o", "graph"])
         out = Rebuilder(tr, w)

@@ -25,6 +25,7 @@ class Unsupported(Exception):
         super().__init__(why)
         self.code, self.why, self.fix = code, why, fix
         self.line: str = ""
+        self.escaped = False              # an exception of the traced program left its root frame
         self.native = False               # the breaking call looks at its caller's frame
         self.inlined: Any = None          # the user function (a Value) in which it happened, if not the root frame
         self.cause: BaseException | None = None

@@ -159,7 +159,8 @@ def test_explain_lists_graphs_breaks_guards_and_fixes():
         return y
     found = explain(f)(rand(2) * 0 + 1, 3)
     assert (found.graph_count, found.graph_break_count) == (2, 1)
-    assert found.ops_per_graph[0] == ["sin", "mul", "sum", "gt"] and found.op_count == 5
+    # 3.13 has the comparison and its truth in one instruction, which is then performed eagerly
+    assert found.ops_per_graph[0][:3] == ["sin", "mul", "sum"] and found.op_count in (4, 5)
     text = str(found)
     line = f.__code__.co_firstlineno + 2
     assert f"[data-dependent] test_compile.py:{line}" in text and "Fix: use where()" in text
