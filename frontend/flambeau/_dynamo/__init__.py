@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from flambeau.compiler import disable, explain, is_compiling, list_backends, register_backend, reset
-from flambeau.frontend import config
+from typing import Any
 
-__all__ = ["config", "disable", "explain", "is_compiling", "list_backends", "register_backend", "reset"]
+from flambeau import compiler
+from flambeau.compiler import disable, is_compiling, list_backends, register_backend, reset
+from flambeau.frontend import config
+from flambeau.frontend.compile import graph_break, mark_dynamic
+
+__all__ = ["config", "disable", "explain", "graph_break", "is_compiling", "list_backends", "mark_dynamic",
+           "register_backend", "reset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "explain":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return compiler.explain
