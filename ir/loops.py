@@ -214,11 +214,15 @@ def select(condition: Expr, a: Expr, b: Expr) -> Expr:
 
 def checked_index(i: Expr, size: Expr, fault: int, dim: int) -> Expr:
     """``i``, with a check that it is in ``range(size)``; without one where its bounds say so."""
-    if isinstance(i, (IndexValue, Const)) and isinstance(size, Const):
-        low, high = ix.bounds(i.args[0])
-        if low is not None and high is not None and 0 <= low and high < size.args[0]:
-            return i
-    return call("checked_index", i, size, fault, dim)
+    return i if surely_inside(i, size) else call("checked_index", i, size, fault, dim)
+
+
+def surely_inside(i: Expr, size: Expr) -> bool:
+    """Whether the bounds of a number say that it is in ``range(size)``."""
+    if not isinstance(i, (IndexValue, Const)) or not isinstance(size, Const):
+        return False
+    low, high = ix.bounds(i.args[0])
+    return low is not None and high is not None and 0 <= low and high < size.args[0]
 
 
 FRESH = "fresh_"  # how the variables of `reduce` are called until the loop they are in is made

@@ -58,6 +58,7 @@ class Writer:
         self.depths: dict[str, tuple[int, int]] = {}  # the chain and depth in it where a name is defined
         self.names: dict[str, int] = {}
         self.here: dict[str, Callable[[], Expr]] = {}
+        self.meaning: dict[Expr, lo.IndexValue] = {}  # of names: what is known to be made of loop variables
 
     # ---- loops
 
@@ -101,6 +102,8 @@ class Writer:
         self.depths[name] = (c, d)
         self.chains[c].before[d].append(Let(name, value, loc))
         found = self.memos[c][value] = Local(value.dtype, name)
+        if isinstance(value, lo.IndexValue):
+            self.meaning[found] = value
         return found
 
     def store(self, name: str, index: tuple[IndexLike, ...], value: Expr, loc: str = "") -> None:
@@ -166,6 +169,8 @@ class Writer:
         if isinstance(e, lo.Call):
             operands = tuple(visit(o) for o in e.operands)
             if e.fn == "checked_index":
+                if lo.surely_inside(self.meaning.get(operands[0], operands[0]), operands[1]):
+                    return operands[0]
                 here = operands[0] if mask is None else lo.select(mask, operands[0], lo.const(0, e.dtype))
                 return lo.checked_index(here, operands[1], *(o.args[0] for o in e.operands[2:]))
             return lo.cast(operands[0], computing(e.dtype)) if e.fn == "cast" else lo.Call(computing(e.dtype), e.fn, operands)

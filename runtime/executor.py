@@ -140,8 +140,9 @@ class _Writer:
         self.env: dict[str, Any] = {
             "Tensor": Tensor, "fresh": fresh, "dense": dense, "new_array": new_array, "block": block,
             "words": words, "words_at": ctypes.addressof(words), "pack": struct.Struct(f"{self.words}q").pack_into,
-            "lock": threading.Lock(), "busy": owner.busy, "run_extern": run_extern, "refuse_index": refuse_index, "empty": np.empty,
-            "address": ctypes.addressof, "array_address": address, "from_buffer": ctypes.c_char.from_buffer, "ndarray": np.ndarray}
+            "lock": threading.Lock(), "busy": owner.busy, "run_extern": run_extern, "refuse_index": refuse_index,
+            "empty": np.empty, "address": ctypes.addressof, "array_address": address,
+            "from_buffer": ctypes.c_char.from_buffer, "ndarray": np.ndarray}
         for i, entry in enumerate(owner.entries):
             if not isinstance(entry, int):
                 self.env[f"entry{i}"] = entry

@@ -13,6 +13,7 @@ from ..family import composite, ops, primitive
 from ..meta import TensorMeta
 from ..op import OPS, public, type_name
 from ..samples import S, T
+from .index import zeros_for
 from .loss import legacy_reduction, reduced, weight_of
 from .norm import upcast
 
@@ -107,8 +108,7 @@ at_class = primitive(
     "at_class(Tensor self, int dim, Tensor index) -> Tensor", "index", kernel=_at_class_kernel, api=(), fault=faults.TARGET,
     infer=lambda x, dim, index: TensorMeta(tuple(index.shape), x.dtype, x.device),
     lower=lambda at, x, dim, index: x.at((*at[:dim], index.at(at), *at[dim + 1:])),
-    vjp=(lambda g, out, x, dim, index: ops.scatter_add(ops.full(tuple(x.shape), 0, dtype=g.dtype, device=g.device), dim, index, g),
-         None),
+    vjp=(lambda g, out, x, dim, index: ops.scatter_add(zeros_for(g, x.shape), dim, index, g), None),
     samples=lambda: [S(T((3, 5)), 1, T((3, 1), 0, 5, dtype=_dtype.int64, grad=False))],
     doc="The input at the class of each target; ``index`` has size 1 in ``dim``.")
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from .. import dtype as _dtype
-from .. import faults
+from .. import faults, loops
 from ..family import common_device, composite, ops, primitive
+from ..index import as_index
 from ..meta import TensorMeta, meta_of
 from ..op import public, type_name
 from ..samples import S, T
@@ -42,8 +43,8 @@ def _embedding_element(index: Any, weight: Any, rows: Any, padding_idx: int) -> 
 
 
 embedding_rows = primitive(
-    "embedding(Tensor self, Tensor indices, int padding_idx=-1) -> Tensor", "index", kernel=_embedding_kernel, tags=("by_rule",), fault=faults.IN_SELF,
-    infer=_embedding_meta, lower=_embedding_element, api=(),
+    "embedding(Tensor self, Tensor indices, int padding_idx=-1) -> Tensor", "index", kernel=_embedding_kernel,
+    tags=("by_rule",), fault=faults.IN_SELF, infer=_embedding_meta, lower=_embedding_element, api=(),
     vjp=(lambda g, out, weight, index, padding_idx:
          ops.embedding_backward(g, index, weight.shape[0], padding_idx), None),
     samples=lambda: [S(T((5, 3)), _indices([[1, 0, 4], [2, 1, 1]])), S(T((5, 3)), _indices([3, 0, 4]), 1),
@@ -150,16 +151,29 @@ def _scaled_by_frequency(weight: Any, index: Any) -> Any:
     return weight * share + ops.detach(weight) * (1 - share)
 
 
-def _one_hot_parts(index: Any, num_classes: int) -> Any:
+def _one_hot_meta(index: Any, num_classes: int) -> TensorMeta:
     if index.dtype is not _dtype.int64:
         raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
-    classes = ops.arange(0, num_classes, 1, device=index.device)
-    return ops.cast(ops.unsqueeze(index, -1) == classes, _dtype.int64)
+    return meta_of(index).with_shape((*index.shape, num_classes))
 
 
-one_hot_of = composite("one_hot(Tensor self, int num_classes) -> Tensor", _one_hot_parts, api=(), tags=("nograd",), dtypes="i",
-                       samples=lambda: [S(_indices([[1, 0], [3, 2]]), 4)],
-                       doc="1 at the index, else 0. Shapes: any shape of int64 -> [*, num_classes].")
+def _one_hot_kernel(xp: Any, index: Any, num_classes: int) -> Any:
+    wrong = (index < 0) | (index >= num_classes)
+    if wrong.any():
+        raise faults.CLASS.exception(int(index[wrong].reshape(-1)[0]), num_classes, 0)
+    return (xp.expand_dims(index, -1) == xp.arange(num_classes)).astype(np.int64)
+
+
+def _one_hot_element(at: Any, index: Any, num_classes: int) -> Any:
+    size = loops.index_value(as_index(num_classes))
+    here = loops.checked_index(index.at(at[:-1]), size, faults.CLASS.number, 0)
+    return loops.cast(loops.call("eq", here, loops.index_value(at[-1]), dtype=_dtype.bool_), _dtype.int64)
+
+
+one_hot_of = primitive(
+    "one_hot(Tensor self, int num_classes) -> Tensor", "index", kernel=_one_hot_kernel, infer=_one_hot_meta, tags=("check",),
+    lower=_one_hot_element, api=(), dtypes="i", samples=lambda: [S(_indices([[1, 0], [3, 2]]), 4)],
+    doc="1 at the index, else 0. Shapes: any shape of int64 -> [*, num_classes].")
 
 
 @public("nn.functional.one_hot")
@@ -173,8 +187,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Any:
         if ops.amin(tensor).item() < 0:
             raise RuntimeError("Class values must be non-negative.")
         num_classes = int(ops.amax(tensor).item()) + 1
-    found = ops.one_hot(tensor, num_classes)
-    return found
+    return ops.one_hot(tensor, num_classes)
 
 
 # ---- bags ---------------------------------------------------------------------------------------------------------
