@@ -101,7 +101,7 @@ def equals(value: Any) -> tuple[tuple[Any, ...], Test, str]:
     if value is None or value is True or value is False or value is Ellipsis:
         return ("is", id(value)), lambda w, v: f"{v} is {value}", f"{{}} is {value}"
     if isinstance(value, float) and (value == 0.0 or math.isnan(value)):
-        return ("repr", repr(value)), lambda w, v: f"type({v}) is float and repr({v}) == {value!r}.__repr__()" \
+        return ("repr", repr(value)), lambda w, v: f"type({v}) is float and repr({v}) == {repr(value)!r}" \
             if not math.isnan(value) else f"type({v}) is float and {v} != {v}", f"{{}} == {value!r}"
     return ("==", type(value), value), \
         lambda w, v: f"{v} == {_spelled(w, value)} and type({v}) is {w.constant(type(value))}", \
