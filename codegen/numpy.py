@@ -82,12 +82,16 @@ class Functions:
         with np.errstate(all="ignore"):
             if kind in ("sum", "prod"):
                 return getattr(np, kind)(full, axis=axes, dtype=dtype)
+            if not full.size and kind in ("max", "min"):  # nobody reads the largest of no elements
+                return np.zeros(shape[: len(shape) - over], dtype)
             return getattr(np, kind)(full, axis=axes).astype(dtype)
 
     @staticmethod
     def numpy_rank(kind: str, x: Any, position: Any, shape: tuple[int, ...], over: int) -> np.ndarray:
         """The smallest `position` at which `x` is largest (argmax) or smallest over the last `over` axes; NaN wins."""
         kept = shape[: len(shape) - over]
+        if 0 in shape:
+            return np.zeros(kept, np.int64)
         flat = np.broadcast_to(x, shape).reshape(*kept, -1)
         places = np.broadcast_to(position, shape[len(kept) :]).reshape(-1)
         order = np.argsort(places)
@@ -231,7 +235,9 @@ class Writer:
     def value(self, e: Expr, axes: Axes) -> str:
         """Return `e` over `axes`, computing it first if that has not been done."""
         if isinstance(e, Const):
-            return f"{dtype_text(computing(e.dtype))}({_number(e.args[0])})"
+            kept = computing(e.dtype)
+            number = e.args[0] if kept is e.dtype else float(e.dtype.np.type(e.args[0]))
+            return f"{dtype_text(kept)}({_number(number)})"
         found = self._memo.get((e, axes))
         if found is None:
             text = self._spell(e, axes)
@@ -259,11 +265,14 @@ class Writer:
     def _load(self, e: Load, axes: Axes) -> str:
         self.read.add(e.buffer)
         stored = self.buffers[e.buffer].dtype
+        if 0 in self.buffers[e.buffer].shape:  # masked everywhere, or read by nobody; its indices are checked all the same
+            self._indices([i for i in e.index if emit.values_in((i,))], axes, None)
+            return f"{dtype_text(computing(stored))}({_number(e.other)})"
         if e.mask is None:
             text = self._view(e.buffer, e.index, axes) or f"{e.buffer}[{self._indices(e.index, axes, None)}]"
         else:
             mask = self.value(e.mask, axes)
-            other = f"{dtype_text(stored)}({_number(e.other)})"
+            other = f"np.asarray({_number(e.other)}, {dtype_text(stored)})"
             text = f"np.where({mask}, {e.buffer}[{self._indices(e.index, axes, mask)}], {other})"
         return text if computing(stored) is stored else f"xp.numpy_cast({text}, np.float32)"
 
@@ -323,7 +332,7 @@ class PlanSource:
         if step.loc:
             w.lines.append(f"# {step.loc}")
         outs = [name or f"_{n}" for n, name in enumerate(step.outs)]
-        arguments = ", ".join(self._argument(a) for a in step.args)
+        arguments = ", ".join(self._operand(a) for a in step.args)
         w.lines.append(f"{', '.join(outs)} = xp.{step.op}({arguments})")
         for name in step.outs:
             if name in w.buffers:  # an op's kernel may compute in a wider dtype
@@ -331,6 +340,15 @@ class PlanSource:
         w.made.update(step.outs)
         for loop in step.epilogue:
             w.loop(loop)
+
+    def _operand(self, value: Any) -> str:
+        """An argument of an op: half precisions are widened, as eager mode does before it calls a kernel."""
+        if isinstance(value, (tuple, list)):
+            inside = "".join(f"{self._operand(v)}, " for v in value)
+            return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
+        known = self.writer.buffers.get(value.buffer) if isinstance(value, Ref) else None
+        text = self._argument(value)
+        return text if known is None or computing(known.dtype) is known.dtype else f"xp.numpy_cast({text}, np.float32)"
 
     def _argument(self, value: Any) -> str:
         w = self.writer

@@ -197,7 +197,10 @@ class _Lowering:
         """Append the loop that computes ``value(index)`` for each index of the node's result."""
         result = self.value(node.name, node.meta)
         index = indices(result.shape)
-        found = self.hoisted(node, self.numbered(lo.cast(value(index), node.meta.dtype)))
+        if 0 in node.meta.shape:  # no element to compute, no index to check
+            found: Expr = lo.const(0, node.meta.dtype)
+        else:
+            found = self.hoisted(node, self.numbered(lo.cast(value(index), node.meta.dtype)))
         self.steps.append(Loop(node.name, _ranges(index), index, found, node.loc))
         self.env[node] = result
 

@@ -13,6 +13,7 @@ from ..meta import TensorMeta, meta_of
 from ..op import public
 from ..samples import S, T
 from .norm import upcast
+from .reduce import top as highest
 
 # ---- the op -------------------------------------------------------------------------------------------------------
 
@@ -45,7 +46,7 @@ def _attention_parts(q: Any, k: Any, v: Any, mask: Any, causal: bool, scale: flo
     """Softmax by its log-sum-exp; a row that sees no key has -inf there and gets zeros."""
     k, v = _grouped(k, q.shape[1]), _grouped(v, q.shape[1])
     scores = _scores(upcast(q), upcast(k), upcast(mask), causal, scale)
-    top = ops.amax(scores, -1, True)
+    top = highest(scores, -1)
     top = ops.where(top == -math.inf, 0, top)
     weights = ops.exp(scores - top)
     total = ops.sum(weights, -1, True)

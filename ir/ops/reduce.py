@@ -163,14 +163,34 @@ def _check_nonempty(name: str, x: Any, dim: Any) -> None:
             raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
 
 
+def _refusing_nothing(op: Any) -> Any:
+    """``op``, whose shape rule raises where there is nothing to choose from."""
+    shape_rule = op.infer
+
+    def infer(x: Any, dim: Any, keepdim: bool) -> TensorMeta:
+        _check_nonempty(op.name, x, dim)
+        return shape_rule(x, dim, keepdim)
+
+    op.infer = infer
+    return op
+
+
+def top(x: Any, dim: Any) -> Any:
+    """The largest elements along ``dim``, which is kept: what exponentials are shifted by. 0 where there are no elements."""
+    if any(isinstance(x.shape[d], int) and x.shape[d] == 0 for d in wrap_dims(dim, x.ndim)):
+        return ops.full(reduced_shape(x.shape, dim, True), 0, dtype=x.dtype, device=x.device)
+    return ops.amax(x, dim, True)
+
+
 def _extreme(name: str, kind: str) -> Any:
     def kernel(xp: Any, x: Any, dim: Any, keepdim: bool) -> Any:
         _check_nonempty(name, x, dim)
         return getattr(xp, kind)(x, axis=axes(dim, x.ndim), keepdims=keepdim)
-    return reduction(f"{name}(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", kernel=kernel, reduce=kind,
-                     vjp=_spread_evenly, dtypes="buif",
-                     samples=lambda: [S(T((3, 4), distinct=True)), S(T((3, 4), distinct=True), 1),
-                                      S(T((3, 4, 2), distinct=True), (0, -1), True), S(T(()))])
+    return _refusing_nothing(reduction(
+        f"{name}(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", kernel=kernel, reduce=kind,
+        vjp=_spread_evenly, dtypes="buif",
+        samples=lambda: [S(T((3, 4), distinct=True)), S(T((3, 4), distinct=True), 1),
+                         S(T((3, 4, 2), distinct=True), (0, -1), True), S(T(()))]))
 
 
 amax = _extreme("amax", "max")
@@ -184,10 +204,10 @@ def _position(name: str) -> Any:
             found = getattr(xp, name)(x)
             return xp.reshape(found, (1,) * x.ndim) if keepdim else found
         return getattr(xp, name)(x, axis=wrap_dim(dim, x.ndim), keepdims=keepdim) if x.ndim else xp.zeros((), "i8")
-    return reduction(f"{name}(Tensor self, int? dim=None, bool keepdim=False) -> Tensor", kernel=kernel, reduce=name,
-                     promote="index", dtypes="uif",
-                     samples=lambda: [S(T((3, 4), distinct=True)), S(T((3, 4), distinct=True), 1),
-                                      S(T((3, 4), distinct=True), 0, True)])
+    return _refusing_nothing(reduction(
+        f"{name}(Tensor self, int? dim=None, bool keepdim=False) -> Tensor", kernel=kernel, reduce=name,
+        promote="index", dtypes="uif",
+        samples=lambda: [S(T((3, 4), distinct=True)), S(T((3, 4), distinct=True), 1), S(T((3, 4), distinct=True), 0, True)]))
 
 
 argmax = _position("argmax")
@@ -357,7 +377,7 @@ _LSE_SAMPLES = [S(T((3, 4)), 1), S(T((3, 4)), (0, 1)), S(T((3, 4)), 0, True), S(
 def _logsumexp_parts(x: Any, dim: Any, keepdim: bool) -> Any:
     if x.dtype.is_integral:
         x = ops.cast(x, _dtype.get_default_dtype())
-    high = ops.amax(x, dim, True)
+    high = top(x, dim)
     high = ops.where(ops.isinf(high), 0, high)
     total = ops.log(ops.sum(ops.exp(x - high), dim, keepdim))
     return total + (high if keepdim else ops.view(high, tuple(total.shape)))
@@ -365,7 +385,7 @@ def _logsumexp_parts(x: Any, dim: Any, keepdim: bool) -> Any:
 
 def _logsumexp(xp: Any, x: Any, dim: Any, keepdim: bool) -> Any:
     axis = axes(dim, x.ndim)
-    high = xp.max(x, axis=axis, keepdims=True)
+    high = xp.max(x, axis=axis, keepdims=True, initial=-xp.inf if x.dtype.kind == "f" else None)
     high = xp.where(xp.isinf(high), 0, high)
     total = xp.log(xp.sum(xp.exp(x - high), axis=axis, keepdims=True)) + high
     return total if keepdim else xp.squeeze(total, axis)
@@ -379,7 +399,7 @@ logsumexp = composite(
 
 def _softmax_parts(x: Any, dim: int, dtype: Any) -> Any:
     x = _softmax_input("softmax", x, dtype)
-    e = ops.exp(x - ops.amax(x, dim, True))
+    e = ops.exp(x - top(x, dim))
     return e / ops.sum(e, dim, True)
 
 
@@ -416,7 +436,7 @@ def _softmax_rule(g: Any, out: Any, dim: int) -> Any:
 
 def _log_softmax_parts(x: Any, dim: int, dtype: Any) -> Any:
     x = _softmax_input("log_softmax", x, dtype)
-    shifted = x - ops.amax(x, dim, True)
+    shifted = x - top(x, dim)
     return shifted - ops.log(ops.sum(ops.exp(shifted), dim, True))
 
 
