@@ -112,7 +112,7 @@ def _tile_statements(step: Extern, out: Buffer, place: Sequence[IndexLike], tile
                      plan: PlanSource) -> tuple[list[Any], tuple[Buffer, ...]]:
     """The loops of an epilogue as statements on one element of the tile; the buffers they read and write."""
     buffers = plan.plan.schedule.buffers
-    product = loops.cast(Load(tile.dtype, tile.name, at, None, 0), cpp.computing(out.dtype))
+    product = loops.cast(Load(tile.dtype, tile.name, at, None, 0), out.dtype)
     values: dict[str, Expr] = {out.name: product}
     statements: list[Any] = []
     reads: dict[str, Buffer] = {}

@@ -172,9 +172,16 @@ def cast(x: Expr, dtype: DType) -> Expr:
     """``x`` converted."""
     if x.dtype is dtype:
         return x
+    if isinstance(x, Call) and x.fn == "cast" and x.operands[0].dtype is dtype and _holds(x.dtype, dtype):
+        return x.operands[0]
     if isinstance(x, Const) and not (x.dtype.kind == "f" and dtype.is_integral):
         return const(x.args[0], dtype)
     return Call(dtype, "cast", (x,))
+
+
+def _holds(wide: DType, narrow: DType) -> bool:
+    """Whether floating-point numbers survive being widened and narrowed again."""
+    return wide.is_floating_point and narrow.is_floating_point and wide.itemsize > narrow.itemsize
 
 
 def index_value(i: IndexLike, dtype: DType = _dtype.int64) -> Expr:
@@ -183,8 +190,13 @@ def index_value(i: IndexLike, dtype: DType = _dtype.int64) -> Expr:
     return const(i, dtype) if not isinstance(i, Index) else cast(i.args[0], dtype) if i.kind == "value" else IndexValue(dtype, i)
 
 
+#: The conditions on two indices.
+COMPARISONS = ("lt", "le", "ge", "gt", "eq")
+
+
 def compare(fn: str, a: IndexLike, b: IndexLike) -> Expr:
-    """The condition ``fn`` ("lt", "le", "ge", "gt", "eq") on two indices; folded when bounds decide it."""
+    """The condition ``fn`` (of ``COMPARISONS``) on two indices; folded when bounds decide it."""
+    a, b = _coarser(fn, a, b)
     lo, hi = ix.bounds(ix.add(a, ix.mul(b, -1)))
     known = {"lt": (hi is not None and hi < 0, lo is not None and lo >= 0),
              "ge": (lo is not None and lo >= 0, hi is not None and hi < 0),
@@ -194,6 +206,25 @@ def compare(fn: str, a: IndexLike, b: IndexLike) -> Expr:
     if known[0] or known[1]:
         return const(known[0], _dtype.bool_)
     return Call(_dtype.bool_, fn, (index_value(a), index_value(b)))
+
+
+def _coarser(fn: str, a: IndexLike, b: IndexLike) -> tuple[IndexLike, IndexLike]:
+    """Two indices that compare as ``a`` and ``b`` do, without the variables that cannot decide: ``64*i + j`` is less than
+    512 where ``i`` is less than 8, when ``j`` is less than 64."""
+    parts, constant = ix.terms(ix.add(a, ix.mul(b, -1)))
+    constant -= fn in ("le", "gt")  # of integers, d > 0 is d - 1 >= 0
+    if fn == "eq" or len(parts) < 2:
+        return a, b
+    for step in sorted({abs(n) for n in parts.values() if abs(n) > 1}):
+        low: IndexLike = constant % step
+        high: IndexLike = constant // step
+        for t, n in parts.items():
+            low, high = (low, ix.add(high, ix.mul(t, n // step))) if n % step == 0 else (ix.add(low, ix.mul(t, n)), high)
+        first, last = ix.bounds(low)
+        if first is not None and last is not None and first >= 0 and last < step:
+            above = ix.terms(high)[1]
+            return ix.add(high, -above), -above - (fn in ("le", "gt"))
+    return a, b
 
 
 def both(a: Expr | None, b: Expr | None) -> Expr | None:

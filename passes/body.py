@@ -173,14 +173,16 @@ class Writer:
                     return operands[0]
                 here = operands[0] if mask is None else lo.select(mask, operands[0], lo.const(0, e.dtype))
                 return lo.checked_index(here, operands[1], *(o.args[0] for o in e.operands[2:]))
-            return lo.cast(operands[0], computing(e.dtype)) if e.fn == "cast" else lo.Call(computing(e.dtype), e.fn, operands)
+            if compares_indices(e):
+                return lo.compare(e.fn, *(o.args[0] for o in operands))
+            return rounded(operands[0], e.dtype) if e.fn == "cast" else lo.Call(computing(e.dtype), e.fn, operands)
         if isinstance(e, lo.IndexValue):
             return lo.index_value(index(e.args[0]), e.dtype)
         if isinstance(e, lo.Random):
             return lo.Random(e.dtype, e.args[0], visit(e.args[1]), index(e.args[2]))
         if isinstance(e, lo.Reduce):
             return self.written_out(e, env, mask)
-        return lo.const(e.args[0], computing(e.dtype)) if isinstance(e, lo.Const) else e
+        return rounded(e, e.dtype) if isinstance(e, lo.Const) else e
 
     def _load(self, e: Load, index: tuple[IndexLike, ...], visit: Any, mask: Expr | None) -> Expr:
         if e.mask is None:
@@ -214,6 +216,12 @@ class Writer:
         return lo.const(identity(e.kind, e.dtype), e.dtype) if total is None else total
 
 
+def compares_indices(e: Expr) -> bool:
+    """Whether ``e`` is a condition on two index expressions."""
+    return isinstance(e, lo.Call) and e.fn in lo.COMPARISONS and all(
+        isinstance(o, (lo.IndexValue, lo.Const)) and o.dtype is _dtype.int64 for o in e.operands)
+
+
 def beats(kind: str, new: Expr, old: Expr) -> Expr:
     """Whether a later element takes the place of the best so far: the first of equals stays, NaN wins."""
     bool_ = _dtype.bool_
@@ -225,8 +233,15 @@ def beats(kind: str, new: Expr, old: Expr) -> Expr:
 
 
 def in_flight(e: Expr) -> Expr:
-    """A loaded value as it is computed with: half precisions are widened at once and narrowed only when stored."""
+    """A loaded value as it is computed with: half precisions are widened at once."""
     return lo.cast(e, computing(e.dtype))
+
+
+def rounded(e: Expr, dtype: Any) -> Expr:
+    """``e`` converted to ``dtype`` and computed with from there: what a half precision cannot hold is lost here."""
+    if isinstance(e, lo.Const) and computing(dtype) is not dtype:
+        return lo.const(float(dtype.np.type(e.args[0])), computing(dtype))
+    return in_flight(lo.cast(e, dtype))
 
 
 def dependencies(e: Expr) -> tuple[set[Index], set[str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from flambeau.ir.dtype import DType, float32
 from flambeau.ir.graph import Graph, Node, getitem, map_nodes
 from flambeau.ir.op import Op, ops, use_handler
-from flambeau.ir.tracing import GraphBuilder, GraphTensor
-from flambeau.ir.tree import tree_map
+from flambeau.ir.tracing import GraphBuilder, GraphTensor, infer_call
+from flambeau.ir.tree import leaves, tree_map
 
 Keep = Callable[[Op], bool]
 
@@ -23,9 +24,9 @@ class Decomposer(GraphBuilder):
     def __call__(self, op: Op, args: tuple) -> Any:
         if op.decompose is not None and not self.keep(op):
             args = tree_map(self._symbolic, args)
-            found = op.decompose(*args)
+            found = parts(op, args)
             if found is not NotImplemented:
-                return found
+                return found if not _rounds_once(op, args) else _as_inferred(found, infer_call(op, args))
         return super().__call__(op, args)
 
 
@@ -54,13 +55,39 @@ def replace_node(builder: Decomposer, node: Node, env: dict[Node, Any]) -> Any:
         return _copied(builder.graph, node, env)
     builder.loc, builder.grad_enabled = node.loc, node.requires_grad
     start = len(builder.graph.nodes)
-    result = op.decompose(*map_nodes(lambda n: _tensors(env[n]), node.args))
+    result = parts(op, map_nodes(lambda n: _tensors(env[n]), node.args))
     if result is NotImplemented:
         del builder.graph.nodes[start:]
         return _copied(builder.graph, node, env)
     if isinstance(result, (tuple, list)):
         return [None if r is None else _as_promised(r, m) for r, m in zip(result, node.meta)]
     return _as_promised(result, node.meta)
+
+
+def parts(op: Op, args: tuple) -> Any:
+    """The decomposition of a call. Where eager mode runs a kernel, half precisions are rounded once, behind all parts.
+
+    The tag "by_parts" is for products: their parts take half precisions as they are.
+    """
+    return op.decompose(*(tree_map(_widened, args) if _rounds_once(op, args) else args))  # type: ignore[misc]
+
+
+def _rounds_once(op: Op, args: tuple) -> bool:
+    return op.kernel is not None and "by_parts" not in op.tags and any(isinstance(a, GraphTensor) and _is_half(a.dtype) for a in leaves(args))
+
+
+def _is_half(dtype: DType) -> bool:
+    return dtype.is_floating_point and dtype.itemsize < 4
+
+
+def _widened(a: Any) -> Any:
+    return ops.cast(a, float32) if isinstance(a, GraphTensor) and _is_half(a.dtype) else a
+
+
+def _as_inferred(found: Any, metas: Any) -> Any:
+    if isinstance(found, (tuple, list)):
+        return tuple(None if r is None else GraphTensor(_as_promised(r, m)) for r, m in zip(found, metas))
+    return GraphTensor(_as_promised(found, metas))
 
 
 def _tensors(value: Any) -> Any:

@@ -17,7 +17,7 @@ from flambeau.ir.loops import Accumulate, Buffer, Expr, Init, Load, Local, Loop,
 from flambeau.ir.meta import contiguous_strides
 from flambeau.ir.program import Target
 from flambeau.passes.access import Access, accesses, unit_steps
-from flambeau.passes.body import COMBINE, Chain, Writer, beats, start
+from flambeau.passes.body import COMBINE, Chain, Writer, beats, rounded, start
 from flambeau.passes.cost import top_reduction
 from flambeau.passes.levels import levels
 from flambeau.passes.lower import computing
@@ -273,7 +273,7 @@ class _Rows:
             if self.columns:
                 self._read_from(m.buffer, self._place_row(m) if arg else name, self.columns, dtype, convert=m.value.dtype)
             else:
-                result = lo.cast(Local(dtype, name), computing(m.value.dtype))
+                result = rounded(Local(dtype, name), m.value.dtype)
                 self.writer.here[m.buffer] = self._same(result)
         for name, (row, index) in self.kept.items():
             dtype = next(b.dtype for b in (*self.scratch, *self.form.buffers.values()) if b.name == row)
@@ -291,7 +291,7 @@ class _Rows:
         def read() -> Expr:
             if key not in w.memos[-1]:
                 loaded = Load(dtype, row, index, None, 0)
-                w.memos[-1][key] = w.let(name, lo.cast(loaded, computing(convert or dtype)))
+                w.memos[-1][key] = w.let(name, rounded(loaded, convert or dtype))
             return w.memos[-1][key]
 
         if defer:

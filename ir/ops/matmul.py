@@ -137,7 +137,7 @@ def _matmul_kernel(xp: Any, a: Any, b: Any) -> Any:
 
 matmul = composite(
     "matmul(Tensor self, Tensor other) -> Tensor", _matmul_parts, kernel=_matmul_kernel, infer=_matmul_meta,
-    promote="same", tags=("out", "check"), dtypes="ifc",
+    promote="same", tags=("out", "check", "by_parts"), dtypes="ifc",
     vjp=(lambda g, out, a, b: _matmul_grad_left(g, a.ndim, b), lambda g, out, a, b: _matmul_grad_right(g, a, b.ndim)),
     samples=lambda: [S(T((4,)), T((4,))), S(T((3, 4)), T((4,))), S(T((4,)), T((4, 5))), S(T((3, 4)), T((4, 5))),
                      S(T((2, 3, 4)), T((4, 5))), S(T((2, 3, 4)), T((2, 4, 5))), S(T((2, 1, 3, 4)), T((5, 4, 2))),
@@ -185,7 +185,7 @@ def _linear_kernel(xp: Any, x: Any, weight: Any, bias: Any) -> Any:
 
 linear = composite(
     "linear(Tensor self, Tensor weight, Tensor? bias=None) -> Tensor", _linear_parts, kernel=_linear_kernel,
-    infer=_linear_meta, promote="same", api=("nn.functional.linear",), tags=("check",), dtypes="fc",
+    infer=_linear_meta, promote="same", api=("nn.functional.linear",), tags=("check", "by_parts"), dtypes="fc",
     vjp=(lambda g, out, x, w, b: _matmul_grad_left(g, x.ndim, ops.t(w)),
          lambda g, out, x, w, b: _linear_weight_grad(g, x, tuple(w.shape)),
          lambda g, out, x, w, b: g if g.ndim == 1 else ops.sum(g, tuple(range(g.ndim - b.ndim)))),
