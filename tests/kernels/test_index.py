@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import itertools
+import operator
 import random
 from typing import Any
 
 import pytest
 
 from flambeau.ir import index as ix
+from flambeau.ir import loops
 from flambeau.ir.index import var
 
 i, j, c = var("i", 8), var("j", 64), var("c", 384)
@@ -84,3 +86,26 @@ def test_text_parses_back() -> None:
     for x in (i * 64 + j, (i * 7 + c) // 5 - 3, ix.minimum(i + 1, 4) * 2, ix.size("s0") * i - c % 7, c // 5 % 3 * 2):
         tree = ast.parse(str(x), mode="eval").body
         assert ix.parse_index(tree, lambda n: names.get(n) or ix.size(n), lambda e: None) is x
+
+
+def test_conditions_are_what_they_were_before_simplifying() -> None:
+    """A condition on two indices, folded or made coarser, holds where it held before."""
+    pick = random.Random(2)
+    k = var("k", 3)
+    for _ in range(2000):
+        a = i * pick.choice([0, 1, 64, 192, -64]) + j * pick.choice([0, 1, 3, -1]) + k * pick.choice([0, 64, -64, 1, 2])
+        b, fn = pick.randint(-300, 300), pick.choice(loops.COMPARISONS)
+        env = {v: pick.randrange(v.args[1]) for v in (i, j, k)}
+        wanted = getattr(operator, fn)(evaluate(a + b, env), b)
+        found = loops.compare(fn, a + b, b)
+        if isinstance(found, loops.Const):
+            assert found.args[0] == wanted
+        else:
+            assert getattr(operator, fn)(*(evaluate(o.args[0], env) for o in found.operands)) == wanted
+
+
+def test_conditions_lose_the_variables_that_cannot_decide() -> None:
+    assert str(loops.compare("lt", i * 64 + j, 128)) == "lt[b8](index(i), 2)"
+    assert str(loops.compare("ge", i * 64 + j - 128, 0)) == "ge[b8](index(i), 2)"
+    assert str(loops.compare("gt", i * 64 + j, 127)) == "gt[b8](index(i), 1)"
+    assert str(loops.compare("lt", i * 64 + j, 120)) == "lt[b8](index(i*64 + j), 120)"
