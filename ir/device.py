@@ -15,7 +15,7 @@ class Device:
 
     def __init__(self, type: str | Device, index: int | None = None) -> None:  # noqa: A002 - PyTorch's name
         if isinstance(type, Device):
-            type, index = type.type, type.index
+            index, type = type.index, type.type
         if not isinstance(type, str):
             if isinstance(type, int):
                 type, index = "cuda", type

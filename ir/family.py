@@ -18,7 +18,8 @@ from .usage import parameter_uses  # noqa: F401 - re-exported for tests of deriv
 
 def broadcast_shapes(*shapes: Sequence[Any]) -> tuple[Any, ...]:
     """The shape that ``shapes`` broadcast to. Raises ``RuntimeError`` naming the sizes and the axis."""
-    out: list[Any] = list(max(shapes, key=lambda shape: len(shape)))
+    longest: Sequence[Any] = max(shapes, key=len)
+    out = list(longest)
     for shape in shapes:
         for i in range(1, len(shape) + 1):
             a, b = out[-i], shape[-i]
@@ -276,8 +277,8 @@ def composite(schema: str, decompose: Callable[..., Any], *, kernel: Callable[..
     return _finish(op, inplace, None)
 
 
-def primitive(schema: str, family: str, *, kernel: Callable[..., Any], infer: Callable[..., Any], vjp: Any = None,
-              joint_vjp: Any = None, promote: str | None = None, lower: Callable[..., Any] | None = None,
+def primitive(schema: str, family: str, *, kernel: Callable[..., Any] | None, infer: Callable[..., Any] | None,
+              vjp: Any = None, joint_vjp: Any = None, promote: str | None = None, lower: Callable[..., Any] | None = None,
               decompose: Callable[..., Any] | None = None, samples: Any = None, dtypes: str = "f",
               tags: Iterable[str] = (), api: tuple[str, ...] | None = None, inplace: bool = False, doc: str = "",
               **extra: Any) -> Op:

@@ -61,7 +61,7 @@ class GradNode:
     retained: dict[int, Any] | None = None  # output number -> weak tensor whose .grad is kept
     metadata: dict[str, Any] | None = None
 
-    def __init__(self, edges: list[Any], metas: Sequence[TensorMeta | None]) -> None:
+    def __init__(self, edges: Sequence[Any], metas: Sequence[TensorMeta | None]) -> None:
         self.edges = edges
         self.metas = metas  # of the outputs, to make zeros for those that got no gradient
         self.seq = next(_sequence)
@@ -176,8 +176,8 @@ class OpNode(GradNode):
 
     like = False  # whether LIKE is among the arguments
 
-    def __init__(self, op: Op, args: tuple, edges: list[Any], needs: tuple[bool, ...], metas: Sequence[Any],
-                 saved: tuple[tuple[Any, int], ...] = ()) -> None:
+    def __init__(self, op: Op, args: tuple, edges: Sequence[Any], needs: tuple[bool, ...], metas: Sequence[Any],
+                 saved: Sequence[tuple[Any, int]] = ()) -> None:
         self.edges, self.metas, self.seq = edges, metas, next(_sequence)
         self.op, self.needs = op, needs
         self.args: Any = args

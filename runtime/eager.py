@@ -13,8 +13,6 @@ from flambeau.ir.family import common_device, promotion
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op, get_op, set_base_handler, type_name
 from flambeau.ir.randomness import set_source
-from flambeau.ir.tensorlike import TensorLike
-from flambeau.ir.tree import leaves
 
 from . import autograd, fast, kernels
 from .autograd import mode
@@ -445,7 +443,7 @@ def _inplace_node(op: Op, args: tuple, before: Tensor | None) -> Any:
 def _attach(node: Any, target: Tensor, op: Op) -> None:
     if isinstance(node, Tensor):  # recorded through its parts: the result's history becomes the target's
         history = autograd.record(_copy_op(), (_without_history(target), node), ())
-        history.edges[0] = autograd.edge_of(target) if target._rg else None
+        history.edges = [autograd.edge_of(target) if target._rg else None, *history.edges[1:]]
         node = history
     node.metas = [autograd._meta(target)]
     if type(node.out) is tuple or node.out is None:
@@ -470,16 +468,6 @@ def write(target: Tensor, array: Any) -> None:
     else:
         raise RuntimeError("this tensor shares read-only memory and cannot be written to; clone() it first")
     target._storage.version += 1
-
-
-def from_array(array: Any, device: _device.Device = _device.cpu) -> Tensor:
-    """A tensor over ``array`` itself (no copy)."""
-    return wrap(array, device)
-
-
-def unwrap_all(args: tuple) -> list[Tensor]:
-    """The tensors among ``args``, in order."""
-    return [x for x in leaves(args) if isinstance(x, TensorLike)]
 
 
 def generator(given: Any) -> Any:

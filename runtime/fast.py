@@ -90,7 +90,8 @@ def _finish_node(tape: _Tape, node: OpNode, out: Tensor, saved: list) -> None:
 
 def _record_two(tape: _Tape, args: tuple, x: Any, y: Any, out: Tensor) -> None:
     r = out._a
-    shape, dtype, saved = r.shape, r.dtype, []
+    shape, dtype = r.shape, r.dtype
+    saved: list = []
     node = _new(OpNode)
     keep, needs = tape.keep, tape.needs
     kx = _kept(x, keep[0], shape, dtype, saved) if isinstance(x, Tensor) else x
@@ -127,7 +128,8 @@ class Recorder:
         if tape is None:
             tape = self.tapes[needs] = _Tape(self.op, needs)
         r = out._a
-        shape, dtype, saved, kept = r.shape, r.dtype, [], list(args)
+        shape, dtype, kept = r.shape, r.dtype, list(args)
+        saved: list = []
         for i, keep in zip(self.slots, tape.keep):
             a = args[i]
             if isinstance(a, Tensor):
@@ -146,7 +148,8 @@ def recorder(op: Op) -> Recorder | None:
 def binary(op: Op, slow: Runner) -> Runner:
     """The runner of a pointwise op of two operands."""
     kernel, ufunc, default = op.kernel, getattr(np, op.extra.get("ufunc", ""), None), _defaults(op, 2)
-    plain, with_float, with_int = _PLAIN[op.promote]  # type: ignore[index]
+    assert kernel is not None and op.promote is not None  # what `runner` looked at
+    plain, with_float, with_int = _PLAIN[op.promote]
     recorded = op.differentiable
     blocked = not recorded and "nograd" not in op.tags  # differentiated through its parts
     tapes: dict[tuple[bool, bool], _Tape] = {}
@@ -208,7 +211,8 @@ def binary(op: Op, slow: Runner) -> Runner:
 def unary(op: Op, slow: Runner) -> Runner:
     """The runner of a pointwise op of one operand."""
     kernel, ufunc, default = op.kernel, getattr(np, op.extra.get("ufunc", ""), None), _defaults(op, 1)
-    plain = _PLAIN[op.promote][0]  # type: ignore[index]
+    assert kernel is not None and op.promote is not None
+    plain = _PLAIN[op.promote][0]
     recorded = op.differentiable
     blocked = not recorded and "nograd" not in op.tags
     tape: Any = None
@@ -286,7 +290,7 @@ def inplace(op: Op, functional: Op, slow: Runner) -> Runner:
     return run
 
 
-def _storing(store: Callable[..., None], functional: Op, slow: Runner) -> Runner:
+def _storing(store: Callable[..., Any], functional: Op, slow: Runner) -> Runner:
     slots = functional.tensor_slots
 
     def run(args: tuple) -> Any:

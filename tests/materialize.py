@@ -13,7 +13,7 @@ from flambeau.ir.op import OPS, Op
 from flambeau.ir.samples import Sample, T
 from flambeau.ir.schema import bind
 from flambeau.ir.tree import tree_map
-from flambeau.runtime.eager import from_array
+from flambeau.runtime.tensor import wrap
 
 
 def make(spec: T, dtype: Any, rng: np.random.Generator) -> Any:
@@ -21,11 +21,11 @@ def make(spec: T, dtype: Any, rng: np.random.Generator) -> Any:
     dtype = spec.dtype or dtype
     shape = tuple(spec.shape)
     if spec.values is not None:
-        return from_array(np.array(spec.values, dtype.np).reshape(shape or np.shape(spec.values)))
+        return wrap(np.array(spec.values, dtype.np).reshape(shape or np.shape(spec.values)))
     if spec.distinct:
         count = int(np.prod(shape))
         data = np.linspace(spec.low, spec.high, count + 1)[:count] if dtype.kind in "fc" else np.arange(count)
-        return from_array(rng.permutation(data).reshape(shape).astype(dtype.np))
+        return wrap(rng.permutation(data).reshape(shape).astype(dtype.np))
     stored = shape[::-1] if spec.layout == "t" else tuple(2 * n for n in shape) if spec.layout == "s" else shape
     data = rng.uniform(spec.low, spec.high, stored)
     if dtype.is_complex:
@@ -39,7 +39,7 @@ def make(spec: T, dtype: Any, rng: np.random.Generator) -> Any:
         array = array.T
     elif spec.layout == "s":
         array = array[tuple(slice(None, None, 2) for _ in shape)]
-    return from_array(array)
+    return wrap(array)
 
 
 def calls(dtype: Any = _dtype.float32) -> Iterator[tuple[str, Op, Sample]]:

@@ -14,7 +14,7 @@ from flambeau.ir.op import OPS, Op
 from flambeau.ir.samples import Sample, T
 from flambeau.ir.schema import bind
 from flambeau.ir.tree import tree_map
-from flambeau.runtime.eager import from_array
+from flambeau.runtime.tensor import wrap
 
 #: tags of ops whose values are nobody's to compare
 UNDETERMINED = frozenset({"random", "undefined"})
@@ -84,7 +84,7 @@ def tensors(op: Op, number: int, sample: Sample, dtype: DType, grad: bool = Fals
     def make(value: Any) -> Any:
         if not isinstance(value, _Array):
             return value
-        t = from_array(value.array)
+        t = wrap(value.array)
         return t.requires_grad_() if wanted and value.grad and t.dtype.differentiable else t
 
     return tree_map(make, arrays(op, number, sample, dtype))

@@ -49,12 +49,13 @@ def _maker(name: str, fill: Any) -> None:
         return _done(create(_checked(name, size), dtype or self.dtype, device or self.device), requires_grad)
 
     what = "Uninitialised values" if fill is None else f"{name.capitalize()}"
-    for fn, fn_name, target, doc in ((make, name, f"torch.{name}", f"{what}. Shape: ``size``."),
-                                     (like, f"{name}_like", f"torch.{name}_like", f"{what} of ``input``'s shape, dtype and device."),
-                                     (new, f"new_{name}", f"Tensor.new_{name}", f"{what} with this tensor's dtype and device.")):
+    for fn, fn_name, space, doc in (
+            (make, name, "torch", f"{what}. Shape: ``size``."),
+            (like, f"{name}_like", "torch", f"{what} of ``input``'s shape, dtype and device."),
+            (new, f"new_{name}", "Tensor", f"{what} with this tensor's dtype and device.")):
         fn.__name__ = fn.__qualname__ = fn_name
         fn.__doc__ = doc
-        public(target)(fn)
+        public(f"{space}.{fn_name}")(fn)
 
 
 for _name, _fill in (("zeros", 0), ("ones", 1), ("empty", None)):

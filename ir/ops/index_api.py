@@ -47,7 +47,8 @@ def _plan(x: Any, index: Any) -> tuple[Any, list[Any]]:
     used = _consumed(items)
     if used > x.ndim:
         raise IndexError(f"too many indices for tensor of dimension {x.ndim}")
-    dim, tensors = 0, []
+    dim = 0
+    tensors: list[Any] = []
     for i in items:
         if type(i) is int:
             x = _selected(x, dim, i)

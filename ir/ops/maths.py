@@ -61,7 +61,7 @@ def _within(x: Any, eps: float | None) -> Any:
 
 
 def _pow(xp: Any, x: Any, y: Any) -> Any:
-    if getattr(x, "dtype", getattr(y, "dtype", None)).kind in "iu":
+    if (x if hasattr(x, "dtype") else y).dtype.kind in "iu":
         negative = y < 0
         if negative.any() if hasattr(negative, "any") else negative:
             if not hasattr(y, "dtype"):

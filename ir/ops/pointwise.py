@@ -81,7 +81,7 @@ div = pointwise(
 
 def _check_divisor(x: Any, y: Any) -> None:
     """Integer division by zero: PyTorch's error."""
-    if getattr(x, "dtype", getattr(y, "dtype", None)).kind in "iu" and not (y.all() if hasattr(y, "all") else y):
+    if (x if hasattr(x, "dtype") else y).dtype.kind in "iu" and not (y.all() if hasattr(y, "all") else y):
         raise RuntimeError("ZeroDivisionError")
 
 
@@ -92,7 +92,7 @@ def _floor_divide(xp: Any, x: Any, y: Any) -> Any:
 
 def _trunc_divide(xp: Any, x: Any, y: Any) -> Any:
     _check_divisor(x, y)
-    if getattr(x, "dtype", getattr(y, "dtype", None)).kind not in "iu":
+    if (x if hasattr(x, "dtype") else y).dtype.kind not in "iu":
         return xp.trunc(xp.true_divide(x, y))
     quotient = xp.floor_divide(x, y)
     return quotient + ((quotient < 0) & (quotient * y != x))
@@ -198,14 +198,19 @@ def positive(input: Any) -> Any:  # noqa: A002
     return input
 
 
-sign = pointwise("sign(Tensor self) -> Tensor", vjp=lambda g, out, x: ops.zeros_like(g), scalar=call1("sign"),
-                 kernel=lambda xp, x: x.copy() if x.dtype == bool else xp.nan_to_num(xp.sign(x), nan=0.0)
-                 if x.dtype.kind == "f" else xp.sign(x), dtypes="buif", samples=unary())
+def _sign(xp: Any, x: Any) -> Any:
+    if x.dtype == bool:
+        return x.copy()
+    return xp.nan_to_num(xp.sign(x), nan=0.0) if x.dtype.kind == "f" else xp.sign(x)
+
+
+sign = pointwise("sign(Tensor self) -> Tensor", kernel=_sign, vjp=lambda g, out, x: ops.zeros_like(g), scalar=call1("sign"),
+                 dtypes="buif", samples=unary())
 
 
 def _sgn(xp: Any, x: Any) -> Any:
     if x.dtype.kind != "c":
-        return sign.kernel(xp, x)
+        return _sign(xp, x)
     size = xp.abs(x)
     return xp.where(size == 0, 0, x / xp.where(size == 0, 1, size)).astype(x.dtype)
 

@@ -349,16 +349,17 @@ unique_ = primitive(
         S(T((4, 2), -1, 2, grad=False), 0)])
 
 
-def _chosen(values: Any, inverse: Any, counts: Any, return_inverse: bool, return_counts: bool) -> Any:
-    found = (values, *((inverse,) if return_inverse else ()), *((counts,) if return_counts else ()))
-    return found if len(found) > 1 else values
+def _chosen(found: tuple[Any, Any, Any], return_inverse: bool, return_counts: bool) -> Any:
+    values, inverse, counts = found
+    chosen = (values, *((inverse,) if return_inverse else ()), *((counts,) if return_counts else ()))
+    return chosen if len(chosen) > 1 else values
 
 
 @public("torch.unique", "Tensor.unique")
 def unique(input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,  # noqa: A002
            dim: int | None = None) -> Any:
     """The distinct elements (or slices along ``dim``) in order, which one each element is, and how often each occurs."""
-    return _chosen(*ops.unique(input, dim), return_inverse, return_counts)
+    return _chosen(ops.unique(input, dim), return_inverse, return_counts)
 
 
 def _unique_consecutive(xp: Any, x: Any, dim: int | None) -> tuple:
@@ -382,7 +383,7 @@ unique_consecutive_ = primitive(
 def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False,
     dim: int | None = None) -> Any:  # noqa: A002
     """The elements without those that repeat their predecessor."""
-    return _chosen(*ops.unique_consecutive(input, dim), return_inverse, return_counts)
+    return _chosen(ops.unique_consecutive(input, dim), return_inverse, return_counts)
 
 
 @public("torch.isin")

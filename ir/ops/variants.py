@@ -22,9 +22,9 @@ _SECOND_NAMES = {
 def publish_variants() -> None:
     """Publish the second names, and ``torch.NAME_`` for every in-place method of an op of one tensor."""
     tensor, torch = PUBLIC["Tensor"], PUBLIC["torch"]
-    for name, op in _SECOND_NAMES.items():
-        if op in OPS and "view" not in OPS[op].tags:
-            tensor.setdefault(name, inplace_of(OPS[op]).method)
+    for name, first in _SECOND_NAMES.items():
+        if first in OPS and "view" not in OPS[first].tags:
+            tensor.setdefault(name, inplace_of(OPS[first]).method)
     tensor.setdefault("multiply", OPS["mul"].method)
     tensor.setdefault("subtract", OPS["sub"].method)
     torch.setdefault("multiply", OPS["mul"].fn)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import flambeau as ft
-from flambeau.runtime.eager import from_array
+from flambeau.runtime.tensor import wrap
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Program:
         rng = np.random.default_rng(7)
         found = []
         for i, shape in enumerate(self.shapes):
-            t = from_array(rng.uniform(0.2, 1.5, shape).astype(np.float32))
+            t = wrap(rng.uniform(0.2, 1.5, shape).astype(np.float32))
             if i in self.grads:
                 t.requires_grad_()
                 if not self.leaves:

@@ -12,7 +12,7 @@ from flambeau.ir import dtype as dtypes
 from flambeau.ir.op import OPS, call, get_op
 from flambeau.ir.tree import leaves, tree_map
 from flambeau.runtime import autograd
-from flambeau.runtime.eager import from_array
+from flambeau.runtime.tensor import wrap
 
 NAMES = sampled_ops()
 
@@ -66,13 +66,13 @@ def _loss(op: Any, args: tuple, weights: list[np.ndarray]) -> Any:
         shape = tuple(outs[len(weights)].shape)
         weights.append(np.cos(np.arange(int(np.prod(shape)), dtype="f8")).reshape(shape))
     for o, w in zip(outs, weights):
-        total = total + (o * from_array(w)).sum()
+        total = total + (o * wrap(w)).sum()
     return total
 
 
 def _moved(args: tuple, inputs: list[Any], step: float) -> tuple:
     """The arguments with every input moved along a fixed direction by ``step``."""
-    at = {id(x): from_array(x.detach().numpy() + step * _direction(x)).requires_grad_() for x in inputs}
+    at = {id(x): wrap(x.detach().numpy() + step * _direction(x)).requires_grad_() for x in inputs}
     return tree_map(lambda a: at.get(id(a), a), args)
 
 
@@ -94,7 +94,7 @@ def _along(op: Any, args: tuple, weights: list[np.ndarray], create_graph: bool =
     total: Any = 0.0
     for g, x in zip(grads, inputs):
         if g is not None:
-            total = total + (g * from_array(_direction(x))).sum()
+            total = total + (g * wrap(_direction(x))).sum()
     return total
 
 
@@ -139,7 +139,7 @@ def test_second_gradient(name: str) -> None:
         got = 0.0
         if first.requires_grad:
             for g, x in zip(autograd.grad(first, inputs, allow_unused=True), inputs):
-                got += 0.0 if g is None else float((g * from_array(_direction(x))).sum())
+                got += 0.0 if g is None else float((g * wrap(_direction(x))).sum())
         high, low = (_along(op, _moved(args, inputs, s), weights) for s in (step, -step))
         want = (float(high) - float(low)) / (2 * step)
         assert got == pytest.approx(want, rel=1e-4, abs=1e-4), (i, sample)
@@ -169,7 +169,7 @@ def test_out_form(name: str) -> None:
     for i, sample, dtype in cases(name):
         args = tensors(op, i, sample, dtype)
         want = call(op, args)
-        out = from_array(np.zeros((0,), _plain(want).dtype if want.dtype.np.kind != "V" else want.dtype.np).astype(want.dtype.np))
+        out = wrap(np.zeros((0,), _plain(want).dtype if want.dtype.np.kind != "V" else want.dtype.np).astype(want.dtype.np))
         positional = [a for a, k in zip(args, kwonly) if not k]
         got = op.method(*positional, **{n: a for n, a, k in zip(names, args, kwonly) if k}, out=out)
         assert got is out

@@ -11,7 +11,7 @@ from sampling import _Array, arrays, cases, outputs, sampled_ops
 
 from flambeau.ir.op import OPS, Op, call
 from flambeau.ir.tree import leaves, tree_map
-from flambeau.runtime.eager import from_array
+from flambeau.runtime.tensor import wrap
 
 #: PyTorch's dtypes by our names
 DTYPES = {
@@ -155,7 +155,7 @@ def _call_both(op: Op, reference: Any, i: int, sample: Any, dtype: Any) -> tuple
     def mine(v: Any) -> Any:
         if not isinstance(v, _Array):
             return v
-        t = from_array(v.array.copy("K"))
+        t = wrap(v.array.copy("K"))
         return t.requires_grad_() if wanted and v.grad and t.dtype.differentiable else t
 
     ours = tree_map(mine, values)
@@ -226,7 +226,7 @@ def _compare_gradients(got: list, want: list, ours: list, theirs: list, dtype: A
                 return  # PyTorch has no derivative (for this dtype)
             raise
         array = weight.float().numpy() if b.dtype in (torch.bfloat16, torch.float16) else weight.numpy()
-        a.backward(from_array(np.asarray(array).astype(a.dtype.np)), retain_graph=True)
+        a.backward(wrap(np.asarray(array).astype(a.dtype.np)), retain_graph=True)
     for a, b in zip(ours, theirs):
         if b.grad is None:
             assert a.grad is None or not np.any(_plain(a.grad)), f"{what}: theirs has no gradient"
