@@ -7,7 +7,8 @@
 static const Runtime* host;
 
 enum { KC = 256, MC = 96, NC = 512 };       // a tile of c, and the depth one packed panel is walked at a time
-enum { ROWS_AT_ONCE = 32 };                 // rows of an operand walked across all columns before the next ones
+enum { ROWS_AT_ONCE = 8 };                  // rows of an operand walked across all columns before the next ones
+enum { STREAM_DEPTH = 32 };                 // the same where b is read unpacked
 enum { CHUNK_BYTES = 8 << 20 };             // packed operands are made in pieces of at most about this size
 
 template <class S> struct Product {
@@ -21,13 +22,33 @@ template <class S> struct Product {
 
   // Panels of MR rows: packed[panel][p][row]; rows past the end are zero.
   void pack_a(i64 row0, i64 rows, T* packed) const {
-    for (i64 i = 0; i < MR; i++) {
-      const S* from = a + (row0 + i) * g.a_row;
-      if (i < rows)
-        for (i64 p = 0; p < g.k; p++) packed[p * MR + i] = widen(from[p * g.a_col]);
-      else
-        for (i64 p = 0; p < g.k; p++) packed[p * MR + i] = 0;
-    }
+    const S* from = a + row0 * g.a_row;
+    i64 p = rows == MR && g.a_col == 1 ? pack_a_blocks(from, packed) : 0;
+    for (; p < g.k; p++)
+      for (i64 i = 0; i < MR; i++) packed[p * MR + i] = i < rows ? widen(from[i * g.a_row + p * g.a_col]) : T(0);
+  }
+
+  // Rows that are contiguous in memory: transposed eight columns at a time. What a store leaves behind its rows is
+  // overwritten by the next one, so the last columns are left to the caller; returns how many were done.
+  i64 pack_a_blocks(const S* from, T* packed) const {
+    i64 p = 0;
+    for (; p + 8 < g.k; p += 8)
+      for (int i = (MR - 1) / 8 * 8; i >= 0; i -= 8)
+        transpose8(least(8, MR - i), from + i * g.a_row + p, g.a_row, packed + p * MR + i, MR);
+    return p;
+  }
+
+  // Several whole panels of rows whose columns are contiguous, some of their columns at a time.
+  void pack_a_panels(i64 row0, i64 panels, T* packed) const {
+    for (i64 p0 = 0; p0 < g.k; p0 += ROWS_AT_ONCE)
+      for (i64 panel = 0; panel < panels; panel++)
+        for (i64 p = p0; p < least(g.k, p0 + ROWS_AT_ONCE); p++)
+          copy<MR>(a + row0 + panel * MR + p * g.a_col, packed + (panel * g.k + p) * MR);
+  }
+
+  template <int N> INLINE void copy(const T* from, T* to) { __builtin_memcpy(to, from, N * sizeof(T)); }
+  template <int N, class Narrow> INLINE void copy(const Narrow* from, T* to) {
+    UNROLL for (int i = 0; i < N; i++) to[i] = widen(from[i]);
   }
 
   // Panels of NR columns: packed[panel][p][column]; columns past the end are zero.
@@ -62,7 +83,7 @@ template <class S> struct Product {
   void pack_columns(const S* from, T* packed) const {
     i64 p = 0;
     for (; p + 8 <= g.k; p += 8)
-      for (int j = 0; j < NR; j += 8) transpose8(from + p + j * g.b_col, g.b_col, packed + p * NR + j);
+      for (int j = 0; j < NR; j += 8) transpose8(8, from + p + j * g.b_col, g.b_col, packed + p * NR + j, NR);
     for (; p < g.k; p++)
       for (int j = 0; j < NR; j++) packed[p * NR + j] = widen(from[p + j * g.b_col]);
   }
@@ -77,9 +98,10 @@ template <class S> struct Product {
     return row;
   }
 
-  INLINE void transpose8(const S* from, i64 stride, T* to) {
+  // to[j][i] = from[i][j] for j < 8 and i < rows; zeros follow up to i = 8.
+  INLINE void transpose8(int rows, const S* from, i64 from_row, T* to, i64 to_row) {
     V8 r[8], s[8];
-    UNROLL for (int i = 0; i < 8; i++) r[i] = load8(from + i * stride);
+    UNROLL for (int i = 0; i < 8; i++) r[i] = i < rows ? load8(from + i * from_row) : V8{};
     UNROLL for (int i = 0; i < 8; i += 2) {
       s[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
       s[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
@@ -88,10 +110,10 @@ template <class S> struct Product {
       r[i + h] = __builtin_shufflevector(s[i + h], s[i + h + 2], 0, 1, 8, 9, 4, 5, 12, 13);
       r[i + h + 2] = __builtin_shufflevector(s[i + h], s[i + h + 2], 2, 3, 10, 11, 6, 7, 14, 15);
     }
-    UNROLL for (int i = 0; i < 4; i++) {
-      *(V8Unaligned*)(to + i * NR) = __builtin_shufflevector(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-      *(V8Unaligned*)(to + (i + 4) * NR) = __builtin_shufflevector(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-    }
+    UNROLL for (int i = 0; i < 4; i++)
+      *(V8Unaligned*)(to + i * to_row) = __builtin_shufflevector(r[i], r[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    UNROLL for (int i = 0; i < 4; i++)
+      *(V8Unaligned*)(to + (i + 4) * to_row) = __builtin_shufflevector(r[i], r[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
   }
 
   // Hands a finished tile on: to c in its own type (unless it was computed in place), and to the epilogue.
@@ -122,8 +144,13 @@ template <class S> struct Packing {
     const Packing& t = *(Packing*)self;
     const GemmArgs& g = t.product->g;
     enum { NR = Product<S>::NR };
-    i64 panel = begin;
-    for (; panel < least(end, t.row_panels); panel++) {
+    i64 panel = begin, last = least(end, t.row_panels);
+    if (g.a_row == 1 && last > panel) {
+      i64 whole = least(last, (g.m - t.row0) / MR) - panel;
+      if (whole > 0) t.product->pack_a_panels(t.row0 + panel * MR, whole, t.packed_a + panel * MR * g.k);
+      panel += most(0, whole);
+    }
+    for (; panel < last; panel++) {
       i64 row = t.row0 + panel * MR;
       t.product->pack_a(row, least(MR, g.m - row), t.packed_a + panel * MR * g.k);
     }
@@ -242,9 +269,9 @@ template <class S> void Product<S>::stream_columns(i64 n0, i64 n1, T* tile) cons
   T* packed_a = (T*)host->scratch(SLOT_PACK_A, MR * g.k * sizeof(T));
   pack_a(0, g.m, packed_a);
   i64 direct = sizeof(S) == sizeof(T) && g.b_col == 1 ? (n1 - n0) / NR * NR : 0;
-  for (i64 p = 0; direct && (p == 0 || p < g.k); p += ROWS_AT_ONCE)
+  for (i64 p = 0; direct && (p == 0 || p < g.k); p += STREAM_DEPTH)
     for (i64 n = 0; n < direct; n += NR)
-      micro<T>(g.m, least(ROWS_AT_ONCE, g.k - p), packed_a + p * MR, 1, MR, (const T*)b + p * g.b_row + n0 + n, g.b_row,
+      micro<T>(g.m, least(STREAM_DEPTH, g.k - p), packed_a + p * MR, 1, MR, (const T*)b + p * g.b_row + n0 + n, g.b_row,
                tile + n, NC, p > 0);
   for (i64 n = direct; n < n1 - n0; n += NR) {
     T* packed_b = (T*)host->scratch(SLOT_PACK_B, NR * g.k * sizeof(T));
