@@ -73,7 +73,9 @@ def parts(op: Op, args: tuple) -> Any:
 
 
 def _rounds_once(op: Op, args: tuple) -> bool:
-    return op.kernel is not None and "by_parts" not in op.tags and any(isinstance(a, GraphTensor) and _is_half(a.dtype) for a in leaves(args))
+    if op.kernel is None or "by_parts" in op.tags:
+        return False
+    return any(isinstance(a, GraphTensor) and _is_half(a.dtype) for a in leaves(args))
 
 
 def _is_half(dtype: DType) -> bool:
