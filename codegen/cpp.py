@@ -323,13 +323,18 @@ class KernelWriter:
             return Value(self._load_one(e, name, at), e.dtype)
         value = Value("", e.dtype, True)
         step = self.step(at)
-        mask = None if e.mask is None else e.mask
+        mask = e.mask
         assert self.lanes is not None
         if step == 1 and (mask is None or not self.lanes.varies(mask)):
             text = f"read<{self.type_of(value)}>({self._pointer(name, at)}{self.lanes.part})"
             if mask is not None:
                 other = self.vector(Value(literal(e.other, e.dtype), e.dtype)).text
                 text = f"({self.evaluate(mask).text} ? {text} : {other})"
+        elif step == 1:
+            text = f"read_where<{self.type_of(value)}>({self._pointer(name, at)}, {self.evaluate(mask).text}{self.lanes.part})"
+            if e.other != 0:
+                other = self.vector(Value(literal(e.other, e.dtype), e.dtype)).text
+                text = f"where({self.evaluate(mask).text}, {text}, {other})"
         else:
             text = self._gather(self.type_of(value), lambda: self._load_one(e, name, at))
         return dataclasses.replace(value, text=text)

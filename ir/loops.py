@@ -208,6 +208,12 @@ def compare(fn: str, a: IndexLike, b: IndexLike) -> Expr:
     return Call(_dtype.bool_, fn, (index_value(a), index_value(b)))
 
 
+def compares_indices(e: Expr) -> bool:
+    """Whether ``e`` is a condition on two index expressions."""
+    return isinstance(e, Call) and e.fn in COMPARISONS and all(
+        isinstance(o, (IndexValue, Const)) and o.dtype is _dtype.int64 for o in e.operands)
+
+
 def _coarser(fn: str, a: IndexLike, b: IndexLike) -> tuple[IndexLike, IndexLike]:
     """Two indices that compare as ``a`` and ``b`` do, without the variables that cannot decide: ``64*i + j`` is less than
     512 where ``i`` is less than 8, when ``j`` is less than 64."""

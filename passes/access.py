@@ -40,7 +40,11 @@ def accesses(form: Any, vars: Sequence[Index]) -> list[Access]:
 
 
 def _loads(loop: Loop, env: Mapping[Index, IndexLike], form: Any, vars: Sequence[Index]) -> Iterator[Access]:
-    for e in lo.walk(loop.value):
+    found = lo.walk(loop.value)
+    conditions = [e for e in found if lo.compares_indices(e)]
+    compared = {o for e in conditions for o in e.operands} - {
+        c for e in found if not lo.compares_indices(e) for c in lo.children(e)}
+    for e in found:
         if isinstance(e, Load):
             index = renamed(e.index, env) if env else e.index
             if e.buffer in form.inline:
@@ -48,10 +52,37 @@ def _loads(loop: Loop, env: Mapping[Index, IndexLike], form: Any, vars: Sequence
                 yield from _loads(inner, substitution(inner, index), form, vars)
             elif e.buffer not in form.made:
                 yield _access(form.buffers[e.buffer], index, vars, False)
-        else:
-            for i in lo.own_indices(e):
-                at = renamed((i,), env)[0]
-                yield Access("", (at,), at, steps_of(at, vars))
+        elif e not in compared:
+            yield from _numbers(lo.own_indices(e), env, vars)
+    for e in conditions:  # as they will be written: without the variables that cannot decide
+        a, b = (o.args[0] for o in e.operands)
+        for operand in lo.children(lo.compare(e.fn, *renamed((a, b), env))):
+            yield from _numbers(lo.own_indices(operand), {}, vars)
+
+
+def _numbers(found: Sequence[IndexLike], env: Mapping[Index, IndexLike], vars: Sequence[Index]) -> Iterator[Access]:
+    for i in found:
+        at = renamed((i,), env)[0]
+        yield Access("", (at,), at, steps_of(at, vars))
+
+
+def edges(form: Any) -> Iterator[tuple[Index, int]]:
+    """The values of variables at which conditions of the group change: (a variable, its first value on the other side)."""
+    for loop in form.members:
+        yield from _edges(loop, {}, form)
+
+
+def _edges(loop: Loop, env: Mapping[Index, IndexLike], form: Any) -> Iterator[tuple[Index, int]]:
+    for e in lo.walk(loop.value):
+        if isinstance(e, Load) and e.buffer in form.inline:
+            inner = form.inline[e.buffer]
+            yield from _edges(inner, substitution(inner, renamed(e.index, env) if env else e.index), form)
+        elif lo.compares_indices(e):
+            a, b = renamed([o.args[0] for o in e.args[1]], env)
+            parts, constant = ix.terms(ix.add(a, ix.mul(b, -1)))
+            v, factor = next(iter(parts.items()), (None, 0))
+            if len(parts) == 1 and v is not None and v.kind == "var" and factor == 1:
+                yield v, -constant + (e.fn in ("gt", "le"))
 
 
 def _access(b: Buffer, index: Sequence[IndexLike], vars: Sequence[Index], store: bool) -> Access:

@@ -173,7 +173,7 @@ class Writer:
                     return operands[0]
                 here = operands[0] if mask is None else lo.select(mask, operands[0], lo.const(0, e.dtype))
                 return lo.checked_index(here, operands[1], *(o.args[0] for o in e.operands[2:]))
-            if compares_indices(e):
+            if lo.compares_indices(e):
                 return lo.compare(e.fn, *(o.args[0] for o in operands))
             return rounded(operands[0], e.dtype) if e.fn == "cast" else lo.Call(computing(e.dtype), e.fn, operands)
         if isinstance(e, lo.IndexValue):
@@ -214,12 +214,6 @@ class Writer:
         if e.kind in ("argmax", "argmin"):
             return position
         return lo.const(identity(e.kind, e.dtype), e.dtype) if total is None else total
-
-
-def compares_indices(e: Expr) -> bool:
-    """Whether ``e`` is a condition on two index expressions."""
-    return isinstance(e, lo.Call) and e.fn in lo.COMPARISONS and all(
-        isinstance(o, (lo.IndexValue, lo.Const)) and o.dtype is _dtype.int64 for o in e.operands)
 
 
 def beats(kind: str, new: Expr, old: Expr) -> Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -9,12 +10,15 @@ from flambeau.ir import index as ix
 from flambeau.ir.index import Index, IndexLike
 from flambeau.ir.loops import Buffer, Loop
 from flambeau.ir.program import Group, Target
-from flambeau.passes.access import Access, accesses
+from flambeau.passes.access import Access, accesses, edges
 from flambeau.passes.schedule import in_space
 from flambeau.passes.space import extent
 
 #: A loop along which memory is contiguous is cut only in pieces of at least this.
 LEAST_PIECE = 8
+
+#: And in pieces of at least this where that spares conditions, not divisions.
+LONG_PIECE = 32
 
 
 @dataclass
@@ -82,6 +86,7 @@ def _cut(form: Shaped, found: list[Access]) -> Shaped | None:
                 n = extent(v)
                 if isinstance(n, int) and (d >= LEAST_PIECE or v not in runs) and n % d == 0 and 1 < d < n:
                     wanted[v] = min(d, wanted.get(v, d))
+    wanted = wanted or _edges_apart(form, runs)
     if not wanted:
         return None
     v = min(wanted, key=str)
@@ -89,6 +94,16 @@ def _cut(form: Shaped, found: list[Access]) -> Shaped | None:
     high, low = ix.var(f"{v.args[0]}a", extent(v) // d), ix.var(f"{v.args[0]}b", d)
     return _changed(form, {v: ix.add(ix.mul(high, d), low)}, lambda vars: tuple(
         w for u in vars for w in ((high, low) if u is v else (u,))))
+
+
+def _edges_apart(form: Shaped, runs: set[Index]) -> dict[Index, int]:
+    """The pieces of variables along which memory is contiguous within which no condition changes, if these are long."""
+    found: dict[Index, int] = {}
+    for v, edge in edges(form):
+        n = extent(v)
+        if v in runs and isinstance(n, int) and 0 < edge < n:
+            found[v] = math.gcd(found.get(v, n), edge)
+    return {v: d for v, d in found.items() if d >= LONG_PIECE}
 
 
 def _join(form: Shaped, found: list[Access]) -> Shaped | None:

@@ -140,6 +140,23 @@ template <class X, class S> INLINE X read(const S* p, Part part) {
   for (i64 i = 0; i < part.n; i++) held[i] = p[i];
   return read<X>(held);
 }
+// Adjacent elements where `mask` holds, zero elsewhere: vectors that lie on one side of an edge are loaded or not at all.
+template <class X, class M, class S> INLINE X read_where(const S* p, M mask) {
+  typedef typename Lanes<i64, sizeof(M) / sizeof(i64)>::type Words;
+  Words words = (Words)mask;
+  i64 all = words[0], any = words[0];
+  UNROLL for (unsigned i = 1; i < sizeof(M) / sizeof(i64); i++) all &= words[i], any |= words[i];
+  if (all == -1) return read<X>(p);
+  if (any == 0) return X{};
+  S held[lanes_of<X>] = {};
+  for (int l = 0; l < lanes_of<X>; l++)
+    if (mask[l]) held[l] = p[l];
+  return read<X>(held);
+}
+template <class X, class M, class S> INLINE X read_where(const S* p, M mask, Whole) { return read_where<X>(p, mask); }
+template <class X, class M, class S> INLINE X read_where(const S* p, M mask, Part part) {
+  return read_where<X>(p, keep(part, M{}, mask));
+}
 template <class S, class X> INLINE void write(S* p, X x) {
   constexpr int n = lanes_of<X>;
   if constexpr (__is_same(S, b8)) {
