@@ -60,7 +60,9 @@ class Tensor(TensorLike):
     __slots__ = ("_a", "_storage", "_rg", "_grad_fn", "_out_nr", "_view", "_grad", "_hooks", "_dtype", "__dict__",
                  "__weakref__")
 
-    def __init__(self, array: Any, storage: Storage | None = None) -> None:
+    def __init__(self, array: Any = None, storage: Any = None, *sizes: int) -> None:
+        if not hasattr(array, "strides"):
+            array, storage = _legacy_array(array, storage, sizes), None
         self._a = array
         self._storage = Storage(array) if storage is None else storage
         self._rg = False
@@ -357,6 +359,19 @@ class Tensor(TensorLike):
         new = _rebuild(type(self), self._a, str(self.device), self._rg, dict(self.__dict__), self._storage)
         new._grad_fn, new._out_nr, new._view = self._grad_fn, self._out_nr, self._view
         return new
+
+
+def _legacy_array(first: Any, second: Any, more: tuple) -> np.ndarray:
+    """The data of PyTorch's old constructor: ``Tensor()``, ``Tensor(2, 3)`` (undefined values), ``Tensor([1, 2])``, always
+    of the default dtype. (``Tensor(ndarray)`` shares the array's memory and keeps its dtype.)"""
+    kind = _dtype.get_default_dtype().np
+    if first is None:
+        return np.empty(0, kind)
+    if isinstance(first, int):
+        return np.zeros((first, *(() if second is None else (second,)), *more), kind)
+    if isinstance(first, Tensor):
+        return first._a.astype(kind)
+    return np.array(first if not isinstance(first, Size) else np.zeros(first), kind)
 
 
 def _same_window(t: Tensor, storage: Storage) -> Any:

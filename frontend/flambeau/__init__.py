@@ -17,6 +17,7 @@ from flambeau.ir.device import Device as device  # noqa: N813 - PyTorch's name
 from flambeau.ir.dtype import DType as dtype  # noqa: N813 - PyTorch's name
 from flambeau.ir.dtype import can_cast, get_default_dtype, promote_types, set_default_dtype
 from flambeau.ir.op import PUBLIC as _PUBLIC
+from flambeau.ir.ops.convert import LEGACY_TYPES as _LEGACY_TYPES
 from flambeau.runtime import eager as _eager  # noqa: F401 - installs the eager handler
 from flambeau.runtime import native as _native
 from flambeau.runtime.printing import set_printoptions
@@ -59,7 +60,7 @@ _LAZY = {  # public names that live in a sub-module which is imported when they 
     **dict.fromkeys(("finfo", "iinfo", "memory_format", "contiguous_format", "preserve_format", "channels_last",
                      "channels_last_3d", "set_default_device", "get_default_device", "use_deterministic_algorithms",
                      "are_deterministic_algorithms_enabled", "set_float32_matmul_precision",
-                     "get_float32_matmul_precision", "typename", "broadcast_shapes"), "_types"),
+                     "get_float32_matmul_precision", "typename", "broadcast_shapes", *_LEGACY_TYPES), "_types"),
     **dict.fromkeys(("get_num_threads", "set_num_threads"), "runtime.native"),
 }
 

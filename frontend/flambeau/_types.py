@@ -11,7 +11,8 @@ from flambeau.ir import device as _device
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.dtype import DType
 from flambeau.ir.family import broadcast_shapes as _combine
-from flambeau.runtime.tensor import Size
+from flambeau.ir.ops.convert import LEGACY_TYPES
+from flambeau.runtime.tensor import Size, Tensor
 
 
 class finfo:  # noqa: N801 - PyTorch's name
@@ -116,3 +117,23 @@ def typename(obj: Any) -> str:
 def broadcast_shapes(*shapes: Any) -> Size:
     """The shape that ``shapes`` (tuples or ints) broadcast to. Raises ``RuntimeError`` when they do not."""
     return Size(_combine(*[(s,) if isinstance(s, int) else tuple(s) for s in shapes]))
+
+
+class _LegacyType:
+    """One of PyTorch's old tensor types: makes tensors of its dtype, and knows them (``isinstance``)."""
+
+    def __init__(self, name: str, dtype: DType) -> None:
+        self.__name__, self.dtype = name, dtype
+
+    def __call__(self, *args: Any) -> Tensor:
+        return Tensor(*args).to(self.dtype)
+
+    def __instancecheck__(self, obj: Any) -> bool:
+        return isinstance(obj, Tensor) and obj.dtype is self.dtype and not obj.is_cuda
+
+    def __repr__(self) -> str:
+        return f"<class 'torch.{self.__name__}'>"
+
+
+LEGACY = {name: _LegacyType(name, dtype) for name, dtype in LEGACY_TYPES.items()}
+globals().update(LEGACY)

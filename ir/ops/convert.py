@@ -62,10 +62,10 @@ for _name, _target in (("float", _dtype.float32), ("double", _dtype.float64), ("
                        ("cdouble", _dtype.complex128)):
     _to_dtype(_name, _target)
 
-_LEGACY = {"FloatTensor": _dtype.float32, "DoubleTensor": _dtype.float64, "HalfTensor": _dtype.float16,
+LEGACY_TYPES = {"FloatTensor": _dtype.float32, "DoubleTensor": _dtype.float64, "HalfTensor": _dtype.float16,
            "BFloat16Tensor": _dtype.bfloat16, "LongTensor": _dtype.int64, "IntTensor": _dtype.int32,
            "ShortTensor": _dtype.int16, "CharTensor": _dtype.int8, "ByteTensor": _dtype.uint8, "BoolTensor": _dtype.bool_}
-_LEGACY_OF = {d: name for name, d in _LEGACY.items()}
+_LEGACY_OF = {d: name for name, d in LEGACY_TYPES.items()}
 
 
 @public("Tensor.type")
@@ -76,9 +76,9 @@ def type_(self: Any, dtype: Any = None, non_blocking: bool = False) -> Any:
         return f"{place}.{_LEGACY_OF.get(self.dtype, 'Tensor')}"
     if isinstance(dtype, str):
         name = dtype.rpartition(".")[2]
-        if name not in _LEGACY:
+        if name not in LEGACY_TYPES:
             raise ValueError(f"invalid type: '{dtype}'")
-        dtype = _LEGACY[name]
+        dtype = LEGACY_TYPES[name]
     return _convert(self, dtype, None, False, non_blocking)
 
 
