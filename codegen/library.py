@@ -11,7 +11,10 @@ _HERE = Path(__file__).parent / "templates"
 _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 
 #: The templates that can be asked for. "pool" is the runtime table itself: threads and scratch memory.
-NAMES = ("pool", "gemm", "attention", "conv")
+NAMES = ("pool", "gemm", "attention", "conv", "adam")
+
+#: Flags of templates that leave the vectors to the compiler.
+_FLAGS = {"adam": ("-O3",)}
 
 
 def source(name: str) -> str:
@@ -23,4 +26,4 @@ def build_template(name: str) -> Path | None:
     """Compile the template `name` (or find it in the cache) and return its library; None without a compiler."""
     if name not in NAMES:
         raise KeyError(f"no template named {name!r}: there are {', '.join(NAMES)}")
-    return build.build([source(name)])
+    return build.build([source(name)], _FLAGS.get(name, ()))

@@ -6,6 +6,8 @@ caller then takes its NumPy form.
 
 from __future__ import annotations
 
+import struct
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from flambeau.runtime import native
+from flambeau.runtime.memory import address
 
 #: The templates' codes for element types.
 CODES = {
@@ -278,6 +281,39 @@ def conv_weight_grad(
         return None
     done = _conv(2, np.ascontiguousarray(x), weight, np.ascontiguousarray(grad), None, geometry, groups)
     return weight if done else None
+
+
+#: One parameter in the adam template's block: values, gradient, mean, square, largest or 0, count; then the options.
+_ADAM_PARAMETER = struct.Struct("6q9d")
+
+
+def adam(parameters: Sequence[tuple[Sequence[np.ndarray | None], Sequence[float]]]) -> bool:
+    """Step f32 parameters in place by the adam template; False (and nothing done) where it does not cover them.
+
+    Each parameter is its arrays (values, gradient, mean, square, largest square or None), all row-major and of one
+    shape, and the template's nine options.
+    """
+    library = native.template("adam")
+    if library is None:
+        return False
+    words = bytearray(8 + _ADAM_PARAMETER.size * len(parameters))
+    words[:8] = len(parameters).to_bytes(8, sys.byteorder)
+    for number, (arrays, options) in enumerate(parameters):
+        pointers = []
+        for array in arrays:
+            if array is None:
+                pointers.append(0)
+                continue
+            if array.dtype != np.float32 or not array.flags.c_contiguous:
+                return False
+            pointers.append(address(array))
+        if not all(array.flags.writeable for array in (arrays[0], *arrays[2:]) if array is not None):
+            return False
+        size = arrays[0].size  # type: ignore[union-attr]
+        _ADAM_PARAMETER.pack_into(words, 8 + _ADAM_PARAMETER.size * number, *pointers, size, *options)
+    block = np.frombuffer(words, np.uint8)
+    library["run"](block.ctypes.data)
+    return True
 
 
 #: Template name (`Op.extra["template"]`) -> the function that takes that op's arguments as arrays.

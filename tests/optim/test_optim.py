@@ -189,3 +189,34 @@ def test_stepping_the_schedule_first_is_reported():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scheduler.step()
+
+
+@pytest.mark.parametrize("options", [
+    dict(decoupled_weight_decay=True, weight_decay=0.1), dict(weight_decay=0.1, maximize=True), dict(amsgrad=True),
+    dict(betas=(0.3, 0.9)),
+])
+def test_all_f32_parameters_at_once_as_one_by_one(options, monkeypatch):
+    def trained(at_once):
+        rng = np.random.default_rng(0)
+        params = [fl.from_numpy(rng.standard_normal(shape, dtype=np.float32)).requires_grad_()
+                  for shape in [(5,), (33, 17), (0, 2), (300, 101)]]
+        optimizer = fl.optim.Adam(params, lr=0.01, **options)
+        if not at_once:
+            monkeypatch.setattr(optimizer, "_update_at_once", lambda params, group: False)
+        for _ in range(STEPS):
+            for p in params:
+                p.grad = fl.from_numpy(rng.standard_normal(p.shape, dtype=np.float32))
+            optimizer.step()
+        return np.concatenate([p.detach().numpy().ravel() for p in params])
+
+    np.testing.assert_allclose(trained(True), trained(False), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_is_seen_by_autograd():
+    p = fl.ones(3, requires_grad=True)
+    optimizer = fl.optim.AdamW([p])
+    loss = (p * p).sum()
+    p.grad = fl.ones(3)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()

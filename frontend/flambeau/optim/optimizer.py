@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import flambeau
+from flambeau.ir.op import state as op_state
 from flambeau.runtime.autograd import GradMode, HookHandle
 from flambeau.runtime.tensor import Tensor
 
@@ -180,6 +181,16 @@ def step_counter() -> Tensor:
 def with_gradients(group: dict[str, Any]) -> list[Tensor]:
     """The group's parameters that have a gradient."""
     return [p for p in group["params"] if p.grad is not None]
+
+
+def runs_eagerly() -> bool:
+    """Whether ops reach the eager handler: no trace or transform is looking on."""
+    return op_state.handler is type(op_state).handler
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether this is a dense tensor of the CPU whose array may be handed to compiled code."""
+    return isinstance(tensor, Tensor) and tensor._storage.device.type == "cpu"
 
 
 def check_options(**options: Any) -> None:
