@@ -261,6 +261,8 @@ class _Lowering:
                              lo.row_major(over))
         else:
             element = lo.cast(element, computing(compute))
+        if any(v.args[1] == 0 for v in over):  # nothing is added up; the largest of nothing was refused by the shape rule
+            return lo.const(op.reduce in ("prod", "all"), element.dtype)
         return lo.Reduce(element.dtype, op.reduce, tuple(over), element) if over else element
 
     def variable(self, extent: IndexLike, stem: str = "r") -> Index:

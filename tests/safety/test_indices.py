@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from outcomes import agree, outcome
 
 import flambeau as fl
 import flambeau.nn.functional as F
@@ -43,21 +44,6 @@ CASES: dict[str, Any] = {  # a function of a (12, 10) table and indices, and how
     "padded gather": (lambda x, i: F.pad(fl.gather(x, 1, i) * 2, (1, 1)) * 2, (12, 3)),
     "computed indices": (lambda x, i: fl.gather(x, 1, i * 2 - i) + 1, (12, 3)),
 }
-
-
-def outcome(fn: Any, *args: Any) -> Any:
-    """What a call returns, or the type and words of what it raises."""
-    try:
-        return fn(*args)
-    except Exception as error:  # noqa: BLE001 - whatever it is, both must agree
-        return type(error), str(error)
-
-
-def agree(a: Any, b: Any) -> bool:
-    """Whether two outcomes are the same."""
-    if isinstance(a, tuple) or isinstance(b, tuple):
-        return isinstance(a, tuple) and isinstance(b, tuple) and a == b
-    return fl.allclose(a, b, atol=1e-5)
 
 
 @pytest.mark.parametrize("backend", ["cpp", "numpy"])
