@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from flambeau.ir.grad import zeros_of
@@ -20,6 +21,7 @@ from flambeau.ir.stage import stage
 from flambeau.passes import manager
 from flambeau.passes.functionalize import Functional
 from flambeau.passes.joint import Joint
+from flambeau.passes.layout import UnknownLayout
 from flambeau.passes.partition import partition
 from flambeau.passes.sizes import used_sizes
 from flambeau.runtime.autograd import GradMode, GradNode, Saved, edge_of, mode
@@ -58,7 +60,7 @@ def compile_graph(graph: Graph, target: Target, options: dict[str, Any] | None =
     try:
         return _compile(stage("graph", graph), target, options)
     except Exception as error:
-        if fullgraph:
+        if fullgraph and not isinstance(error, UnknownLayout):
             raise
         return _fallback(graph, target, error)
 
@@ -86,6 +88,10 @@ def _fallback(graph: Graph, target: Target, error: Exception, recorded: bool = T
 def _with_epilogue(graph: Graph, functional: Functional, run: Runner) -> Runner:
     """``run`` for the values, then the epilogue on the real tensors; op by op where a written input has an alias."""
     outputs, epilogue = functional.graph.outputs, functional.epilogue
+    if functional.row_major:
+        laid_out = [i for i, n in enumerate(functional.graph.inputs) if n.name in functional.row_major]
+        usual, by_op = _with_epilogue(graph, replace(functional, row_major=frozenset()), run), graph_function(graph)
+        return lambda inputs: (usual(inputs) if all(inputs[i].is_contiguous() for i in laid_out) else by_op(*inputs))
     if not epilogue.nodes and [n.name for n in epilogue.outputs if isinstance(n, Node)] == [n.name for n in outputs] and (
             len(epilogue.outputs) == len(outputs)):
         return run

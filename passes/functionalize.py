@@ -17,9 +17,10 @@ from flambeau.ir.graph import Graph, Node, getitem, map_nodes, parse_graph
 from flambeau.ir.op import Op, get_op, ops, use_handler
 from flambeau.ir.tracing import GraphBuilder, GraphTensor
 
+from .layout import Fork, Layout, UnknownLayout, last_uses, stand_in
 from .sizes import carriers
 
-_LARGEST_STAND_IN = 1 << 24  # elements of the array on which a chain of views is tried out
+_NEEDS = "# row-major: "
 
 
 @dataclass(eq=False)
@@ -31,9 +32,11 @@ class Functional:
 
     graph: Graph
     epilogue: Graph
+    row_major: frozenset[str] = frozenset()  # inputs that must be laid out so: see ``passes/layout.py``
 
     def __str__(self) -> str:
-        return f"{self.graph}\n{self.epilogue}"
+        needs = f"{_NEEDS}{', '.join(sorted(self.row_major))}\n" if self.row_major else ""
+        return f"{self.graph}\n{self.epilogue}{needs}"
 
     def check(self) -> None:
         self.graph.check()
@@ -56,11 +59,13 @@ class Functional:
 def parse_functional(text: str, symbols: Any = None) -> Functional:
     """The :class:`Functional` that prints as ``text``."""
     first, _, second = text.rpartition("\ndef ")
-    return Functional(parse_graph(first, symbols), parse_graph("def " + second, symbols))
+    second, _, needs = second.partition(_NEEDS)
+    return Functional(parse_graph(first, symbols), parse_graph("def " + second, symbols),
+                      frozenset(needs.strip().split(", ") if needs else ()))
 
 
 def functionalize(graph: Graph) -> Functional:
-    """``graph`` without mutation and aliasing."""
+    """``graph`` without mutation and aliasing. Raises :class:`UnknownLayout`."""
     run = _Functionalizer(graph)
     for node in graph.nodes:
         run.visit(node)
@@ -89,6 +94,7 @@ class _Storage:
     origin: Node | None = None
     version: int = 0
     written_with_grad: bool = False
+    layout: Layout = frozenset()
 
 
 @dataclass(frozen=True)
@@ -118,16 +124,22 @@ class _Functionalizer:
         self.builder = GraphBuilder(self.graph, grad_enabled=True)
         self.writes = any(node.op.mutates for node in graph.nodes)  # type: ignore[union-attr]
         self.values: dict[Node, Any] = {}
+        self.forks: list[Fork] = []
+        self.row_major: set[str] = set()
+        self.careful = self.writes and any("maybe_copy" in node.op.tags for node in graph.nodes)  # type: ignore[union-attr]
+        self.last_uses = last_uses(graph) if self.careful else {}
         for node in graph.inputs:
             new = GraphTensor(self.graph.input(node.name, node.meta, node.requires_grad, node.loc))
-            self.values[node] = _Value(_Storage(new, new.node), (), new, 0)
+            self.values[node] = _Value(_Storage(new, new.node, layout=frozenset((node.name,))), (), new, 0)
 
     def visit(self, node: Node) -> None:
         op = node.op
         assert op is not None
         if op.mutates:
             self.write(node)
-        elif is_view(op) and not self.copies(node):
+        elif self.careful and "maybe_copy" in op.tags:
+            self.fork(node)
+        elif is_view(op):
             self.values[node] = self.view(node)
         elif op is getitem:
             self.values[node] = self.values[node.args[0]][node.args[1]]
@@ -142,6 +154,8 @@ class _Functionalizer:
         new = self.graph.add(node.op, args, node.meta, node.loc, node.requires_grad, stem=node.name)  # type: ignore[arg-type]
         if not isinstance(node.meta, tuple):
             self.values[node] = self.fresh(GraphTensor(new))
+            if self.careful:
+                self.values[node].storage.layout = self.layout_of(node)
             return
         parts = [None if m is None else self.fresh(GraphTensor(self.graph.add(getitem, (new, i), m, node.loc)))
                  for i, m in enumerate(node.meta)]
@@ -160,19 +174,44 @@ class _Functionalizer:
         step = _Step(node.op, node.args[1:], node.loc, node.requires_grad)  # type: ignore[arg-type]
         return _Value(source.storage, (*source.steps, step))
 
-    def copies(self, node: Node) -> bool:
-        """Whether an op that is a view only where the layout allows one copies here (inputs taken as row-major)."""
-        if "maybe_copy" not in node.op.tags or not self.writes:  # type: ignore[union-attr]
-            return False
-        value = self.view(node)
-        sizes = (*value.storage.current.shape, *node.meta.shape)
-        current = value.storage.current
-        if not all(type(s) is int for s in sizes) or current.numel() > _LARGEST_STAND_IN or current.dtype.is_complex:
-            return False
-        shown = root = np.empty(value.storage.current.shape, np.uint8)
-        for step in value.steps:
-            shown = step.op.kernel(np, shown, *step.args)  # type: ignore[misc]
-        return not np.may_share_memory(shown, root)
+    def fork(self, node: Node) -> None:
+        """An op that is a view where the layout allows one, else a copy."""
+        source, view = self.values[node.args[0]], self.view(node)
+        layout = source.storage.layout
+        shown = stand_in(view.storage.current, view.steps)
+        if shown is None and (source.steps or node.meta.shape == source.storage.current.shape):
+            layout = None
+        if shown is not None and not np.may_share_memory(*shown):
+            self.compute(node)
+            self.values[node].storage.layout = frozenset()
+        else:
+            self.values[node] = view
+        self.forks.append(Fork(source, self.values[node], layout))
+
+    def layout_of(self, node: Node) -> Layout:
+        """The layout of a pure op's result: row-major if its arguments are, unless the op lays it out as it likes."""
+        found: frozenset[str] = frozenset()
+        for value in map(self.values.__getitem__, node.inputs):
+            shown = stand_in(value.storage.current, value.steps) if value.steps else None
+            if value.storage.layout is None or value.steps and (shown is None or not shown[0].flags.c_contiguous):
+                return None
+            found |= value.storage.layout
+        return None if "any_layout" in node.op.tags else found  # type: ignore[union-attr]
+
+    def settle(self, node: Node, target: _Value) -> None:
+        """Before a write: where a layout decides who sees it, that layout becomes a condition."""
+        now = self.source.nodes.index(node)
+        for fork in self.forks:
+            here = fork.sides(target)
+            if here[0] == here[1]:
+                continue
+            seen = here[1] and fork.source.storage.origin is not None or any(
+                self.last_uses.get(n, -1) > now and isinstance(v, _Value) and fork.sides(v) == here[::-1]
+                for n, v in self.values.items())
+            if seen and fork.layout is None:
+                raise UnknownLayout(f"{node.name} ({node.loc}) writes to a tensor that may share memory with its reshape, "
+                                    "depending on strides. Fix: .view() for a view, .clone() for a copy")
+            self.row_major |= fork.layout if seen and fork.layout else set()
 
     def inline(self, node: Node) -> None:
         """An op that may return its argument or a view of it: its parts say what it shares."""
@@ -211,6 +250,8 @@ class _Functionalizer:
         assert op is not None and op.functional is not None
         target_node = node.args[op.mutates[0]]
         target = self.values[target_node]
+        if self.forks:
+            self.settle(node, target)
         args = map_nodes(lambda n: self.read(self.values[n]), node.args)
         old = args[op.mutates[0]]
         with use_handler(self.builder):
@@ -288,7 +329,7 @@ class _Epilogue:
         self.epilogue.outputs = outputs
         for node in carriers(self.epilogue, self.graph.inputs):
             self.param(node)
-        return Functional(self.graph, self.epilogue)
+        return Functional(self.graph, self.epilogue, frozenset(self.run.row_major))
 
     def write_backs(self) -> None:
         for node in self.source.inputs:

@@ -424,7 +424,7 @@ def _index_element(at: Any, x: Any, indices: Any) -> Any:
 index_ = primitive(
     "index(Tensor self, Tensor[]? indices) -> Tensor", "index", kernel=_index, infer=_index_meta, lower=_index_element, api=(),
     vjp=(lambda g, out, x, indices: ops.index_put(zeros_for(g, x.shape), indices, g, True), None), dtypes="buifc",
-        tags=("check_data",), fault=faults.WRAPPED,
+        tags=("check_data", "any_layout"), fault=faults.WRAPPED,
     samples=lambda: [S(T((4, 5)), [indices((3,), 4)]), S(T((4, 5)), [None, indices((2, 2), 5)]),
                      S(T((4, 5)), [indices((3,), 4), indices((3,), 5)]),
                          S(T((4, 5, 3)), [indices((2, 1), 4), None, indices((3,), 3)]),

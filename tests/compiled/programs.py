@@ -221,3 +221,26 @@ def a_copy_is_no_alias(x):
 def writes_and_returns_the_input(x, y):
     x.sub_(y, alpha=0.5)
     return x, x[0]
+
+
+@program((3, 4))
+def writes_through_a_reshape_of_an_input(x):
+    y = x.reshape(2, 6)
+    y.add_(1)
+    return y * 2
+
+
+@program((3, 4))
+def a_reshape_before_a_write_to_the_input(x):
+    y = x.t().reshape(-1)
+    x.mul_(2)
+    return y + 1
+
+
+@program((3, 4), grads=(0,))
+def writes_through_contiguous(x):
+    y = x * 2
+    z, same = y.t().contiguous(), y.contiguous()
+    z.add_(1)
+    same.mul_(3)
+    return y, z
