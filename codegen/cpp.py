@@ -335,6 +335,8 @@ class KernelWriter:
             if e.other != 0:
                 other = self.vector(Value(literal(e.other, e.dtype), e.dtype)).text
                 text = f"where({self.evaluate(mask).text}, {text}, {other})"
+        elif step is not None and mask is None:
+            text = f"read_apart<{self.type_of(value)}>({self._pointer(name, at)}, {step}{self.lanes.part or ', Whole()'})"
         else:
             text = self._gather(self.type_of(value), lambda: self._load_one(e, name, at))
         return dataclasses.replace(value, text=text)
@@ -545,6 +547,11 @@ class KernelWriter:
         assert self.lanes is not None
         if self.step(at) == 1 and s.mask is None and not s.mode:
             self.line(f"write({self._pointer(name, at)}, {self.vector(value).text}{self.lanes.part});")
+            return
+        step = self.step(at)
+        if step and s.mask is None and not s.mode:
+            part = self.lanes.part or ", Whole()"
+            self.line(f"write_apart({self._pointer(name, at)}, {step}, {self.vector(value).text}{part});")
             return
         held = self.temporary("x")
         self.line(f"const {self.type_of(value)} {held} = {value.text};")

@@ -501,9 +501,8 @@ class For:
     """``for var in range(extent)``: ``kind`` is "parallel" (iterations independent, over threads or programs), "serial",
     "unroll" (small, constant) or "vector".
 
-    A vector loop's body holds no loop; accumulators opened outside it are combined across lanes when it ends. Made for
-    Triton it may hold serial loops, whose accumulators, opened inside it, are one per lane. Parallel loops directly
-    nested are one collapsed parallel range.
+    Accumulators opened outside a vector loop are combined across lanes when it ends. Its body may hold serial loops, whose
+    accumulators, opened inside it, are one per lane. Parallel loops directly nested are one collapsed parallel range.
     """
 
     var: Index

@@ -14,8 +14,9 @@ from flambeau.passes.order import CHUNK, cut, loop_order, parallel_kinds, piece,
 from flambeau.passes.shape import Shaped
 from flambeau.passes.space import extent, renamed
 
-#: Elements of the inner side of a block of a transposed access.
-BLOCK = 64
+#: Elements of the inner side of a block of a transposed access: where rows lie a multiple of 4 KiB apart, a few times as
+#: many lines no longer fit side by side in the cache.
+BLOCK = 16
 
 Env = dict[Index, IndexLike]
 
@@ -34,8 +35,6 @@ def pointwise_kernel(form: Shaped, target: Target) -> list[Any]:
 
 def nest(form: Shaped, target: Target) -> tuple[Chain, Env]:
     """The loops of a pointwise kernel, and the group's variables that were cut in pieces in terms of these."""
-    if target.kind == "triton":
-        return flat_nest(form.outer + form.inner, min(target.block, 1024))
     space = form.outer + form.inner
     found = accesses(form, space)
     vars = loop_order(space, found)
@@ -65,28 +64,3 @@ def _blocked(vars: Sequence[Index], kinds: Sequence[str], found: Sequence[Access
     first = "parallel" if "parallel" in kinds and all(k == "parallel" for _, k in others) else "serial"
     order = [*others, (outer, first), (v, "serial"), (rest, "vector")]
     return Chain(tuple(u for u, _ in order), tuple(k for _, k in order)), {inner: place}
-
-
-def flat_nest(vars: Sequence[Index], block: int) -> tuple[Chain, Env]:
-    """Triton: one flat index, a block of it to a program."""
-    outer, rest, place = cut(ix.var("i", product(vars)), block)
-    return Chain((outer, rest), ("parallel", "vector")), digits_of(place, vars)
-
-
-def product(vars: Sequence[Index]) -> IndexLike:
-    """The number of points of a space."""
-    total: IndexLike = 1
-    for v in vars:
-        total = ix.mul(total, extent(v))
-    return total
-
-
-def digits_of(place: IndexLike, vars: Sequence[Index]) -> Env:
-    """Variables as the digits of a flat index."""
-    env: Env = {}
-    step: IndexLike = 1
-    for v in reversed(vars):
-        high = ix.div(place, step)
-        env[v] = high if v is vars[0] else ix.mod(high, extent(v))
-        step = ix.mul(step, extent(v))
-    return env

@@ -1,7 +1,8 @@
 """Kernels of groups that reduce: for each outer point, passes over the inner loops, each using the results before it.
 
 When neighbours in memory lie along an outer variable (sums down the columns of a matrix), a block of that variable
-becomes the innermost loop of every pass, and accumulators become rows of scratch memory.
+becomes the innermost loop of every pass, and accumulators become rows of scratch memory. Where the inner loops are too
+short to fill a vector, neighbouring outer points are its lanes, and the inner loops run inside the vector loop.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from flambeau.passes.body import COMBINE, Chain, Writer, beats, rounded, start
 from flambeau.passes.cost import top_reduction
 from flambeau.passes.levels import levels
 from flambeau.passes.lower import computing
-from flambeau.passes.order import cut, loop_order, parallel_kinds, piece, work
-from flambeau.passes.pointwise import digits_of, product
+from flambeau.passes.order import CHUNK, cut, loop_order, parallel_kinds, piece, work
 from flambeau.passes.shape import Shaped
-from flambeau.passes.space import extent, renamed, static_numel
+from flambeau.passes.space import extent, numel_hint, renamed, static_numel
 
 #: The longest block of columns that is summed together, in elements.
-COLUMNS = 256
+COLUMNS = 512
+
+#: Reductions of at most this many terms, none of them long in memory, are made side by side in the lanes of vectors.
+MOST_TERMS = 64
 
 
 def row_kernel(form: Shaped, target: Target) -> tuple[list[Any], list[Buffer]]:
@@ -56,44 +59,51 @@ class _Rows:
         scores = unit_steps(space, found)
         inner = loop_order(form.inner, found)
         outer = [v for v in loop_order(space, found) if v in form.outer]
-        best = max(outer, key=lambda v: scores[v], default=None)
+        parallel = work(form) >= target.parallel_work
         self.columns: tuple[Index, ...] = ()
-        parallel = target.kind == "triton" or work(form) >= target.parallel_work
-        if best is not None and scores[best] > max((scores[v] for v in inner), default=0):
-            outer.remove(best)
-            others = static_numel(outer) or 1
-            n = extent(best)
-            size = piece(n, max(1, 4 * target.threads // others), COLUMNS) if isinstance(n, int) else COLUMNS
-            if isinstance(n, int) and (n <= size or not parallel):
-                self.columns = (best,)
-            else:
-                block, rest, place = cut(best, size)
-                self.env[best] = place
-                outer.append(block)
-                self.columns = (rest,)
+        across = self._lanes(inner, outer, scores)
+        self.serial = across is not None
+        if across is None:
+            best = max(outer, key=lambda v: scores[v], default=None)
+            if best is not None and scores[best] > max((scores[v] for v in inner), default=0):
+                self.columns = self._block(best, outer, COLUMNS, parallel)
+        else:
+            across, = self._block(across, outer, CHUNK, parallel)
         kinds = parallel_kinds(outer, target)[0] if parallel else ["serial"] * len(outer)
-        if target.kind == "triton":
-            outer += self.columns
-            kinds += ["vector"] * len(self.columns)
-            inner = self._flat_inner(inner)
+        if across is not None:
+            outer.append(across)
+            kinds.append("vector")
         self.inner = tuple(inner)
         self.outer = Chain(tuple(outer), tuple(kinds))
 
-    def _flat_inner(self, inner: list[Index]) -> list[Index]:
-        """Triton: the inner loops as one."""
-        if self.columns or len(inner) < 2:
-            self.serial, self.columns = bool(self.columns), ()
-            return inner
-        self.serial = False
-        one = ix.var("j", product(self.form.inner))
-        self.env |= digits_of(one, self.form.inner)
-        return [one]
+    def _lanes(self, inner: Sequence[Index], outer: Sequence[Index], scores: dict[Index, int]) -> Index | None:
+        """The outer variable whose points are the lanes of vectors, where the inner loops are too short to fill one."""
+        terms, lanes = static_numel(inner), self.target.vector_bytes // 4
+        if self.target.kind != "cpp" or terms is None or terms > MOST_TERMS:
+            return None
+        if any(scores[v] and numel_hint([extent(v)]) >= lanes for v in inner):
+            return None
+        wide = [v for v in outer if numel_hint([extent(v)]) >= lanes // 2]
+        return max(wide, key=lambda v: scores[v], default=None)
+
+    def _block(self, v: Index, outer: list[Index], longest: int, parallel: bool) -> tuple[Index, ...]:
+        """A variable taken out of the outer ones to become the vector loop: all of it, or in blocks for several threads."""
+        outer.remove(v)
+        others = static_numel(outer) or 1
+        n = extent(v)
+        size = piece(n, max(1, 2 * self.target.threads // others), longest) if isinstance(n, int) else longest
+        if isinstance(n, int) and (n <= size or not parallel):
+            return (v,)
+        block, rest, place = cut(v, size)
+        self.env[v] = place
+        outer.append(block)
+        return (rest,)
 
     def pass_(self) -> Chain:
         """A new pass: the inner loops, then the block of columns; the innermost is the vector loop."""
         vars = self.inner + self.columns
         kinds = ["serial"] * len(vars)
-        if vars and not (self.target.kind == "triton" and self.serial):
+        if vars and not self.serial:
             kinds[-1] = "vector"
         return Chain(vars, tuple(kinds))
 
@@ -151,8 +161,8 @@ class _Rows:
         self.kept[name] = (row, vars)
 
     def _fits(self, shape: Sequence[IndexLike], itemsize: int) -> bool:
-        if self.target.kind == "triton":
-            return not self.columns and not self.serial and isinstance(shape[0], int) and shape[0] <= self.target.block
+        if self.serial:
+            return False
         total = 1
         for s in shape:
             if not isinstance(s, int):

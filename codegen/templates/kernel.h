@@ -179,6 +179,28 @@ template <class S, class X> INLINE void write(S* p, X x, Part part) {
   for (i64 i = 0; i < part.n; i++) p[i] = held[i];
 }
 
+// Elements `step` apart; lanes past a part are zero.
+template <class X, class S> INLINE X read_apart(const S* p, i64 step, Whole) {
+  S held[lanes_of<X>];
+  UNROLL for (int l = 0; l < lanes_of<X>; l++) held[l] = p[l * step];
+  return read<X>(held);
+}
+template <class X, class S> INLINE X read_apart(const S* p, i64 step, Part part) {
+  S held[lanes_of<X>] = {};
+  for (i64 l = 0; l < part.n; l++) held[l] = p[l * step];
+  return read<X>(held);
+}
+template <class S, class X> INLINE void write_apart(S* p, i64 step, X x, Whole) {
+  S held[lanes_of<X>];
+  write(held, x);
+  UNROLL for (int l = 0; l < lanes_of<X>; l++) p[l * step] = held[l];
+}
+template <class S, class X> INLINE void write_apart(S* p, i64 step, X x, Part part) {
+  S held[lanes_of<X>];
+  write(held, x);
+  for (i64 l = 0; l < part.n; l++) p[l * step] = held[l];
+}
+
 // A vector made lane by lane: `element(l)` is a number, or a bool for a mask.
 template <class X, class P, class F> INLINE X gather(P part, F element) {
   X r{};

@@ -75,24 +75,40 @@ windows = view(
 
 
 def _windows_sum_element(index: Any, w: Any, size: Any, stride: Any, dilation: Any) -> Any:
-    """Element ``i`` gets window elements (p, k) with ``p * stride + k * dilation == i``: a sum over k, gated."""
+    """Element ``i`` gets window elements (p, k) with ``p * stride + k * dilation == i``: a gated sum over the windows that
+    can hold it where these are known, else over k."""
     n = len(size)
     lead, at = index[:len(index) - n], index[len(index) - n:]
     places, kernel = w.shape[w.ndim - 2 * n:w.ndim - n], w.shape[w.ndim - n:]
+    near = [d == 1 and isinstance(k, int) and isinstance(s, int) for k, s, d in zip(kernel, stride, dilation)]
+    terms = [-(-k // s) if known else k for k, s, known in zip(kernel, stride, near)]
 
-    def element(*offset: Any) -> Any:
-        mask, where = None, []
-        for i, k, s, d, p in zip(at, offset, stride, dilation, places):
-            rest = ix.add(i, ix.mul(k, -d))  # = place * stride
-            if s != 1:
-                mask = loops.both(mask, loops.compare("eq", ix.mod(rest, s), 0))
-            place = ix.div(rest, s)
-            mask = loops.both(mask, loops.compare("ge", rest, 0))
-            mask = loops.both(mask, loops.compare("lt", place, p))
+    def element(*chosen: Any) -> Any:
+        given = iter(chosen)
+        mask, where, inside = None, [], []
+        for i, k, s, d, p, known, count in zip(at, kernel, stride, dilation, places, near, terms):
+            t = 0 if count == 1 else next(given)
+            place, offset, held = _back(i, t, k, s) if known else _of_offset(i, t, s, d)
+            for condition in (held, loops.compare("ge", place, 0), loops.compare("lt", place, p)):
+                mask = loops.both(mask, condition)
             where.append(place)
-        return w.at((*lead, *where, *offset), mask, 0)
+            inside.append(offset)
+        return w.at((*lead, *where, *inside), mask, 0)
 
-    return loops.reduce("sum", tuple(kernel), element)
+    sizes = tuple(count for count in terms if not (isinstance(count, int) and count == 1))
+    return loops.reduce("sum", sizes, element) if sizes else element()
+
+
+def _back(i: Any, t: Any, kernel: int, stride: int) -> tuple:
+    """The window that begins ``t`` before the last that can hold element ``i``: place, offset in it, whether it does."""
+    offset = ix.add(ix.mod(i, stride), ix.mul(t, stride))
+    return ix.add(ix.div(i, stride), ix.mul(t, -1)), offset, loops.compare("lt", offset, kernel)
+
+
+def _of_offset(i: Any, k: Any, stride: Any, dilation: Any) -> tuple:
+    """The window of which element ``i`` is number ``k``: place, offset in it, whether there is one."""
+    rest = ix.add(i, ix.mul(k, ix.mul(dilation, -1)))  # = place * stride
+    return ix.div(rest, stride), k, loops.compare("eq", ix.mod(rest, stride), 0)
 
 
 def _windows_sum_parts(w: Any, size: Any, stride: Any, dilation: Any) -> Any:

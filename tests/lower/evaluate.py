@@ -107,12 +107,12 @@ class Body:
     def run(self, body: Any, vector: bool = False) -> None:
         for s in body:
             if isinstance(s, lo.For):
-                assert not vector, "a loop inside a vector loop"
+                assert not vector or s.kind in ("serial", "unroll"), "a vector or parallel loop inside a vector loop"
                 points = range(self.index(s.var.args[1]))
                 assert s.kind in ("parallel", "serial", "vector", "unroll")
                 for i in reversed(points) if s.kind == "parallel" else points:
                     self.env[s.var] = i
-                    self.run(s.body, s.kind == "vector")
+                    self.run(s.body, vector or s.kind == "vector")
             elif isinstance(s, lo.Let):
                 self.locals[s.name] = self.value(s.value)
             elif isinstance(s, lo.Init):
