@@ -23,8 +23,7 @@ class Target:
 
     ``kind`` "cpp", "numpy" or "triton"; ``vector_bytes`` of a vector register; cache sizes in bytes; ``templates`` the
     names of the hand-written kernels that the target has, ``epilogues`` those that can apply loops to their result;
-    ``template_dtypes`` those that its templates take, where that is not what the ops say; ``block`` elements that one
-    Triton program holds at most.
+    ``template_dtypes`` those that its templates take, where that is not what the ops say.
     """
 
     kind: str = "cpp"
@@ -36,7 +35,6 @@ class Target:
     epilogues: frozenset[str] = frozenset({"matmul"})
     template_dtypes: frozenset[str] | None = None
     parallel_work: int = 1 << 16
-    block: int = 4096
 
     @property
     def scatters(self) -> bool:

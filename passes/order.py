@@ -55,7 +55,7 @@ def parallel_kinds(vars: Sequence[Index], target: Target) -> tuple[list[str], in
     """Outer loops parallel until there are enough pieces, the others serial; and the number of pieces."""
     kinds, got = ["serial"] * len(vars), 1
     for d, v in enumerate(vars):
-        if got >= 4 * target.threads and target.kind != "triton":
+        if got >= 4 * target.threads:
             break
         kinds[d] = "parallel"
         got *= numel_hint([extent(v)])

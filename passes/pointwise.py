@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.ir import index as ix
 from flambeau.ir.index import Index, IndexLike
 from flambeau.ir.program import Target
 from flambeau.passes.access import Access, accesses

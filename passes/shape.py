@@ -58,7 +58,7 @@ def shaped(group: Group, buffers: dict[str, Buffer], target: Target) -> Shaped:
         form = joined
         found = accesses(form, form.outer + form.inner)
     form.views = {a.buffer: flat_view(buffers[a.buffer]) for a in found
-                  if a.buffer and (target.kind == "triton" or any(_bent(i) for i in a.index))}
+                  if a.buffer and any(_bent(i) for i in a.index)}
     return form
 
 
