@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .dtype import can_cast
 from .graph import Graph, Node, getitem
 from .meta import TensorMeta, meta_of
-from .op import Op, use_handler
+from .op import Op, type_name, use_handler
 from .tensorlike import TensorLike
 from .tree import leaves, tree_map
 
@@ -102,6 +103,8 @@ class GraphBuilder:
     def _mutate(self, op: Op, args: tuple, node_args: tuple, meta: Any, grad: bool) -> Any:
         """An op that writes: its node stands for the write, and the written tensor keeps its identity."""
         written = args[op.mutates[0]]
+        if op.functional is not None:
+            _check_written(written, infer_call(op.functional, args))
         grad = grad and written.dtype.differentiable
         self.graph.add(op, node_args, meta, self.loc, grad)
         written.requires_grad = written.requires_grad or grad
@@ -119,6 +122,17 @@ class GraphBuilder:
             node = self.graph.input("lifted", meta_of(tensor), tensor.requires_grad)
             found = self.lifted[id(tensor)] = (tensor, node)
         return found[1]
+
+
+def _check_written(target: Any, result: Any) -> None:
+    """Raise PyTorch's errors for a result that does not fit the tensor it is written to."""
+    if isinstance(result, tuple):
+        return
+    if len(result.shape) != len(target.shape) or any(a is not b and a != b for a, b in zip(result.shape, target.shape)):
+        raise RuntimeError(f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(result.shape)}")
+    if not can_cast(result.dtype, target.dtype):
+        raise RuntimeError(f"result type {type_name(result.dtype)} can't be cast to the desired output type "
+                           f"{type_name(target.dtype)}")
 
 
 def _is_tensor(value: Any) -> bool:

@@ -393,6 +393,8 @@ def index_geometry(indices: Sequence[Any], ndim: int) -> tuple[tuple[int, ...], 
 
 
 def _index_meta(x: Any, indices: Any) -> TensorMeta:
+    if any(i is not None and (i.dtype.is_floating_point or i.dtype.is_complex) for i in indices):
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if any(i is not None and i.dtype in (_dtype.bool_, _dtype.uint8) for i in indices):
         raise NotImplementedError("the shape of an index with a mask depends on its data")
     dims, first, shape = index_geometry(indices, x.ndim)

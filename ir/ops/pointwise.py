@@ -343,6 +343,8 @@ def _clamp(xp: Any, x: Any, low: Any, high: Any) -> Any:
 
 
 def _clamp_parts(x: Any, low: Any, high: Any) -> Any:
+    if low is None and high is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if low is not None:
         x = ops.maximum(x, low)
     return x if high is None else ops.minimum(x, high)

@@ -16,15 +16,24 @@ INPUTS = {
     "no rows": fl.ones(0, 6), "no columns": fl.ones(6, 0), "nothing": fl.ones(0, 0), "no middle": fl.ones(2, 0, 3),
     "empty": fl.ones(0), "scalar": fl.tensor(1.5), "one element": fl.ones(1, 1), "transposed": BASE.t(),
     "stepped": BASE[::2, 1::3], "expanded": BASE[:, :1].expand(8, 7), "one number": fl.tensor(2.0).expand(3, 4),
-    "offset": BASE[1:, 2:], "overlapping": BASE.reshape(-1).as_strided((6, 5), (2, 1)), "permuted": fl.randn(3, 4, 5).permute(2, 0, 1),
+    "offset": BASE[1:, 2:], "overlapping": BASE.reshape(-1).as_strided((6, 5), (2, 1)),
+    "permuted": fl.randn(3, 4, 5).permute(2, 0, 1),
     "row": fl.randn(1, 70), "column": fl.randn(70, 1),
     "not numbers": fl.tensor([[float("nan"), 1.0], [float("inf"), -float("inf")]]),
 }
 FUNCTIONS = {
-    "pointwise": lambda x: x * 2 + 1, "sum": lambda x: x.sum(), "amax of rows": lambda x: x.amax(-1) * 2, "argmax": lambda x: x.argmax(),
-    "softmax": lambda x: F.softmax(x, -1), "product": lambda x: F.relu(x @ x.transpose(-1, -2)), "cat": lambda x: fl.cat([x, x * 2], -1),
-    "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]), "reshape": lambda x: x.reshape(-1) * 2, "pad": lambda x: F.pad(x, (1, 2)) * 2,
-    "all": lambda x: (x > 0).all(-1), "cross_entropy": lambda x: F.cross_entropy(x, fl.zeros(x.shape[0], dtype=fl.int64)),
+    "pointwise": lambda x: x * 2 + 1,
+    "sum": lambda x: x.sum(),
+    "amax of rows": lambda x: x.amax(-1) * 2,
+    "argmax": lambda x: x.argmax(),
+    "softmax": lambda x: F.softmax(x, -1),
+    "product": lambda x: F.relu(x @ x.transpose(-1, -2)),
+    "cat": lambda x: fl.cat([x, x * 2], -1),
+    "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]),
+    "reshape": lambda x: x.reshape(-1) * 2,
+    "pad": lambda x: F.pad(x, (1, 2)) * 2,
+    "all": lambda x: (x > 0).all(-1),
+    "cross_entropy": lambda x: F.cross_entropy(x, fl.zeros(x.shape[0], dtype=fl.int64)),
 }
 
 
