@@ -469,11 +469,15 @@ template <class X, class P> INLINE X checked_index(X x, X size, X fault, X dim, 
     note_fault(failed, fault, x, size, dim);
     return 0;
   } else {
-    for (i64 l = 0; l < count<X>(part); l++)
-      if (__builtin_expect((u64)(i64)x[l] >= (u64)(i64)size[l], 0)) {
-        note_fault(failed, fault[l], x[l], size[l], dim[l]);
-        x[l] = 0;
-      }
+    auto outside = (x < 0) | (x >= size);
+    Item<decltype(outside)> any = 0;
+    for (int l = 0; l < lanes_of<X>; l++) any |= outside[l];
+    if (__builtin_expect(any != 0, 0))
+      for (i64 l = 0; l < count<X>(part); l++)
+        if (outside[l]) {
+          note_fault(failed, fault[l], x[l], size[l], dim[l]);
+          x[l] = 0;
+        }
     return x;
   }
 }

@@ -55,7 +55,8 @@ GENEROUS = {"view-strides", "integer-division"}
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name,call,kind", [c for c in CALLS if c[0] not in GENEROUS], ids=lambda x: x if isinstance(x, str) else "")
+@pytest.mark.parametrize("name,call,kind", [c for c in CALLS if c[0] not in GENEROUS],
+                         ids=lambda x: x if isinstance(x, str) else "")
 def test_refused_calls(name: str, call: Any, kind: Any) -> None:
     """What eager refuses is refused inside compiled code, with the same words."""
     wanted = outcome(call, fl)

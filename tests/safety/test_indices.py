@@ -172,3 +172,11 @@ def test_no_check_where_bounds_prove_the_index(checks: bool) -> None:
     assert found == (IndexError, "index out of range in self") if checks else fl.equal(found, w + 1)
     text = next(s.text for s in stages if s.name == "cpp")
     assert ("checked_index" in text) == checks
+
+
+def test_triton_stays_inside() -> None:
+    """A kernel for a GPU cannot raise: it reads the nearest row, and nothing outside."""
+    pytest.importorskip("triton")
+    x = fl.randn(6, 8)
+    compiled = fl.compile(lambda x, i: F.embedding(i, x) * 2, backend="triton", options={"interpret": True})
+    assert fl.equal(compiled(x, fl.tensor([1, 10**6, -(10**6)])), x[[1, 5, 0]] * 2)
