@@ -331,6 +331,7 @@ class KernelWriter:
                 other = self.vector(Value(literal(e.other, e.dtype), e.dtype)).text
                 text = f"({self.evaluate(mask).text} ? {text} : {other})"
         elif step == 1:
+            assert mask is not None
             text = f"read_where<{self.type_of(value)}>({self._pointer(name, at)}, {self.evaluate(mask).text}{self.lanes.part})"
             if e.other != 0:
                 other = self.vector(Value(literal(e.other, e.dtype), e.dtype)).text

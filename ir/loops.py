@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 from weakref import WeakValueDictionary
 
 from . import dtype as _dtype
@@ -208,7 +208,7 @@ def compare(fn: str, a: IndexLike, b: IndexLike) -> Expr:
     return Call(_dtype.bool_, fn, (index_value(a), index_value(b)))
 
 
-def compares_indices(e: Expr) -> bool:
+def compares_indices(e: Expr) -> TypeGuard[Call]:
     """Whether ``e`` is a condition on two index expressions."""
     return isinstance(e, Call) and e.fn in COMPARISONS and all(
         isinstance(o, (IndexValue, Const)) and o.dtype is _dtype.int64 for o in e.operands)
