@@ -202,12 +202,16 @@ template <class S, class X> INLINE void write_apart(S* p, i64 step, X x, Part pa
 }
 
 // A vector made lane by lane: `element(l)` is a number, or a bool for a mask.
-template <class X, class P, class F> INLINE X gather(P part, F element) {
+template <class X> INLINE Item<X> lane_of(bool x) { return -(Item<X>)x; }
+template <class X, class T> INLINE Item<X> lane_of(T x) { return x; }
+template <class X, class F> INLINE X gather(Whole, F element) {
+  X r;
+  UNROLL for (i64 l = 0; l < lanes_of<X>; l++) r[l] = lane_of<X>(element(l));
+  return r;
+}
+template <class X, class F> INLINE X gather(Part part, F element) {
   X r{};
-  for (i64 l = 0; l < count<X>(part); l++) {
-    auto x = element(l);
-    if constexpr (__is_same(decltype(x), bool)) r[l] = -(Item<X>)x; else r[l] = x;
-  }
+  for (i64 l = 0; l < part.n; l++) r[l] = lane_of<X>(element(l));
   return r;
 }
 template <class X> INLINE X counting(Item<X> first, Item<X> step) {
