@@ -74,9 +74,9 @@ class VectorLoop:
     def _unroll(self) -> int:
         """Several accumulators hide the latency of an addition where the body is light."""
         plain = all(s.kind not in ("argmax", "argmin") for s in self.crossing)
-        if not self.crossing or not plain or emit.stored_in(self.loop.body) or len(self.crossing) > 2:
+        if not self.crossing or not plain or len(self.crossing) > 2:
             return 1
-        return 4 if emit.cost(self.loop.body) <= 6 * len(self.crossing) else 1
+        return 4 if emit.cost(self.loop.body) <= 12 else 2 if emit.cost(self.loop.body) <= 30 else 1
 
     def _assemble(self, body: list[str], lanes: Lanes, exact: bool, unroll: int) -> None:
         w = self.writer
