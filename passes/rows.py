@@ -31,6 +31,7 @@ COLUMNS = 512
 
 #: Reductions of at most this many terms, none of them long in memory, are made side by side in the lanes of vectors.
 MOST_TERMS = 64
+FEW_TERMS = 8
 
 
 def row_kernel(form: Shaped, target: Target) -> tuple[list[Any], list[Buffer]]:
@@ -81,7 +82,8 @@ class _Rows:
         terms, lanes = static_numel(inner), self.target.vector_bytes // 4
         if self.target.kind != "cpp" or terms is None or terms > MOST_TERMS:
             return None
-        if any(scores[v] and numel_hint([extent(v)]) >= lanes for v in inner):
+        along = [v for v in inner if scores[v]]  # without any, memory is walked in columns: better whole rows of it
+        if not along and terms > FEW_TERMS or any(numel_hint([extent(v)]) >= lanes for v in along):
             return None
         wide = [v for v in outer if numel_hint([extent(v)]) >= lanes // 2]
         return max(wide, key=lambda v: scores[v], default=None)

@@ -101,9 +101,17 @@ def test_expensive_values_of_several_passes_are_kept_in_a_row() -> None:
 
 
 def test_column_sums_run_along_memory() -> None:
-    kernel = kernels(check(capture(lambda x: ops.sum(x * x, 0), f32(30, 48))))[0]
+    kernel = kernels(check(capture(lambda x: ops.sum(x * x, 0), f32(300, 48))))[0]
     loops = _innermost(kernel.body)
     assert all(v.kind == "vector" and v.var.args[1] == 48 for v in loops)
+
+
+def test_short_column_sums_run_in_lanes() -> None:
+    kernel = kernels(check(capture(lambda x: ops.sum(x * x, 0), f32(6, 48))))[0]
+    (around,) = [s for s in kernel.body if isinstance(s, For)]
+    assert around.kind == "vector" and around.var.args[1] == 48
+    assert [(v.kind, v.var.args[1]) for v in _innermost(around.body)] == [("serial", 6)]
+    assert not kernel.scratch
 
 
 def test_long_reductions_are_split_for_threads() -> None:
@@ -130,9 +138,25 @@ def test_small_kernels_are_not_parallel() -> None:
 
 
 def test_transposed_copies_are_blocked() -> None:
-    plan = check(capture(lambda x: ops.t(x) + 1, f32(160, 12)))
+    plan = check(capture(lambda x: ops.t(x) + 1, f32(150, 12)))
     text = str(kernels(plan)[0])
-    assert "vector(min(64" in text
+    assert "vector(min(16" in text
+
+
+@pytest.mark.parametrize("fn, shape", [
+    (lambda x: ops.sum(x, 1), (40, 3)), (lambda x: ops.softmax(x, -1), (40, 5)), (lambda x: ops.argmax(x, 1, False), (40, 3)),
+    (lambda x: ops.amax(ops.windows(x * 2, (2, 2), (2, 2), (1, 1)), (3, 4)), (2, 8, 40)),
+], ids=["sum", "softmax", "argmax", "pool"])
+def test_short_reductions_run_in_the_lanes_of_their_neighbours(fn: Any, shape: tuple[int, ...]) -> None:
+    kernel = kernels(check(capture(fn, f32(*shape))))[0]
+    assert not kernel.scratch and all(loop.kind == "serial" for loop in _innermost(kernel.body))
+    assert "in vector(20)" in str(kernel) or "in vector(40)" in str(kernel)
+
+
+def test_loops_are_cut_at_the_edges_of_what_is_put_together() -> None:
+    """No condition of a concatenation of long pieces changes within a vector loop."""
+    text = str(kernels(check(capture(lambda x, y: ops.cat([x * 2, y], 1) + 1, f32(3, 64), f32(3, 32))))[0])
+    assert "in vector(32)" in text and "index(i1a)" in text and "i1b)" not in text
 
 
 def test_reshapes_fuse_with_permutations() -> None:
