@@ -55,6 +55,7 @@ def _kernel_runner(op: Op) -> Runner:
     checked: set[tuple] = set()  # what schema and shape rule have admitted
     kernel, opened, record = op.kernel, _opener(op), fast.recorder(op)
     compiled = kernels.EAGER.get(op.extra.get("template", ""))
+    half = kernels.HALF.get(op.extra.get("half", ""))
 
     def run(args: tuple) -> Any:
         arrays, plan, device, grad = opened(args)
@@ -73,9 +74,11 @@ def _kernel_runner(op: Op) -> Runner:
         cast, compute, out_dtype = plan
         token = hush()
         try:
-            if cast is not None:
+            result = half(*arrays) if half is not None and compute in _HALF and device is _device.cpu else None
+            if cast is not None and result is None:
                 _cast(op, arrays, cast)
-            result = compiled(*arrays) if compiled is not None and device is _device.cpu else None
+            if compiled is not None and result is None and device is _device.cpu:
+                result = compiled(*arrays)
             if result is None:
                 result = kernel(np if device is _device.cpu else array_module(device), *arrays)  # type: ignore[misc]
         except Exception as error:

@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from flambeau.runtime import native
+from flambeau.runtime import native, onednn
 from flambeau.runtime.memory import address
 
 #: The templates' codes for element types.
@@ -316,11 +316,31 @@ def adam(parameters: Sequence[tuple[Sequence[np.ndarray | None], Sequence[float]
     return True
 
 
+def _first(*providers: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a provider that asks these in turn."""
+    def provide(*args: Any) -> Any:
+        for provider in providers:
+            found = provider(*args)
+            if found is not None:
+                return found
+        return None
+    return provide
+
+
 #: Template name (`Op.extra["template"]`) -> the function that takes that op's arguments as arrays.
 EAGER: dict[str, Callable[..., Any]] = {
     "attention": attention,
     "attention_backward": attention_backward,
-    "conv": conv,
-    "conv_input": conv_input_grad,
+    "conv": _first(onednn.conv, conv),
+    "conv_input": _first(onednn.conv_input_grad, conv_input_grad),
     "conv_weight": conv_weight_grad,
+}
+
+#: `Op.extra["half"]` -> the function asked first with operands in bfloat16 or float16, before they become float32.
+HALF: dict[str, Callable[..., Any]] = {
+    "matmul": onednn.matmul,
+    "linear": onednn.linear,
+    "conv": onednn.conv,
+    "conv_input": onednn.conv_input_grad,
+    "conv_weight": onednn.conv_weight_grad,
 }

@@ -15,6 +15,8 @@ from pathlib import Path
 #: Returns the library of the template with this name, building it when needed; None without a compiler.
 template_builder: Callable[[str], Path | None] = lambda name: None
 
+_without_pool = 0  # threads asked for, which oneDNN uses where no compiler built the pool; 0: not asked
+
 
 class Library:
     """A loaded shared library that has been given the runtime table.
@@ -55,8 +57,10 @@ def available() -> bool:
 
 def set_num_threads(count: int) -> None:
     """Set how many threads compiled code uses, the caller included; at least 1."""
+    global _without_pool
     if count < 1:
         raise RuntimeError(f"expected a positive number of threads, but got {count}")
+    _without_pool = count
     pool = _pool()
     if pool is not None:
         pool.set_threads(count)
@@ -65,7 +69,7 @@ def set_num_threads(count: int) -> None:
 def get_num_threads() -> int:
     """Return how many threads compiled code uses (1 in a forked child)."""
     pool = _pool()
-    return 1 if pool is None else pool.get_threads()
+    return _without_pool or default_threads() if pool is None else pool.get_threads()
 
 
 @functools.cache

@@ -194,7 +194,7 @@ conv_weight_grad = primitive(
     doc="The gradient of conv's weight with kernel sizes ``kernel``: [N, F, *out], [N, C, *in] -> [F, C/groups, *kernel].")
 
 for _op, _template in ((conv, "conv"), (conv_input_grad, "conv_input"), (conv_weight_grad, "conv_weight")):
-    _op.extra.update(template=_template, template_dtypes=("float32",))
+    _op.extra.update(template=_template, template_dtypes=("float32",), half=_template)
 
 # ---- the public functions -----------------------------------------------------------------------------------------
 

@@ -201,6 +201,10 @@ def _linear_weight_grad(g: Any, x: Any, shape: tuple) -> Any:
     return ops.mm(ops.t(ops.reshape(g, (rows, shape[0]))), conj_of(ops.reshape(x, (rows, shape[1]))))
 
 
+for _op, _provider in ((mm, "matmul"), (bmm, "matmul"), (matmul, "matmul"), (linear, "linear")):
+    _op.extra["half"] = _provider  # what eager mode asks for a product in half precision
+
+
 def _bilinear_parts(x1: Any, x2: Any, weight: Any, bias: Any) -> Any:
     """out[..., o] = x1[..., i] weight[o, i, j] x2[..., j]: one product with x1, one sum with x2."""
     o, i, j = weight.shape

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 import flambeau
 from flambeau.codegen import build, cache
+from flambeau.runtime import onednn, onednn_api
 
 
 @dataclass(frozen=True)
@@ -118,10 +121,24 @@ def _package(subject: str, module: str, distribution: str, use: str, fix: str) -
 
 def _onednn() -> Finding:
     try:
-        return Finding("oneDNN", metadata.version("onednn-cpu-gomp"))
+        version = metadata.version(onednn_api.WHEEL)
     except metadata.PackageNotFoundError:
-        return Finding("oneDNN", "not installed; one more provider of matmul and convolution",
+        return Finding("oneDNN", "not installed; faster convolutions in eager mode, and products in bfloat16 with AVX-512",
                        "pip install 'flambeau[onednn]'")
+    if os.environ.get("FLAMBEAU_ONEDNN") == "0":
+        return Finding("oneDNN", f"{version}, turned off", "unset FLAMBEAU_ONEDNN")
+    library = onednn_api.library()
+    if library is None:
+        return Finding("oneDNN", f"{version}, cannot be loaded; it needs libgomp.so.1", "apt-get install libgomp1")
+    half = [name for name, dtype in (("bfloat16", ml_dtypes.bfloat16), ("float16", np.float16)) if _multiplies(dtype)]
+    return Finding("oneDNN", f"{version} (library {library.version}): convolutions in eager mode; products in "
+                   f"{' and '.join(half) or 'half precision stay NumPy-made, as oneDNN wants AVX-512 for them'}")
+
+
+def _multiplies(dtype: Any) -> bool:
+    """Say whether oneDNN has a matrix product in this dtype for this processor."""
+    square = np.zeros((128, 128), dtype)
+    return onednn.matmul(square, square) is not None
 
 
 def _gpu() -> Finding:
