@@ -48,8 +48,9 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.n
     def build(program: api.Program, temporary: contextlib.ExitStack) -> None:
         layouts = [program.layout(x, temporary) for x in arrays]
         left, right, result = layouts[:3]
-        description = program.describe(temporary, "dnnl_matmul_primitive_desc_create", left, right, *layouts[3:] or [None],
-                                       result, program.lib.attributes)
+        added = layouts[3] if bias is not None else None
+        description = program.describe(temporary, "dnnl_matmul_primitive_desc_create", left, right, added, result,
+                                       program.lib.attributes)
         if "ref" in program.kernel_of(description):
             raise api.Unsupported
         roles = (api.SRC, api.WEIGHTS, api.DST, api.BIAS)
