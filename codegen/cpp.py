@@ -35,7 +35,7 @@ from flambeau.codegen.cpp_text import (
     memory_type,
     scalar_type,
 )
-from flambeau.codegen.cpp_vector import VectorLoop, carried, needs_scalar
+from flambeau.codegen.cpp_vector import VectorLoop, carried, held_in, needs_scalar
 from flambeau.ir import dtype as dtypes
 from flambeau.ir import index as ix
 from flambeau.ir import loops
@@ -82,6 +82,7 @@ class KernelWriter:
         self.values: emit.Values[Value] | None = None
         self.temporaries = itertools.count()
         self.loc = ""
+        self.held: For | None = None  # the vector loop whose accumulators the serial loops around it keep as vectors
         self.positions: dict[str, tuple[str, DType]] = {}  # argmax and argmin: best value's name and dtype
 
     # ---- the function around the body ---------------------------------------------------------------------------
@@ -599,13 +600,22 @@ class KernelWriter:
 
     def _serial(self, s: For) -> None:
         name = self.index(s.var)
+        inner = held_in(s) if self.lanes is None and self.held is None else None
+        if inner is not None:
+            self.held = inner
+            self.open("{")
+            VectorLoop(self, inner, "", "", None).declare()
         self.open(f"for (i64 {name} = 0; {name} < {self.index(s.var.args[1])}; {name}++) {{")
         emit.walk_body(self, s.body)
         self.close("}")
+        if inner is not None:
+            VectorLoop(self, inner, "", "", None).meet()
+            self.close("}")
+            self.held = None
 
     def _vector(self, loop: For, start: str, stop: str, static: int | None) -> None:
         """Write a vector loop: whole vectors, then what is left, with accumulators that meet at the end."""
-        VectorLoop(self, loop, start, stop, static).write()
+        VectorLoop(self, loop, start, stop, static, self.held is loop).write()
 
 
 def kernel_source(kernel: Kernel) -> str:

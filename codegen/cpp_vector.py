@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 class VectorLoop:
     """One vector loop of a kernel."""
 
-    def __init__(self, writer: KernelWriter, loop: For, start: str, stop: str, static: int | None) -> None:
+    def __init__(self, writer: KernelWriter, loop: For, start: str, stop: str, static: int | None,
+                 held: bool = False) -> None:
         self.writer, self.loop, self.start, self.stop, self.static = writer, loop, start, stop, static
+        self.held = held  # whether a loop around it keeps the accumulators as vectors from turn to turn
         own = {s.name for s in emit.statements(loop.body) if isinstance(s, Init)}
         self.crossing = [
             s for s in _distinct(s for s in emit.statements(loop.body) if isinstance(s, Accumulate)) if s.name not in own
@@ -38,18 +40,30 @@ class VectorLoop:
                 found |= _any_wide(root, varies)
         return found
 
-    def write(self) -> None:
-        w = self.writer
-        lanes = Lanes(
+    def _lanes(self) -> Lanes:
+        return Lanes(
             self.loop.var,
             self.suffix,
             emit.Dependence([self.loop.var], self.loop.body),
             _lane_dependence(self.loop),
             [],
             {},
-            w.depth + 1,
+            self.writer.depth + 1,
             frozenset(s.name for s in emit.statements(self.loop.body) if isinstance(s, Init)),
         )
+
+    def declare(self) -> None:
+        """Declare the accumulators' vectors, before a loop that holds this one."""
+        self._declare(self._lanes(), self._unroll())
+
+    def meet(self) -> None:
+        """Combine the accumulators' vectors, after a loop that holds this one."""
+        self._meet(self._lanes(), self._unroll())
+
+    def write(self) -> None:
+        """Write the loop, between the declaration of its accumulators and their meeting unless it is ``held``."""
+        w = self.writer
+        lanes = self._lanes()
         exact = self.static is not None and self.static % 16 == 0
         unroll = self._unroll()
         outer, w.lanes = w.lanes, lanes
@@ -83,7 +97,7 @@ class VectorLoop:
         name, count = w.index(self.loop.var), lanes.count
         w.open("{")
         w.lines += lanes.hoisted
-        accumulators = self._declare(lanes, unroll)
+        accumulators = self._names(lanes) if self.held else self._declare(lanes, unroll)
         if not lanes.part:
             w.open(f"for (i64 {name} = {self.start}; {name} < {self.stop}; {name} += {count}) {{")
             w.depth -= 1
@@ -96,32 +110,39 @@ class VectorLoop:
             w.lines += body
             w.close("};")
             self._drive(name, count, accumulators, exact, unroll)
-        self._meet(lanes, unroll)
+        if not self.held:
+            self._meet(lanes, unroll)
         w.close("}")
 
-    def _declare(self, lanes: Lanes, unroll: int) -> list[tuple[str, str]]:
-        """Declare the vectors that the scalar accumulators become; return their types and names."""
+    def _names(self, lanes: Lanes) -> list[tuple[str, str]]:
+        """The types and names of the vectors that the scalar accumulators become."""
+        return [(kind, name) for kind, name, _ in self._vectors(lanes)]
+
+    def _vectors(self, lanes: Lanes) -> list[tuple[str, str, str]]:
+        """The vectors that the scalar accumulators become: type, name, start."""
         w = self.writer
-        found: list[tuple[str, str]] = []
+        found: list[tuple[str, str, str]] = []
         outer, w.lanes = w.lanes, lanes
         for s in self.crossing:
             scalar = w.env[s.name]
             ranked = s.kind in ("argmax", "argmin")
             if ranked:
                 best = w.env[f"{s.name}_best"]
-                kind = w.type_of(Value("", best.dtype, True))
                 start = w.vector(Value(identity(s.kind[3:], best.dtype), best.dtype)).text
-                w.line(f"{kind} {best.text}_v = {start};")
-                found.append((kind, f"{best.text}_v"))
-            kind = w.type_of(Value("", scalar.dtype, True, ranked))
+                found.append((w.type_of(Value("", best.dtype, True)), f"{best.text}_v", start))
             start = "{}" if ranked else w.vector(Value(identity(s.kind, scalar.dtype), scalar.dtype)).text
-            found.append((kind, f"{scalar.text}_v"))
-            if unroll == 1:
-                w.line(f"{kind} {scalar.text}_v = {start};")
-            else:
-                w.line(f"{kind} {scalar.text}_v[{unroll}] = {{{', '.join([start] * unroll)}}};")
+            found.append((w.type_of(Value("", scalar.dtype, True, ranked)), f"{scalar.text}_v", start))
         w.lanes = outer
         return found
+
+    def _declare(self, lanes: Lanes, unroll: int) -> list[tuple[str, str]]:
+        """Declare the vectors that the scalar accumulators become; return their types and names."""
+        for kind, name, start in self._vectors(lanes):
+            if unroll == 1:
+                self.writer.line(f"{kind} {name} = {start};")
+            else:
+                self.writer.line(f"{kind} {name}[{unroll}] = {{{', '.join([start] * unroll)}}};")
+        return self._names(lanes)
 
     def _drive(self, name: str, count: str, accumulators: list[tuple[str, str]], exact: bool, unroll: int) -> None:
         w = self.writer
@@ -192,6 +213,22 @@ def needs_scalar(loop: For) -> bool:
         for root in emit.roots(s)
         for e in loops.walk(root)
     )
+
+
+def held_in(outer: For) -> For | None:
+    """The vector loop inside a serial one whose accumulators can stay vectors until that ends: nothing else in it starts,
+    fills or reads them."""
+    inside = list(emit.statements(outer.body))
+    found = [s for s in inside if isinstance(s, For) and s.kind == "vector" and carried(s)]
+    if len(found) != 1 or needs_scalar(found[0]):
+        return None
+    names = {s.name for s in emit.statements(found[0].body) if isinstance(s, Accumulate)}
+    own = list(emit.statements(found[0].body))
+    others = [s for s in inside if not any(s is o for o in own)]
+    read = {e.name for s in others for root in emit.roots(s) for e in loops.walk(root) if isinstance(e, Local)}
+    if read & names or any(isinstance(s, (Init, Accumulate)) and s.name in names for s in others):
+        return None
+    return found[0]
 
 
 def _lane_dependence(loop: For) -> emit.Dependence:
