@@ -61,6 +61,8 @@ def _compile(model: Any, settings: Settings) -> Any:
         return MethodType(_compile(model.__func__, settings), model.__self__)
     if isinstance(model, FunctionType):
         return _compile_function(model, settings)
+    if isinstance(model, functools.partial):
+        return functools.partial(_compile(model.func, settings), *model.args, **model.keywords)
     if isinstance(model, type):
         raise TypeError("compile() takes a function or a Module object, not a class")
     if isinstance(type(model).__call__, FunctionType):

@@ -154,8 +154,10 @@ class Local(Expr):
 # ---- building -------------------------------------------------------------------------------------------------------
 
 
-def const(value: Any, dtype: DType) -> Const:
-    """A number, normalised to ``dtype``."""
+def const(value: Any, dtype: DType) -> Any:
+    """A number, normalised to ``dtype``: a constant, or the value of an expression of symbolic sizes."""
+    if hasattr(value, "__flambeau_symint__"):
+        return cast(index_value(ix.as_index(value)), dtype)
     number: Any = bool(value) if dtype.kind == "b" else int(value) if dtype.is_integral else (
         complex(value) if dtype.is_complex else float(value))
     return Const(dtype, number)

@@ -62,7 +62,7 @@ def _accepts(p: Param, value: Any, is_tensor: Any) -> bool:
     if kind == "Tensor":
         return is_tensor(value)
     if kind == "Operand":
-        return is_tensor(value) or isinstance(value, numbers.Number)
+        return is_tensor(value) or isinstance(value, numbers.Number) or hasattr(value, "__flambeau_symint__")
     if kind == "Tensor[]":
         return isinstance(value, (tuple, list)) and all(is_tensor(x) or (p.optional and x is None) for x in value)
     if kind == "int":

@@ -10,11 +10,13 @@ from .. import loops
 from ..device import as_device
 from ..family import composite, ops, pointwise, primitive
 from ..meta import TensorMeta, meta_of
-from ..op import Scalar
+from ..op import Scalar, type_name
 from ..samples import S, T
 
 
 def _full_dtype(value: Any, dtype: Any) -> _dtype.DType:
+    if dtype is not None and isinstance(value, complex) and not dtype.is_complex:
+        raise RuntimeError(f"value cannot be converted to type {type_name(dtype)} without overflow")
     return dtype if dtype is not None else _dtype.of_number(value)
 
 
@@ -98,7 +100,11 @@ def _linspace(xp: Any, start: float, end: float, steps: int, dtype: Any, device:
 def _linspace_parts(start: Any, end: Any, steps: int, dtype: Any, device: Any) -> Any:
     kind = dtype or _dtype.get_default_dtype()
     wide = _dtype.float64 if kind.is_integral or kind is _dtype.float64 else _dtype.float32
-    step = (end - start) / (steps - 1) if steps > 1 else 0.0
+    step: Any = 0.0
+    if not isinstance(steps, int):  # a symbolic size stays one
+        step = ops.full((), end - start, dtype=wide, device=device) / ops.full((), steps - 1, dtype=wide, device=device)
+    elif steps > 1:
+        step = (end - start) / (steps - 1)
     i = ops.arange(0, steps, 1, dtype=wide, device=device)
     both = ops.where(ops.lt(i, steps // 2), i * step + start, end - (steps - 1 - i) * step)
     return ops.cast(both, kind)

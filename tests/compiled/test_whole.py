@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from compiled.programs_models import MODELS
+from compiled.programs_python import PYTHON
+from compiled.programs_tensors import TENSORS
 from compiled.whole import Counting, Whole, check
 
 from flambeau.frontend.backends import list_backends
 
-PROGRAMS = MODELS
+PROGRAMS = MODELS + TENSORS + PYTHON
 BACKENDS = [name for name in ("eager", "aot_eager", "numpy", "cpp") if name in list_backends()]
 
 
