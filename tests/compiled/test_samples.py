@@ -5,22 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from capture import capture
-from materialize import arguments, calls, fill
+from sampling import dtypes_of, outputs, sampled_ops, tensors
 
 import flambeau as ft
 from flambeau.frontend.backends import list_backends, lookup
 from flambeau.ir import dtype as _dtype
-from flambeau.ir.op import call
-from flambeau.ir.tree import leaves
+from flambeau.ir.op import OPS, call
+from flambeau.ir.tree import leaves, tree_map
 
 BACKENDS = [name for name in ("aot_eager", "numpy", "cpp") if name in list_backends()]
-# Random ops have tests of their own; what has no shape rule has a result whose size depends on data, and is never captured.
-SAMPLES = {name: (op, sample) for name, op, sample in calls()
-           if not {"random", "undefined"} & op.tags and (op.infer is not None or op.decompose is not None)}
-
-
-def tensors_of(found):
-    return [x for x in leaves((found,)) if isinstance(x, ft.Tensor)]
+# What has no shape rule has a result whose size depends on data, and is never captured.
+NAMES = [name for name in sampled_ops() if OPS[name].infer is not None or OPS[name].decompose is not None]
+DTYPES = (_dtype.float32, _dtype.int64, _dtype.bool_, _dtype.complex64)  # the first that a sample holds for
+SAMPLES = {f"{name}-{i}": (OPS[name], i, sample) for name in NAMES for i, sample in enumerate(OPS[name].samples())}
 
 
 def close(actual, expected, what):
@@ -48,22 +45,22 @@ def _cases():
             yield pytest.param(name, backend, marks=pytest.mark.slow if more else ())
 
 
-@pytest.mark.parametrize(("name", "backend"), _cases())
+@pytest.mark.parametrize(("name", "backend"), list(_cases()))
 def test_compiled_as_eager(name, backend):
-    op, sample = SAMPLES[name]
-    args, tensors, grads = arguments(name, op, sample, _dtype.float32)
-    if "nograd" not in op.tags:
-        for i in grads:
-            tensors[i].requires_grad_()
-    wanted = [tensors[i] for i in grads if tensors[i].requires_grad]
-    expected = tensors_of(call(op, fill(args, tensors)))
+    op, i, sample = SAMPLES[name]
+    held = dtypes_of(op, sample)
+    args = tensors(op, i, sample, next(d for d in DTYPES if d in held), grad=True)
+    given = [x for x in leaves(args) if isinstance(x, ft.Tensor)]
+    wanted = [x for x in given if x.requires_grad]
+    expected = outputs(call(op, args))
 
     def fn(*given):
-        found = call(op, fill(args, given))
+        rest = iter(given)
+        found = call(op, tree_map(lambda a: next(rest) if isinstance(a, ft.Tensor) else a, args))
         return tuple(found) if isinstance(found, (tuple, list)) else found
 
-    run = lookup(backend)(capture(fn, tensors), tensors, {}, True)
-    actual = tensors_of(run(tensors))
+    run = lookup(backend)(capture(fn, given), given, {}, True)
+    actual = outputs(run(given))
     assert len(actual) == len(expected)
     for i, (a, e) in enumerate(zip(actual, expected)):
         close(a, e, f"output {i}")
