@@ -58,7 +58,7 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """``inputs`` and ``nodes`` in program order; ``outputs`` are nodes or constants."""
+    """``inputs`` and ``nodes`` in program order; ``outputs`` are nodes or constants. Equal graphs print the same."""
 
     name: str = "forward"
     inputs: list[Node] = field(default_factory=list)
@@ -134,12 +134,19 @@ class Graph:
             if out not in seen:
                 raise ValueError(f"{self.name}: returns {out.name}, which is not in the graph")
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both are the same program, name for name, place for place and type for type."""
+        if not isinstance(other, Graph):
+            return NotImplemented
+        return self.name == other.name and _same((self.inputs, self.nodes, self.outputs),
+                                                 (other.inputs, other.nodes, other.outputs), {})
+
     def __str__(self) -> str:
         return "\n".join(self._lines()) + "\n"
 
     def _lines(self) -> Iterator[str]:
         params = ", ".join(f"{n.name}: {_show_meta(n)}" for n in self.inputs)
-        if len(params) > 100:
+        if len(params) > 100 or any(n.loc for n in self.inputs):
             yield f"def {self.name}("
             for n in self.inputs:
                 yield f"    {n.name}: {_show_meta(n)}," + (f"  # {n.loc}" if n.loc else "")
@@ -149,6 +156,28 @@ class Graph:
         for node in self.nodes:
             yield f"    {node.name}: {_show_meta(node)} = {_show_call(node)}" + (f"  # {node.loc}" if node.loc else "")
         yield f"    return {show(tuple(self.outputs))}" if self.outputs else "    return ()"
+
+
+def _same(a: Any, b: Any, partner: dict[Node, Node]) -> bool:
+    """Whether two trees of nodes and constants are the same; ``partner`` holds the pairs of nodes met already.
+
+    Constants are compared as they print: a comparison of SymInts would put guards on them, and NaN differs from itself.
+    """
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Node):
+        if a in partner:
+            return partner[a] is b
+        partner[a] = b
+        return (a.name, a.op, a.loc, a.requires_grad) == (b.name, b.op, b.loc, b.requires_grad) and (
+            _same((a.meta, a.args), (b.meta, b.args), partner))
+    if isinstance(a, TensorMeta):
+        return (a.dtype, a.device) == (b.dtype, b.device) and _same(a.shape, b.shape, partner)
+    if isinstance(a, (tuple, list)):
+        return len(a) == len(b) and all(_same(x, y, partner) for x, y in zip(a, b))
+    if isinstance(a, dict):
+        return _same(list(a.items()), list(b.items()), partner)
+    return show(a) == show(b)
 
 
 # ---- printing -----------------------------------------------------------------------------------------------------

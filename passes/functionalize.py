@@ -23,7 +23,7 @@ from .sizes import carriers
 _NEEDS = "# row-major: "
 
 
-@dataclass(eq=False)
+@dataclass
 class Functional:
     """A graph of pure ops on distinct values, and what makes the program's effects and outputs of its values.
 

@@ -15,7 +15,7 @@ from flambeau.ir.tree import leaves
 from .decompose import Decomposer, replace_node
 
 
-@dataclass(eq=False)
+@dataclass
 class Joint:
     """``graph`` takes the forward's inputs, then a gradient for each output in ``tangents``; it returns the forward's
     ``n_outputs`` outputs, then the gradient of each input in ``wanted`` (None: it has no influence).
