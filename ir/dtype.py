@@ -116,6 +116,8 @@ def of_number(value: object) -> DType:
     for kind in (bool, int):
         if isinstance(value, kind):
             return _BY_PY[kind]
+    if hasattr(value, "__flambeau_symint__"):
+        return int64
     return from_numpy(np.asarray(value).dtype)
 
 

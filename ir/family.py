@@ -186,7 +186,7 @@ _known_operands: set[type] = {int, float, complex, bool}  # exact types met as o
 
 def _is_operand(value: Any) -> bool:
     """Whether an operator handles ``value`` itself; an operand of a foreign type is Python's to resolve."""
-    if isinstance(value, (TensorLike, int, float, complex)):
+    if isinstance(value, (TensorLike, int, float, complex)) or hasattr(value, "__flambeau_symint__"):
         _known_operands.add(type(value))
         return True
     return hasattr(value, "__array__")
