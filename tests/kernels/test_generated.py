@@ -206,3 +206,44 @@ def test_text_is_deterministic_and_names_the_users_line():
         texts.add(host.PlanSource(compile_to_plan(graph, cpp_target().machine)).text())
     (text,) = texts
     assert f"test_generated.py:{step.__code__.co_firstlineno}" in text
+
+
+@pytest.mark.parametrize("dtype", [fl.float32, fl.float64, fl.float16, fl.bfloat16, fl.int64, fl.uint8, fl.bool],
+                         ids=lambda d: d.name if hasattr(d, "name") else str(d))
+def test_edges_within_vectors(dtype):
+    """Masks that change inside a vector, at a unit step and at others, whole vectors and what is left."""
+    x, y = data(5, 37, low=0, high=3).to(dtype), data(5, 24, low=0, high=3).to(dtype)
+    check(lambda x, y: (fl.cat([x, y, x[:, :9]], 1), fl.cat([y, y], 1), fl.roll(x, 3, 1), fl.flip(y, (1,)),
+                       fl.cat([x[:, ::3], y], 1)), x, y)
+
+
+@pytest.mark.parametrize("size", [3, 9, 16, 37])
+def test_padding_and_windows(size):
+    x = data(2, 3, size, size + 1)
+    check(lambda x: (F.pad(x, (1, 2, 1, 1)) * 2, F.pad(x, (1, 1, 0, 1), value=-1.5)), x)
+    check(lambda x: (F.avg_pool2d(x, 3, 2, 1), F.max_pool2d(x * 2, 2), F.avg_pool2d(x + 1, 2, 1)), x)
+
+
+@pytest.mark.parametrize("terms", [1, 3, 10])
+@pytest.mark.parametrize("rows", [5, 1003])
+def test_short_reductions_beside_each_other(rows, terms):
+    x = data(rows, terms)
+    check(lambda x: (fl.softmax(x, -1), x.argmax(-1), x.sum(1), x / (x * x).sum(-1, keepdim=True)), x)
+    check(lambda x: (x.argmin(0), x.amax(0), x.half().sum(-1), (x > 0).any(1)), x)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 8), (64, 16, 7, 7), (2, 3, 1, 33)])
+def test_accumulators_held_through_outer_loops(shape):
+    check(lambda x: (x.mean((0, 2, 3)), x.amax((0, 3)), (x * 2).argmax(0), x - x.mean((0, 2, 3), keepdim=True)), data(*shape))
+
+
+@pytest.mark.parametrize("kernel, stride, pad", [(2, 2, 0), (3, 2, 1), (3, 1, 1), (2, 3, 0), (5, 2, 2)])
+def test_gradients_of_pooling(kernel, stride, pad):
+    """Windows that tile, overlap or leave gaps, with and without padding."""
+    x = data(2, 3, 11, 13)
+    for pool in (F.avg_pool2d, F.max_pool2d):
+        fn = fl.compile(lambda x, pool=pool: (pool(x, kernel, stride, pad) ** 2).sum())
+        found, wanted = x.clone().requires_grad_(), x.clone().requires_grad_()
+        fn(found).backward()
+        (pool(wanted, kernel, stride, pad) ** 2).sum().backward()
+        np.testing.assert_allclose(found.grad.numpy(), wanted.grad.numpy(), rtol=2e-5, atol=2e-5)
