@@ -85,7 +85,7 @@ class KernelWriter:
         self.held: For | None = None  # the vector loop whose accumulators the serial loops around it keep as vectors
         self.positions: dict[str, tuple[str, DType]] = {}  # argmax and argmin: best value's name and dtype
 
-    # ---- the function around the body ---------------------------------------------------------------------------
+    # ---- the function around the body ------------------------------------------------------------------------------
 
     def write(self) -> str:
         """Return the text of the kernel's function."""
@@ -175,7 +175,7 @@ class KernelWriter:
             count = max(1, bytes_of(b) // b.dtype.itemsize)
             self.line(f"alignas(64) {memory_type(b.dtype)} {identifier(b.name)}[{count}];")
 
-    # ---- lines ----------------------------------------------------------------------------------------------------
+    # ---- lines -----------------------------------------------------------------------------------------------------
 
     def line(self, text: str) -> None:
         self.lines.append("  " * self.depth + text)
@@ -197,7 +197,7 @@ class KernelWriter:
     def temporary(self, stem: str) -> str:
         return f"{stem}{next(self.temporaries)}"
 
-    # ---- types ------------------------------------------------------------------------------------------------------
+    # ---- types -----------------------------------------------------------------------------------------------------
 
     @property
     def spread(self) -> bool:
@@ -220,7 +220,7 @@ class KernelWriter:
         function = "splat_mask" if value.dtype is dtypes.bool_ else "splat"
         return dataclasses.replace(wide, text=f"{function}<{self.type_of(wide)}>({value.text})")
 
-    # ---- indices ------------------------------------------------------------------------------------------------------
+    # ---- indices ---------------------------------------------------------------------------------------------------
 
     def index(self, i: IndexLike) -> str:
         """Return an index expression as C++ text (in a vector loop, that of lane 0)."""
@@ -252,7 +252,7 @@ class KernelWriter:
             return None
         return ix.coefficient(i, self.lanes.var)
 
-    # ---- values: the Target's half for expressions ----------------------------------------------------------------------
+    # ---- values: the Target's half for expressions -----------------------------------------------------------------
 
     def evaluate(self, e: Expr) -> Value:
         """Return the value of `e` in the present context, hoisting it out of the vector loop if it can be."""
@@ -435,7 +435,7 @@ class KernelWriter:
         text = self._gather(self.type_of(value), lambda: f"random_{kind}({seed.text}, {self.index(index)})")
         return dataclasses.replace(value, text=text)
 
-    # ---- statements: the Target's other half ------------------------------------------------------------------------------
+    # ---- statements: the Target's other half -----------------------------------------------------------------------
 
     def _begin(self, statement: Any) -> None:
         self.comment(getattr(statement, "loc", ""))
@@ -582,7 +582,7 @@ class KernelWriter:
         else:
             self.line(f"put({place}, get({place}) + {text});")
 
-    # ---- loops --------------------------------------------------------------------------------------------------------------
+    # ---- loops -----------------------------------------------------------------------------------------------------
 
     def loop(self, s: For) -> None:
         if s.kind == "vector" and self.lanes is None:

@@ -187,7 +187,7 @@ class VectorLoop:
         w.close("}")
 
 
-# ---- questions about vector loops -----------------------------------------------------------------------------------------
+# ---- questions about vector loops ---------------------------------------------------------------------------------
 
 
 def _distinct(accumulates: Iterator[Accumulate]) -> list[Accumulate]:

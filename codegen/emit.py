@@ -100,7 +100,7 @@ def walk_body(target: Target[Any], body: Sequence[Any]) -> None:
             raise TypeError(f"not a statement: {statement!r}")
 
 
-# ---- questions about bodies -------------------------------------------------------------------------------------------
+# ---- questions about bodies ---------------------------------------------------------------------------------------
 
 
 def statements(body: Sequence[Any]) -> Iterator[Any]:

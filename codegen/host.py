@@ -73,7 +73,7 @@ class PlanSource:
         for number, step in enumerate(plan.schedule.steps):
             self._step(number, step)
 
-    # ---- steps ------------------------------------------------------------------------------------------------------
+    # ---- steps -----------------------------------------------------------------------------------------------------
 
     def _step(self, number: int, step: object) -> None:
         if isinstance(step, Kernel):
@@ -113,7 +113,7 @@ class PlanSource:
             self.bodies.append([])
         self.bodies[-1] += lines
 
-    # ---- what steps refer to ------------------------------------------------------------------------------------------
+    # ---- what steps refer to ---------------------------------------------------------------------------------------
 
     def pointer(self, buffer: Buffer, offset: IndexLike = 0) -> str:
         """Return the C++ text of a buffer's address, `offset` elements on."""
@@ -127,7 +127,7 @@ class PlanSource:
             base = f"({kind}*)(arena{'' if at == '0' else f' + {at}'})"
         return base if offset == 0 else f"({base} + {size_text(offset)})"
 
-    # ---- text ---------------------------------------------------------------------------------------------------------
+    # ---- text ------------------------------------------------------------------------------------------------------
 
     def text(self) -> str:
         """Return all that was generated for the plan, without the shared headers."""

@@ -151,7 +151,7 @@ class Writer:
             known = self.buffers[loop.buffer] = Buffer(loop.buffer, computing(loop.value.dtype), shape, ())
         self.lines.append(f"{loop.buffer} = np.empty({self.shape(known.shape)}, {dtype_text(known.dtype)})")
 
-    # ---- indices ------------------------------------------------------------------------------------------------------
+    # ---- indices ---------------------------------------------------------------------------------------------------
 
     def size(self, i: IndexLike) -> str:
         """Return an expression over symbolic sizes as text."""
@@ -230,7 +230,7 @@ class Writer:
         # The last element taken is at stop - step; nothing lies behind it that must exist.
         return f"{self.size(first)}:{self.size(ix.add(stop, 1 - step))}:{step}"
 
-    # ---- values -------------------------------------------------------------------------------------------------------
+    # ---- values ----------------------------------------------------------------------------------------------------
 
     def value(self, e: Expr, axes: Axes) -> str:
         """Return `e` over `axes`, computing it first if that has not been done."""

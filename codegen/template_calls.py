@@ -41,7 +41,7 @@ def _address(ref: Ref, plan: PlanSource) -> str:
     return plan.pointer(_buffer(ref, plan), ref.offset)
 
 
-# ---- matrix products --------------------------------------------------------------------------------------------------
+# ---- matrix products ----------------------------------------------------------------------------------------------
 
 
 def _matmul(step: Extern, plan: PlanSource) -> list[str] | None:
@@ -175,7 +175,7 @@ def _sizes_in(statements: Sequence[Any]) -> set[str]:
     return found
 
 
-# ---- attention ----------------------------------------------------------------------------------------------------------
+# ---- attention ----------------------------------------------------------------------------------------------------
 
 
 def _words(values: Sequence[str], struct: str, function: str) -> list[str]:
@@ -239,7 +239,7 @@ def _rows_adjacent(ref: Ref) -> bool:
     return ref.strides[-1] == 1 or ref.shape[-1] == 1
 
 
-# ---- convolution ----------------------------------------------------------------------------------------------------------
+# ---- convolution --------------------------------------------------------------------------------------------------
 
 
 def _conv(step: Extern, plan: PlanSource) -> list[str] | None:

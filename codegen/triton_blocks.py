@@ -143,7 +143,7 @@ def merged(group: Sequence[Index]) -> Index:
     return group[0] if len(group) == 1 else ix.var("_".join(map(str, group)), product(shape_of(group)))
 
 
-# ---- block sizes ----------------------------------------------------------------------------------------------------
+# ---- block sizes --------------------------------------------------------------------------------------------------
 
 
 def outer_block(extent: IndexLike, shapes: Sequence[Shape], outward: bool) -> int:
@@ -181,7 +181,7 @@ def power_of_two(n: int) -> int:
     return 1 << max(0, n - 1).bit_length()
 
 
-# ---- reading kernels ------------------------------------------------------------------------------------------------
+# ---- reading kernels ----------------------------------------------------------------------------------------------
 
 
 def outer_chain(body: Sequence[Statement]) -> tuple[tuple[Index, ...], tuple[Statement, ...]]:

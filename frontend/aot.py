@@ -82,7 +82,7 @@ def _fallback(graph: Graph, target: Target, error: Exception, recorded: bool = T
     return lambda inputs: run(*inputs)
 
 
-# ---- what the program does besides computing values ------------------------------------------------------------------
+# ---- what the program does besides computing values ---------------------------------------------------------------
 
 
 def _with_epilogue(graph: Graph, functional: Functional, run: Runner) -> Runner:
@@ -124,7 +124,7 @@ def _overlap(inputs: Sequence[Tensor], written: list[int]) -> bool:
     return any(storages.count(storages[i]) > 1 for i in written)
 
 
-# ---- training --------------------------------------------------------------------------------------------------------
+# ---- training -----------------------------------------------------------------------------------------------------
 
 
 class _Training:

@@ -182,7 +182,7 @@ def _release(free: list[tuple[int, int]], offset: int, size: int) -> None:
     free.append((offset, size))
 
 
-# ---- what steps touch -------------------------------------------------------------------------------------------------
+# ---- what steps touch ---------------------------------------------------------------------------------------------
 
 
 def _writes(step: Any) -> tuple[str, ...]:

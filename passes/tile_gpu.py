@@ -53,7 +53,7 @@ def tile_gpu(group: Group, buffers: dict[str, Buffer]) -> Kernel:
     return Kernel(group.name, params, body, (), _sizes(params, body), locs, group)
 
 
-# ---- expressions closed over what the group reads -------------------------------------------------------------------
+# ---- expressions closed over what the group reads -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _apart(source: Loop, env: dict[Index, IndexLike]) -> dict[Index, IndexLike]:
     return env
 
 
-# ---- questions about expressions ------------------------------------------------------------------------------------
+# ---- questions about expressions ----------------------------------------------------------------------------------
 
 
 def _outermost_reductions(value: Expr) -> list[Reduce]:
@@ -154,7 +154,7 @@ def _indices(e: Expr) -> Iterable[IndexLike]:
     return (e.args[2],) if isinstance(e, Random) else ()
 
 
-# ---- the kernel's body ----------------------------------------------------------------------------------------------
+# ---- the kernel's body --------------------------------------------------------------------------------------------
 
 
 class _Writer:

@@ -45,7 +45,7 @@ def _make_runner(op: Op) -> Runner:
     return fast.runner(op, slow) if op.family == "pointwise" else slow
 
 
-# ---- ops with a kernel ---------------------------------------------------------------------------
+# ---- ops with a kernel --------------------------------------------------------------------------------------------
 
 
 def _kernel_runner(op: Op) -> Runner:
@@ -301,7 +301,7 @@ def _explain(op: Op, args: tuple, error: Exception) -> None:
         raise better from None
 
 
-# ---- views ---------------------------------------------------------------------------
+# ---- views --------------------------------------------------------------------------------------------------------
 
 
 def _view_runner(op: Op) -> Runner:
@@ -370,7 +370,7 @@ def _record_view(op: Op, args: tuple, meta: TensorMeta, source: Tensor, out: Ten
     out._rg, out._grad_fn = True, node
 
 
-# ---- in-place ---------------------------------------------------------------------------
+# ---- in-place -----------------------------------------------------------------------------------------------------
 
 
 def _inplace_runner(op: Op) -> Runner:

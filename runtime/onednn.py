@@ -29,7 +29,7 @@ _TRAINING, _INFERENCE, _DIRECT = 64, 96, 1  # numbers of the C API: kinds of pro
 Geometry = tuple[Sequence[int], Sequence[int], Sequence[int]]  # stride, padding, dilation
 
 
-# ---- products ------------------------------------------------------------------------------------------------------
+# ---- products -----------------------------------------------------------------------------------------------------
 
 
 def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray | None:
@@ -72,7 +72,7 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) ->
     return None if out is None else out.reshape(*x.shape[:-1], weight.shape[0])
 
 
-# ---- convolutions --------------------------------------------------------------------------------------------------
+# ---- convolutions -------------------------------------------------------------------------------------------------
 
 
 def _convolve(result: int, x: np.ndarray, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, geometry: Geometry,

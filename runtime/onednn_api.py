@@ -47,7 +47,7 @@ class _Argument(ctypes.Structure):
     _fields_ = [("role", ctypes.c_int), ("memory", Pointer)]
 
 
-# ---- the library ---------------------------------------------------------------------------------------------------
+# ---- the library --------------------------------------------------------------------------------------------------
 
 
 class _Library:
@@ -120,7 +120,7 @@ def _loaded() -> _Library | None:
     return found
 
 
-# ---- programs: primitives with the copies between layouts ----------------------------------------------------------
+# ---- programs: primitives with the copies between layouts ---------------------------------------------------------
 
 
 class Program:

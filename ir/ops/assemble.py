@@ -16,7 +16,7 @@ from .strided import _diagonal, diagonal_geometry
 from .view import _element, _removed, _select, _slice, _sliced
 from .view_api import sizes_of
 
-# ---- cat and stack ---------------------------------------------------------------------------
+# ---- cat and stack -------------------------------------------------------------------------------------------------
 
 
 def _parts(tensors: Sequence[Any]) -> list[Any]:
@@ -146,7 +146,7 @@ def column_stack(tensors: Any, *, out: Any = None) -> Any:
     return result if out is None else write_out(cat, result, out)
 
 
-# ---- padding ---------------------------------------------------------------------------
+# ---- padding ------------------------------------------------------------------------------------------------------
 
 
 def _padded(x: Any, pad: Sequence[Any]) -> list[tuple[Any, Any]]:
@@ -232,7 +232,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     return input
 
 
-# ---- order and repetition ---------------------------------------------------------------------------
+# ---- order and repetition -----------------------------------------------------------------------------------------
 
 
 def _flip_element(index: Any, x: Any, dims: Any) -> Any:
@@ -399,7 +399,7 @@ def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:  # noqa: A002
     return ops.transpose(ops.flip(input, (a,)), a, b) if k == 3 else ops.clone(input)
 
 
-# ---- triangles and diagonals ---------------------------------------------------------------------------
+# ---- triangles and diagonals --------------------------------------------------------------------------------------
 
 
 def _triangle(name: str, relation: str) -> Any:
@@ -492,7 +492,7 @@ def cartesian_prod(*tensors: Any) -> Any:
     return ops.stack([ops.reshape(g, (-1,)) for g in meshgrid(*tensors)], 1)
 
 
-# ---- a part written into a copy of the whole ---------------------------------------------------------------------------
+# ---- a part written into a copy of the whole ----------------------------------------------------------------------
 
 
 def _scatter_family(name: str, params: str, view_kernel: Any, read: Any, element: Any, samples: Any) -> Any:

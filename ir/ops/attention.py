@@ -15,7 +15,7 @@ from ..samples import S, T
 from .norm import upcast
 from .reduce import top as highest
 
-# ---- the op -------------------------------------------------------------------------------------------------------
+# ---- the op --------------------------------------------------------------------------------------------------------
 
 
 def _grouped(x: Any, heads: Any) -> Any:
@@ -165,7 +165,7 @@ attention_backward = composite(
 for _op in (attention, attention_backward):
     _op.extra.update(template=_op.name, template_dtypes=("float32",))
 
-# ---- PyTorch's function ---------------------------------------------------------------------------------------------
+# ---- PyTorch's function --------------------------------------------------------------------------------------------
 
 
 @public("nn.functional.scaled_dot_product_attention")

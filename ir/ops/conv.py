@@ -16,7 +16,7 @@ from ..op import public, type_name
 from ..samples import S, T
 from .windows import add_windows, take_windows
 
-# ---- shapes -------------------------------------------------------------------------------------------------------
+# ---- shapes --------------------------------------------------------------------------------------------------------
 
 
 def _out_sizes(x: Sequence[Any], kernel: Sequence[Any], stride: Any, padding: Any, dilation: Any) -> tuple:
@@ -196,7 +196,7 @@ conv_weight_grad = primitive(
 for _op, _template in ((conv, "conv"), (conv_input_grad, "conv_input"), (conv_weight_grad, "conv_weight")):
     _op.extra.update(template=_template, template_dtypes=("float32",), half=_template)
 
-# ---- the public functions -----------------------------------------------------------------------------------------
+# ---- the public functions ------------------------------------------------------------------------------------------
 
 
 def sizes_of(value: Any, n: int, name: str) -> tuple:

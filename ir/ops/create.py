@@ -129,7 +129,7 @@ eye_ = primitive(
         as_device(device)),
     samples=lambda: [S(3), S(2, 4), S(3, dtype=_dtype.int64)])
 
-# ---- like another tensor ---------------------------------------------------------------------------
+# ---- like another tensor -------------------------------------------------------------------------------------------
 
 
 def _like(name: str, value: Any) -> Any:
@@ -175,7 +175,7 @@ zero = composite("zero(Tensor self) -> Tensor", lambda x: ops.full(tuple(x.shape
                  kernel=lambda xp, x: xp.zeros(x.shape, x.dtype), vjp=lambda g, out, x: ops.zeros_like(g), inplace=True,
                  dtypes="buifc", api=(), infer=lambda x: meta_of(x), samples=lambda: [S(T((3, 4)))])
 
-# ---- conversion ---------------------------------------------------------------------------
+# ---- conversion ----------------------------------------------------------------------------------------------------
 
 
 def _cast(xp: Any, x: Any, dtype: Any) -> Any:

@@ -50,7 +50,7 @@ def zeros_for(g: Any, shape: Any) -> Any:
     return ops.full(tuple(shape), 0, dtype=g.dtype, device=g.device)
 
 
-# ---- along one dimension, an index per element ---------------------------------------------------------------------------
+# ---- along one dimension, an index per element --------------------------------------------------------------------
 
 
 def _gather_meta(x: Any, dim: int, index: Any, sparse_grad: bool) -> TensorMeta:
@@ -237,7 +237,7 @@ scatter_reduce = primitive(
     samples=lambda: [S(T((4,), 0.5, 2), 0, indices((6,), 4), T((6,), 0.5, 2), how, include_self=own)
                      for how in _REDUCERS for own in (True, False)])
 
-# ---- along one dimension, an index per slice ---------------------------------------------------------------------------
+# ---- along one dimension, an index per slice -----------------------------------------------------------------------
 
 
 def _index_select_meta(x: Any, dim: int, index: Any) -> TensorMeta:
@@ -351,7 +351,7 @@ index_fill = primitive(
     samples=lambda: [S(T((3, 4)), 0, indices((2,), 3), 1),
                      S(T((3, 4)), 1, T((2,), dtype=_I64, grad=False, values=[3, 1]), T(()))])
 
-# ---- several dimensions at once ---------------------------------------------------------------------------
+# ---- several dimensions at once ------------------------------------------------------------------------------------
 
 
 def _numpy_index(indices: Sequence[Any], shape: Sequence[int]) -> tuple:
@@ -467,7 +467,7 @@ index_put = primitive(
                      S(T((4, 5)), [None, T((2,), dtype=_I64, grad=False, values=[0, 4])], T((4, 2)))])
 
 
-# ---- masks ---------------------------------------------------------------------------
+# ---- masks --------------------------------------------------------------------------------------------------------
 
 
 def _mask_meta(name: str, x: Any, mask: Any) -> None:
@@ -567,7 +567,7 @@ masked_scatter_source = primitive(
     samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False), (12,))],
     doc="The elements where ``mask`` holds, in order, then zeros: the gradient of ``masked_scatter``'s source.")
 
-# ---- flat positions and others ---------------------------------------------------------------------------
+# ---- flat positions and others -------------------------------------------------------------------------------------
 
 
 def _take(x: Any, index: Any) -> Any:

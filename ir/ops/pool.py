@@ -15,7 +15,7 @@ from ..op import public
 from ..samples import S, T
 from .windows import places_of
 
-# ---- geometry -----------------------------------------------------------------------------------------------------
+# ---- geometry ------------------------------------------------------------------------------------------------------
 
 
 def _numbers(value: Any, n: int, name: str, where: str) -> tuple:

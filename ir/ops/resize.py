@@ -141,7 +141,7 @@ def _along(x: Any, axis: int, weights: Any) -> Any:
     return ops.transpose(ops.matmul(ops.transpose(x, axis, last), weights), axis, last)
 
 
-# ---- sampling at given places -----------------------------------------------------------------------------------------
+# ---- sampling at given places -------------------------------------------------------------------------------------
 
 
 @public("nn.functional.affine_grid")

@@ -13,7 +13,7 @@ from ..op import public
 from ..samples import S, T
 from .dropout import dropout as _dropout
 
-# ---- one step -------------------------------------------------------------------------------------------------------
+# ---- one step ------------------------------------------------------------------------------------------------------
 
 
 def _parts(gates: Any, n: int) -> list[Any]:
@@ -115,7 +115,7 @@ def rnn_relu_cell(input: Any, hx: Any, w_ih: Any, w_hh: Any, b_ih: Any = None, b
     return cell("RNN_RELU", input, (hx,), w_ih, w_hh, b_ih, b_hh)[0]
 
 
-# ---- all steps --------------------------------------------------------------------------------------------------------
+# ---- all steps ----------------------------------------------------------------------------------------------------
 
 
 def _padded_direction(mode: str, x: Any, state: tuple, weights: Sequence[Any], reverse: bool) -> tuple[Any, tuple]:

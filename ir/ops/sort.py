@@ -36,7 +36,7 @@ def _scattered(g: Any, out: Any, x: Any, dim: int) -> Any:
     return ops.scatter_src(zeros, dim, out[1], g[0])
 
 
-# ---- sort and top k ---------------------------------------------------------------------------
+# ---- sort and top k -----------------------------------------------------------------------------------------------
 
 
 def _sort(xp: Any, x: Any, dim: int, descending: bool, stable: bool) -> Any:
@@ -114,7 +114,7 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
     return found if out is None else returns.topk(*write_out(topk_, tuple(found), out))
 
 
-# ---- one element in order ---------------------------------------------------------------------------
+# ---- one element in order -----------------------------------------------------------------------------------------
 
 
 def _ranked(xp: Any, x: Any, at: int, rank: int, keepdim: bool) -> tuple:
@@ -248,7 +248,7 @@ def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, 
     return ops.select(found, 0, 0) if not q.ndim else found
 
 
-# ---- search and counting ---------------------------------------------------------------------------
+# ---- search and counting ------------------------------------------------------------------------------------------
 
 
 def _searchsorted(xp: Any, ranked: Any, values: Any, out_int32: bool, right: bool, side: Any) -> Any:
@@ -331,7 +331,7 @@ histc = primitive(
     infer=lambda x, bins, low, high: meta_of(x).with_shape((bins,)),
     samples=lambda: [S(T((10,), grad=False), 5), S(T((10,), grad=False), 4, -1.0, 1.0)])
 
-# ---- distinct elements ---------------------------------------------------------------------------
+# ---- distinct elements ---------------------------------------------------------------------------------------------
 
 
 def _unique(xp: Any, x: Any, dim: int | None) -> tuple:

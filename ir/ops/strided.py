@@ -12,7 +12,7 @@ from ..meta import TensorMeta, meta_of
 from ..samples import S, T
 from .view import product, restrided, unflat_index
 
-# ---- diagonals ---------------------------------------------------------------------------
+# ---- diagonals -----------------------------------------------------------------------------------------------------
 
 
 def diagonal_geometry(shape: Sequence[Any], offset: int, dim1: int, dim2: int) -> tuple[int, int, Any, int, int]:
@@ -57,7 +57,7 @@ diagonal = view(
     write=lambda base, value, offset, dim1, dim2: ops.diagonal_scatter(base, value, offset, dim1, dim2),
     samples=lambda: [S(T((3, 4))), S(T((3, 4)), 1), S(T((4, 3)), -1), S(T((2, 3, 4)), 0, 0, 2), S(T((2, 2)), 3)])
 
-# ---- windows and strides ---------------------------------------------------------------------------
+# ---- windows and strides -------------------------------------------------------------------------------------------
 
 
 def _windows(x: Any, dimension: int, size: int, step: int) -> tuple[int, Any]:
@@ -158,7 +158,7 @@ as_strided = view(
     write=lambda base, value, size, stride, offset: _overwrite(base, value, _as_strided_positions(base, size, stride, offset)),
     samples=lambda: [S(T((4, 4)), (2, 2), (4, 1)), S(T((4, 4)), (3, 2), (1, 2), 1), S(T((6,)), (4, 3), (1, 1))])
 
-# ---- the same bytes as another dtype ---------------------------------------------------------------------------
+# ---- the same bytes as another dtype -------------------------------------------------------------------------------
 
 
 def _viewed(x: Any, dtype: DType) -> tuple:

@@ -15,7 +15,7 @@ from ..family import ops, view, wrap_dim, wrap_dims
 from ..meta import TensorMeta, meta_of
 from ..samples import S, T
 
-# ---- shapes ---------------------------------------------------------------------------
+# ---- shapes --------------------------------------------------------------------------------------------------------
 
 
 def product(sizes: Sequence[Any]) -> Any:
@@ -251,7 +251,7 @@ squeeze = view(
     write=lambda base, value, dim: ops.reshape(value, tuple(base.shape)),
     samples=lambda: [S(T((3, 1, 4, 1))), S(T((3, 1, 4, 1)), 1), S(T((3, 1, 4)), 0), S(T((1, 3, 1)), (0, -1)), S(T(()))])
 
-# ---- dimensions in another order ---------------------------------------------------------------------------
+# ---- dimensions in another order -----------------------------------------------------------------------------------
 
 
 def _order(x: Any, dims: Any) -> tuple[int, ...]:
@@ -314,7 +314,7 @@ t = view("t(Tensor self) -> Tensor", kernel=_t, infer=_t_meta, vjp=lambda g, out
          lower=lambda index, x: tuple(reversed(index)), write=lambda base, value: ops.t(value),
          samples=lambda: [S(T((3, 4))), S(T((3,)))])
 
-# ---- parts ---------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------------------------------------
 
 
 def _element(size: Any, ndim: int, dim: int, index: Any) -> Any:

@@ -164,7 +164,7 @@ for _name, _get, _set in (("T", _reversed_dims, None), ("mT", _matrix_transpose,
                           ("mH", adjoint, None), ("real", _real_part, _set_real), ("imag", _imag_part, _set_imag)):
     public(f"Tensor.{_name}")(property(_get, _set))
 
-# ---- several views ---------------------------------------------------------------------------
+# ---- several views -------------------------------------------------------------------------------------------------
 
 
 @public("torch.split", "Tensor.split")

@@ -171,7 +171,7 @@ def call(e: lo.Call, operands: list[Any]) -> Any:
         return e.dtype.np.type(op.kernel(np, *[np.asarray(a) if isinstance(a, np.generic) else a for a in args]))
 
 
-# ---- plans ------------------------------------------------------------------------------------------------------------
+# ---- plans --------------------------------------------------------------------------------------------------------
 
 
 def run_plan(plan: Plan, inputs: list[np.ndarray], sizes: dict[str, int] | None = None) -> list[Any]:

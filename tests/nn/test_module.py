@@ -105,7 +105,7 @@ def test_repr() -> None:
 )"""
 
 
-# ---- state --------------------------------------------------------------------------------------------------------------
+# ---- state --------------------------------------------------------------------------------------------------------
 
 
 def test_state_dict_shares_storage_and_loads_in_place() -> None:
@@ -166,7 +166,7 @@ def test_pickle_and_deepcopy() -> None:
             assert a.tolist() == b.tolist() and a.data_ptr() != b.data_ptr() and b.requires_grad
 
 
-# ---- changing all of it -----------------------------------------------------------------------------------------------------
+# ---- changing all of it -------------------------------------------------------------------------------------------
 
 
 def test_train_eval_apply_and_grads() -> None:
@@ -195,7 +195,7 @@ def test_casts_keep_identity_and_spare_integers() -> None:
     assert net.to(flambeau.float32)(flambeau.ones(4, 2)).dtype is flambeau.float32
 
 
-# ---- hooks --------------------------------------------------------------------------------------------------------------
+# ---- hooks --------------------------------------------------------------------------------------------------------
 
 
 def test_forward_hooks_in_order() -> None:
@@ -264,7 +264,7 @@ def test_state_dict_hooks() -> None:
     other.load_state_dict(net.state_dict())
 
 
-# ---- containers -----------------------------------------------------------------------------------------------------------
+# ---- containers ---------------------------------------------------------------------------------------------------
 
 
 def test_sequential() -> None:
@@ -302,7 +302,7 @@ def test_parameter_containers() -> None:
     assert list(named.keys()) == ["a", "b"] and isinstance(named["a"], nn.Parameter) and len(list(named.parameters())) == 2
 
 
-# ---- parameters -------------------------------------------------------------------------------------------------------------
+# ---- parameters ---------------------------------------------------------------------------------------------------
 
 
 def test_parameter() -> None:

@@ -52,7 +52,7 @@ def libraries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.so"))
 
 
-# ---- the cache ----------------------------------------------------------------------------------------------------------
+# ---- the cache ----------------------------------------------------------------------------------------------------
 
 
 def test_a_cache_that_cannot_be_made() -> None:
@@ -136,7 +136,7 @@ def test_a_build_cut_short_leaves_a_usable_cache(tmp_path: Path, delay: float) -
     assert run(FLAMBEAU_CACHE_DIR=str(tmp_path)) == "right\n"
 
 
-# ---- the compiler -------------------------------------------------------------------------------------------------------
+# ---- the compiler -------------------------------------------------------------------------------------------------
 
 
 def test_without_a_compiler(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_compiler_that_fails(tmp_path: Path, body: str) -> None:
     assert "Warning" in printed and printed.endswith("right\n"), printed
 
 
-# ---- forks and threads --------------------------------------------------------------------------------------------------
+# ---- forks and threads --------------------------------------------------------------------------------------------
 
 
 def test_a_child_runs_compiled_code(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_threads_that_compile_at_once() -> None:
     assert all(fl.allclose(found[n], (fl.ones(n) * 5).cos() + n) for n in (3, 4, 5, 6))
 
 
-# ---- backends of users --------------------------------------------------------------------------------------------------
+# ---- backends of users --------------------------------------------------------------------------------------------
 
 
 def test_a_backend_that_raises_when_it_runs() -> None:

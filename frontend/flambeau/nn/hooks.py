@@ -49,7 +49,7 @@ def add_hook(hooks: OrderedDict, hook: Callable, *, prepend: bool = False, flags
     return handle
 
 
-# ---- hooks of all modules ---------------------------------------------------------------------------------------------
+# ---- hooks of all modules -----------------------------------------------------------------------------------------
 
 global_forward_pre_hooks: OrderedDict = OrderedDict()
 global_forward_hooks: OrderedDict = OrderedDict()
@@ -84,7 +84,7 @@ def register_module_full_backward_pre_hook(hook: Callable) -> RemovableHandle:
     return add_hook(global_backward_pre_hooks, hook)
 
 
-# ---- backward hooks -----------------------------------------------------------------------------------------------------
+# ---- backward hooks -----------------------------------------------------------------------------------------------
 
 
 class _Gate(autograd.GradNode):

@@ -38,7 +38,7 @@ class Unflatten(Module):
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"
 
 
-# ---- padding ----------------------------------------------------------------------------------------------------------
+# ---- padding ------------------------------------------------------------------------------------------------------
 
 
 class _Pad(Module):
@@ -95,7 +95,7 @@ _PADS = {**_family("Constant", _ConstantPad, "constant", "a value"), **_family("
 globals().update(_PADS)
 
 
-# ---- shuffling and resizing ---------------------------------------------------------------------------------------------
+# ---- shuffling and resizing ---------------------------------------------------------------------------------------
 
 
 class PixelShuffle(Module):
@@ -204,7 +204,7 @@ class Fold(Module):
                 f"padding={self.padding}, stride={self.stride}")
 
 
-# ---- distances ----------------------------------------------------------------------------------------------------------
+# ---- distances ----------------------------------------------------------------------------------------------------
 
 
 class CosineSimilarity(Module):
