@@ -32,7 +32,8 @@ def scans(compile):
 def assembly(compile):
     def f(x, y):
         a, b = x.split([1, 3], dim=1)
-        return (ft.cat([x, y], 1), ft.stack([x, y], -1), F.pad(x, (1, 2, 0, 1), value=3.0), F.pad(x[None], (1, 1), mode="reflect"),
+        return (ft.cat([x, y], 1), ft.stack([x, y], -1), F.pad(x, (1, 2, 0, 1), value=3.0),
+                F.pad(x[None], (1, 1), mode="reflect"),
                 x.roll((1, -1), (0, 1)), x.flip(0, 1), x.repeat(2, 1), x.expand(2, 3, 4), a * 2, b, x.tile(1, 2),
                 x.repeat_interleave(2, 0), ft.hstack([x, y]), ft.meshgrid(x[0], y[0], indexing="ij")[1], x.chunk(3)[1],
                 x.unfold(1, 2, 1), ft.block_diag(x, y), x.rot90())
@@ -104,7 +105,8 @@ def promotion(compile):
     def f(b, i, h, x, d):
         return (b + i, b * 1.5, i + h, h + x, x + d, i / i, i * 2.5, b & (i > 0), ft.add(i, i, alpha=2), h * d[0], x * d.sum(),
                 i.float() + h, ft.where(b, i, x), ft.cat([i, h]), i ** 2, 2 ** i, i.sum(), b.sum(), h.sum(dtype=ft.float32),
-                ft.maximum(i, x), i.mean(dtype=ft.float32), x.long(), x.to(ft.int8), h.double(), ~b, i << 1, i | 1, i.bitwise_xor(3))
+                ft.maximum(i, x), i.mean(dtype=ft.float32), x.long(), x.to(ft.int8), h.double(), ~b, i << 1, i | 1,
+                i.bitwise_xor(3))
     return compile(f)(ft.tensor([True, False]), ft.tensor([3, 1]), ft.tensor([0.5, 2]).half(), ft.tensor([0.1, 7]),
                       ft.tensor([1.25, 2]).double())
 
@@ -121,7 +123,8 @@ def half_precisions_round(compile):
 def complex_numbers(compile):
     def f(z, x):
         w = z * (1 + 2j) + x
-        return w, w.real, w.imag, w.abs(), w.conj() * z, ft.complex(x, x), w.angle(), ft.view_as_real(w), w.exp(), (w * w.conj()).real
+        return (w, w.real, w.imag, w.abs(), w.conj() * z, ft.complex(x, x), w.angle(), ft.view_as_real(w), w.exp(),
+                (w * w.conj()).real)
     z = ft.complex(ft.randn(4), ft.randn(4)).requires_grad_()
     return trained(compile(f), z, ft.randn(4, requires_grad=True))
 
@@ -140,8 +143,9 @@ def layouts(compile):
         return x + y, x.sum(0), (x * y).t(), x @ y.t(), F.softmax(x, 1)
     g = compile(f)
     base = ft.arange(40.0).reshape(5, 8) / 10
-    return [g(*p) for p in ((ft.randn(4, 5), ft.randn(4, 5)), (ft.randn(5, 4).t(), base[:4, :5]), (base[:4, ::2][:, :4].repeat(1, 2)[:, :5],
-            ft.ones(4, 1).expand(4, 5)), (base.t()[:4, :5], base[1:, 3:]))]
+    pairs = ((ft.randn(4, 5), ft.randn(4, 5)), (ft.randn(5, 4).t(), base[:4, :5]),
+             (base[:4, ::2][:, :4].repeat(1, 2)[:, :5], ft.ones(4, 1).expand(4, 5)), (base.t()[:4, :5], base[1:, 3:]))
+    return [g(*p) for p in pairs]
 
 
 @program()
@@ -262,7 +266,8 @@ def random_numbers(compile):
     def f(x):
         a = ft.rand(3) + ft.randn(3) * x
         b = F.dropout(x, 0.4, training=True)
-        return a, b, ft.randint(0, 9, (4,)), ft.bernoulli(x.sigmoid()), ft.randperm(5), ft.rand_like(x), ft.empty(3).uniform_(-1, 1)
+        return (a, b, ft.randint(0, 9, (4,)), ft.bernoulli(x.sigmoid()), ft.randperm(5), ft.rand_like(x),
+                ft.empty(3).uniform_(-1, 1))
     g = compile(f)
     return trained(g, ft.randn(3, requires_grad=True)), trained(g, ft.randn(3, requires_grad=True)), ft.rand(2)
 
@@ -271,7 +276,8 @@ def random_numbers(compile):
 def clamps_and_wheres(compile):
     def f(x, lo):
         return (x.clamp(-1, 1), x.clamp(min=lo), ft.where(x > 0, x, 0.1), x.nan_to_num(), ft.minimum(x, lo), x.clip(max=0.3),
-                x.masked_fill(x < 0, float("-inf")).softmax(0), ft.sign(x), x.lerp(lo, 0.3), ft.addcmul(x, lo, x, value=0.5), x.hypot(lo),
+                x.masked_fill(x < 0, float("-inf")).softmax(0), ft.sign(x), x.lerp(lo, 0.3), ft.addcmul(x, lo, x, value=0.5),
+                x.hypot(lo),
                 F.threshold(x, 0.1, 20.0), x.fmod(0.7), x.round(decimals=1))
     return trained(compile(f), ft.randn(5, requires_grad=True), ft.randn(5, requires_grad=True))
 
@@ -280,7 +286,8 @@ def clamps_and_wheres(compile):
 def creation(compile):
     def f(x):
         n = x.shape[0]
-        return (ft.arange(n), ft.zeros(n, 2), ft.ones_like(x, dtype=ft.int64), ft.full((2, n), 3.5), ft.eye(n), ft.linspace(0, 1, n),
-                x.new_zeros(3), ft.tensor([1.0, 2.0]) * x[:2], ft.tril(ft.ones(n, n)), ft.empty(0), F.one_hot(ft.arange(n) % 3, 4),
+        return (ft.arange(n), ft.zeros(n, 2), ft.ones_like(x, dtype=ft.int64), ft.full((2, n), 3.5), ft.eye(n),
+                ft.linspace(0, 1, n), x.new_zeros(3), ft.tensor([1.0, 2.0]) * x[:2], ft.tril(ft.ones(n, n)), ft.empty(0),
+                F.one_hot(ft.arange(n) % 3, 4),
                 ft.zeros_like(x).fill_(2), ft.scalar_tensor(3.0), x.new_tensor([1, 2]))
     return compile(f)(ft.randn(4))
