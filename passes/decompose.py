@@ -20,6 +20,7 @@ class Decomposer(GraphBuilder):
     def __init__(self, graph: Graph, keep: Keep, grad_enabled: bool = False) -> None:
         super().__init__(graph, grad_enabled=grad_enabled)
         self.keep = keep
+        self.recorded: set[Node] = set()  # nodes with several results of which some require a gradient
 
     def __call__(self, op: Op, args: tuple) -> Any:
         if op.decompose is not None and not self.keep(op):
@@ -38,6 +39,7 @@ def decompose(graph: Graph, keep: Keep) -> Graph:
     new = Graph(graph.name)
     env: dict[Node, Any] = {n: new.input(n.name, n.meta, n.requires_grad, n.loc) for n in graph.inputs}
     builder = Decomposer(new, keep)
+    builder.recorded = {n.args[0] for n in graph.nodes if n.op is getitem and n.requires_grad}
     with use_handler(builder):
         for node in graph.nodes:
             env[node] = replace_node(builder, node, env)
@@ -53,7 +55,7 @@ def replace_node(builder: Decomposer, node: Node, env: dict[Node, Any]) -> Any:
         return env[node.args[0]][node.args[1]]
     if op.decompose is None or builder.keep(op):
         return _copied(builder.graph, node, env)
-    builder.loc, builder.grad_enabled = node.loc, node.requires_grad
+    builder.loc, builder.grad_enabled = node.loc, node.requires_grad or node in builder.recorded
     start = len(builder.graph.nodes)
     result = parts(op, map_nodes(lambda n: _tensors(env[n]), node.args))
     if result is NotImplemented:

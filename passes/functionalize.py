@@ -323,8 +323,13 @@ class _Epilogue:
         self.made: dict[_Value, GraphTensor] = {}
 
     def build(self) -> Functional:
-        self.write_backs()
         shared = self._shared_storages()
+        for node in self.source.output_nodes():  # what the graph has yet to compute gets its name before the epilogue's own
+            storage = self.run.values[node].storage
+            if storage.origin is None and storage not in shared:
+                self.run.read(self.run.values[node])
+        self.epilogue._names |= dict.fromkeys((n.name for n in self.graph.nodes), 1)
+        self.write_backs()
         outputs = [map_nodes(lambda n: self.output(self.run.values[n], shared).node, out) for out in self.source.outputs]
         self.epilogue.outputs = outputs
         for node in carriers(self.epilogue, self.graph.inputs):

@@ -88,8 +88,9 @@ class _Joint:
         env: dict[Node, Any] = {}
         for n in self.source.inputs:
             env[n] = self.graph.input(n.name, n.meta, n.requires_grad, n.loc)
+        self.builder.recorded = {node for node in self.source.nodes if self._feeds_gradient(node)}
         for node in self.source.nodes:
-            self.builder.grad_enabled = node.requires_grad or self._feeds_gradient(node)
+            self.builder.grad_enabled = node.requires_grad or node in self.builder.recorded
             env[node] = replace_node(self.builder, node, env)
         self.builder.grad_enabled, self.builder.keep = True, lambda op: True
         return [map_nodes(env.__getitem__, out) for out in self.source.outputs]

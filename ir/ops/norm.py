@@ -309,6 +309,14 @@ batch_norm_eval = composite(
     doc="Normalised by given statistics. [N, C, *], [C], [C] -> [N, C, *].")
 
 
+def _unbiased(n: Any, momentum: float, like: Any) -> Any:
+    """``momentum * n / (n - 1)``: a number, or a tensor where the batch has a symbolic size, which is to stay one."""
+    if isinstance(n, int):
+        return momentum * n / (n - 1)
+    count = ops.full((), n, dtype=like.dtype, device=like.device)
+    return count * momentum / (count - 1)
+
+
 @public("nn.functional.batch_norm")
 def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
                training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Any:
@@ -329,7 +337,7 @@ def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = No
     if running_mean is not None:
         ops.copy_(running_mean, running_mean * (1 - momentum) + ops.detach(mean) * momentum)
     if running_var is not None:
-        ops.copy_(running_var, running_var * (1 - momentum) + ops.detach(var) * (momentum * n / (n - 1)))
+        ops.copy_(running_var, running_var * (1 - momentum) + ops.detach(var) * _unbiased(n, momentum, var))
     return out
 
 
