@@ -210,7 +210,7 @@ def test_text_is_deterministic_and_names_the_users_line():
 
 @pytest.mark.parametrize("dtype", [fl.float32, fl.float64, fl.float16, fl.bfloat16, fl.int64, fl.uint8, fl.bool],
                          ids=lambda d: d.name if hasattr(d, "name") else str(d))
-def test_edges_within_vectors(dtype):
+def test_masks_within_vectors(dtype):
     """Masks that change inside a vector, at a unit step and at others, whole vectors and what is left."""
     x, y = data(5, 37, low=0, high=3).to(dtype), data(5, 24, low=0, high=3).to(dtype)
     check(lambda x, y: (fl.cat([x, y, x[:, :9]], 1), fl.cat([y, y], 1), fl.roll(x, 3, 1), fl.flip(y, (1,)),

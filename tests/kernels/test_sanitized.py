@@ -18,7 +18,7 @@ FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -g"
 @pytest.mark.parametrize(
     "file,chosen",
     [
-        ("test_generated.py", "37-83 or integers or bools or edge or indirect or empty or attention"),
+        ("test_generated.py", "37-83 or integers or bools or edge or (masks and float32) or indirect or empty or attention"),
         ("test_templates.py", "one and (f32 or attention or convolution)"),
     ],
 )
