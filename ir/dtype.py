@@ -163,8 +163,8 @@ def _combine(high: DType | None, low: DType | None) -> DType | None:
     if high is None or low is None:
         return high if low is None else low
     if _CATEGORY[low.kind] > _CATEGORY[high.kind]:
-        if low.kind == "c":  # the precision of the deciding floating type is kept
-            return promote_types(high, low) if high is not float64 else complex128
+        if low.kind == "c" and high.kind == "f":  # the precision of the deciding floating type is kept
+            return complex128 if high is float64 else complex64
         return low
     return high
 

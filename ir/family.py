@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from . import dtype as _dtype
 from .dtype import DType, result_type
 from .meta import TensorMeta
@@ -78,6 +80,17 @@ def operands(op: Op, args: tuple) -> list[Any]:
 
 
 def promotion(op: Op, args: tuple) -> tuple[DType, DType]:
+    """The dtype an op computes in and the dtype of its result. Raises ``NotImplementedError`` for one it refuses."""
+    if "no_bool" in op.tags and any(x is True or x is False or getattr(x, "dtype", None) is _dtype.bool_ for x in args):
+        raise RuntimeError(f"{op.name}: subtraction with a bool tensor is not supported. If you are trying to invert a mask, "
+                           "use the `~` or `logical_not()` operator instead.")
+    compute, out = _promoted(op, args)
+    if compute is not None and compute.kind in op.refuses:
+        raise NotImplementedError(f'"{op.name}" not implemented for \'{type_name(compute)}\'')
+    return compute, out
+
+
+def _promoted(op: Op, args: tuple) -> tuple[DType, DType]:
     """The dtype an op computes in and the dtype of its result.
 
     Kinds: "default" PyTorch's result type; "float" also makes integers the default float; "bool" result bool;
@@ -179,6 +192,9 @@ def _finish(op: Op, inplace: bool, dunder: str | None) -> Op:
 _OPERATOR = """def operator(self, other):
     if type(other) in _known or _is_operand(other):
         return _state.handler(_op, ({first}, {second}{rest}))
+    if isinstance(other, _ndarray):
+        other = _as_tensor(other)
+        return _state.handler(_op, ({first}, {second}{rest}))
     return NotImplemented
 """
 _known_operands: set[type] = {int, float, complex, bool}  # exact types met as operands
@@ -189,7 +205,11 @@ def _is_operand(value: Any) -> bool:
     if isinstance(value, (TensorLike, int, float, complex)) or hasattr(value, "__flambeau_symint__"):
         _known_operands.add(type(value))
         return True
-    return hasattr(value, "__array__")
+    return hasattr(value, "__array__") and not isinstance(value, np.ndarray)
+
+
+def _as_tensor(array: Any) -> Any:
+    return PUBLIC["torch"]["tensor"](array)
 
 
 def _install_operators(op: Op, name: str) -> None:
@@ -198,7 +218,8 @@ def _install_operators(op: Op, name: str) -> None:
     for prefix, target, operands in (("", op, ("self", "other")), ("r", op, ("other", "self")),
                                      ("i", inplace_of(op), ("self", "other"))):
         text = _OPERATOR.format(first=operands[0], second=operands[1], rest=rest)
-        env: dict[str, Any] = {"_op": target, "_state": state, "_known": _known_operands, "_is_operand": _is_operand}
+        env: dict[str, Any] = {"_op": target, "_state": state, "_known": _known_operands, "_is_operand": _is_operand,
+                               "_ndarray": np.ndarray, "_as_tensor": _as_tensor}
         exec(text, env)  # noqa: S102 - the text above
         fn = env["operator"]
         fn.__name__ = fn.__qualname__ = f"__{prefix}{name}__"
@@ -212,7 +233,8 @@ def _given(**facts: Any) -> dict[str, Any]:
 
 def pointwise(schema: str, *, kernel: Callable[..., Any], vjp: Any = None, scalar: Scalar | None = None,
               promote: str = "default", decompose: Callable[..., Any] | None = None, samples: Any = None,
-              dtypes: str = "f", tags: Iterable[str] = (), api: tuple[str, ...] | None = None, inplace: bool = True,
+              dtypes: str = "f", refuses: str = "", tags: Iterable[str] = (), api: tuple[str, ...] | None = None,
+              inplace: bool = True,
               dunder: str | None = None, ufunc: str = "", store: Callable[..., Any] | None = None, doc: str = "") -> Op:
     """An op on corresponding elements of broadcast tensors. Tensor arguments reach ``kernel`` in the computing dtype.
 
@@ -227,14 +249,15 @@ def pointwise(schema: str, *, kernel: Callable[..., Any], vjp: Any = None, scala
         return TensorMeta(shape, promotion(op, args)[1], common_device(op, args))
 
     op = Op(parsed.name, parsed, "pointwise", infer, kernel, vjp, scalar=scalar, promote=promote, decompose=decompose,
-            samples=samples, tags=frozenset(tags), dtypes=dtypes, doc=doc, extra=_given(ufunc=ufunc, store=store),
+            samples=samples, tags=frozenset(tags), dtypes=dtypes, refuses=refuses, doc=doc,
+            extra=_given(ufunc=ufunc, store=store),
             api=default_api(parsed.name) if api is None else api)
     return _finish(op, inplace, dunder)
 
 
 def reduction(schema: str, *, kernel: Callable[..., Any], reduce: str, vjp: Any = None, promote: str = "keep",
-              samples: Any = None, dtypes: str = "f", tags: Iterable[str] = (), api: tuple[str, ...] | None = None,
-              doc: str = "") -> Op:
+              samples: Any = None, dtypes: str = "f", refuses: str = "", tags: Iterable[str] = (),
+              api: tuple[str, ...] | None = None, doc: str = "") -> Op:
     """An op ``(self, dim, keepdim, ...)`` that combines elements along ``dim``.
 
     ``dim`` reaches ``kernel`` as it was given (None: all). ``reduce`` names the combination for the loop IR.
@@ -247,7 +270,8 @@ def reduction(schema: str, *, kernel: Callable[..., Any], reduce: str, vjp: Any 
         return TensorMeta(shape, promotion(op, args)[1], args[0].device)
 
     op = Op(parsed.name, parsed, "reduction", infer, kernel, vjp, promote=promote, reduce=reduce, samples=samples,
-            tags=frozenset(tags), dtypes=dtypes, doc=doc, api=default_api(parsed.name) if api is None else api)
+            tags=frozenset(tags), dtypes=dtypes, refuses=refuses, doc=doc,
+            api=default_api(parsed.name) if api is None else api)
     return register(op)
 
 
@@ -268,12 +292,13 @@ def view(schema: str, *, kernel: Callable[..., Any], infer: Callable[..., Any], 
 
 def composite(schema: str, decompose: Callable[..., Any], *, kernel: Callable[..., Any] | None = None, vjp: Any = None,
               joint_vjp: Any = None, infer: Callable[..., Any] | None = None, promote: str | None = None,
-              samples: Any = None, dtypes: str = "f", tags: Iterable[str] = (), api: tuple[str, ...] | None = None,
-              inplace: bool = False, doc: str = "") -> Op:
+              samples: Any = None, dtypes: str = "f", refuses: str = "", tags: Iterable[str] = (),
+              api: tuple[str, ...] | None = None, inplace: bool = False, doc: str = "") -> Op:
     """An op that means its decomposition. A ``kernel`` makes eager faster, a ``vjp`` the backward; both must agree with it."""
     parsed = parse(schema)
     op = Op(parsed.name, parsed, "composite", infer, kernel, vjp, joint_vjp, decompose, promote=promote, samples=samples,
-            tags=frozenset(tags), dtypes=dtypes, doc=doc, api=default_api(parsed.name) if api is None else api)
+            tags=frozenset(tags), dtypes=dtypes, refuses=refuses, doc=doc,
+            api=default_api(parsed.name) if api is None else api)
     return _finish(op, inplace, None)
 
 

@@ -61,12 +61,21 @@ class Op:
     run: Callable[[tuple], Any] | None = None     # eager runner, built by the runtime at the first call
     extra: dict[str, Any] = field(default_factory=dict)  # family-specific facts
     dtypes: str = "f"                             # dtype kinds its samples hold for: letters of "buifc"
+    refuses: str = ""                             # pointwise and reductions: kinds it does not compute in
     _saves: dict[tuple[bool, ...], tuple[bool, tuple[bool, ...]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.fn = _make_function(self, "input")
-        self.method = _make_function(self, "self")
         self.tensor_slots = self.schema.tensors
+
+    @functools.cached_property
+    def fn(self) -> Any:
+        """The public function: PyTorch names its first tensor ``input``."""
+        return _make_function(self, "input")
+
+    @functools.cached_property
+    def method(self) -> Any:
+        """The function under ``ops.NAME`` and on tensors: its first tensor is ``self``."""
+        return _make_function(self, "self")
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -133,9 +142,11 @@ class _Ops:
     """The op functions by name, for derivatives and decompositions: ``ops.exp(x)``. Late bound, so order is free."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.endswith("_") and name[:-1] in OPS:
-            return inplace_of(OPS[name[:-1]]).method
-        raise AttributeError(f"no op is named {name!r}")
+        try:
+            found = self.__dict__[name] = get_op(name).method
+        except KeyError:
+            raise AttributeError(f"no op is named {name!r}") from None
+        return found
 
 
 ops = _Ops()
@@ -148,7 +159,7 @@ def register(op: Op) -> Op:
     if op.name in OPS:
         raise ValueError(f"op {op.name!r} is defined twice")
     OPS[op.name] = op
-    setattr(ops, op.name, op.method)
+    ops.__dict__.pop(op.name, None)  # a public function of that name was there for want of the op
     for target in op.api:
         space, _, name = target.rpartition(".")
         _publish(space, name, op.method if space == "Tensor" else op.fn)
@@ -175,7 +186,7 @@ def public(*targets: str) -> Callable[..., Any]:
         for target in targets:
             space, _, name = target.rpartition(".")
             _publish(space, name, fn)
-            if space == "torch" and not hasattr(ops, name):
+            if space == "torch" and name not in OPS:
                 setattr(ops, name, fn)  # derivatives and decompositions may use it too; an op of that name replaces it
         return fn
     return mark
@@ -197,7 +208,6 @@ def inplace_of(op: Op) -> Op:
         text = Schema(op.name + "_", op.schema.params, 1)
         op.inplace = Op(op.name + "_", text, "inplace", mutates=(0,), functional=op, tags=op.tags - {"view"})
         OPS[op.inplace.name] = op.inplace
-        setattr(ops, op.inplace.name, op.inplace.method)
     return op.inplace
 
 

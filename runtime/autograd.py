@@ -591,6 +591,15 @@ def register_hook(t: Tensor, hook: Callable) -> HookHandle:
     return HookHandle(fn.pre_hooks.setdefault(t._out_nr, {}), hook)
 
 
+def register_post_accumulate_grad_hook(t: Tensor, hook: Callable) -> HookHandle:
+    """See ``Tensor.register_post_accumulate_grad_hook``."""
+    if not t.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if t.grad_fn is not None:
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    return HookHandle(t.__dict__.setdefault("_post_accumulate_hooks", {}), hook)
+
+
 def retain_grad(t: Tensor) -> None:
     """See ``Tensor.retain_grad``."""
     if not t.requires_grad:

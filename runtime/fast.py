@@ -29,6 +29,13 @@ _INTEGERS = "lihbB"
 _PLAIN = {"default": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + _INTEGERS), "float": (_FLOATS,) * 3,
           "bool": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + _INTEGERS), "real": (_FLOATS + _INTEGERS, "", "")}
 _ONE = (None,)
+
+
+def _admitted(op: Op) -> tuple[str, ...]:
+    """The rows of :data:`_PLAIN` without the types that the op refuses."""
+    return tuple("".join(c for c in row if np.dtype(c).kind not in op.refuses) for row in _PLAIN[op.promote or ""])
+
+
 _ndarray, _new = np.ndarray, object.__new__
 
 
@@ -149,7 +156,7 @@ def binary(op: Op, slow: Runner) -> Runner:
     """The runner of a pointwise op of two operands."""
     kernel, ufunc, default = op.kernel, getattr(np, op.extra.get("ufunc", ""), None), _defaults(op, 2)
     assert kernel is not None and op.promote is not None  # what `runner` looked at
-    plain, with_float, with_int = _PLAIN[op.promote]
+    plain, with_float, with_int = _admitted(op)
     recorded = op.differentiable
     blocked = not recorded and "nograd" not in op.tags  # differentiated through its parts
     tapes: dict[tuple[bool, bool], _Tape] = {}
@@ -212,7 +219,7 @@ def unary(op: Op, slow: Runner) -> Runner:
     """The runner of a pointwise op of one operand."""
     kernel, ufunc, default = op.kernel, getattr(np, op.extra.get("ufunc", ""), None), _defaults(op, 1)
     assert kernel is not None and op.promote is not None
-    plain = _PLAIN[op.promote][0]
+    plain = _admitted(op)[0]
     recorded = op.differentiable
     blocked = not recorded and "nograd" not in op.tags
     tape: Any = None
@@ -253,7 +260,7 @@ def inplace(op: Op, functional: Op, slow: Runner) -> Runner:
         return _storing(store, functional, slow)
     if ufunc is None or functional.tensor_slots != (0, 1) or functional.promote not in ("default", "float"):
         return slow
-    plain, with_float, with_int = _PLAIN[functional.promote]
+    plain, with_float, with_int = _admitted(functional)
     has_alpha = len(functional.schema.params) > 2
 
     def run(args: tuple) -> Any:

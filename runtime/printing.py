@@ -63,7 +63,7 @@ class _Formatter:
         low, high = size.min(), size.max()
         self.int_mode = bool((finite == np.ceil(finite)).all())
         self.sci_mode = bool(high / low > 1000.0 or high > 1e8 or (not self.int_mode and low < 1e-4))
-        if self.sci_mode:
+        if self.sci_mode if options.sci_mode is None else options.sci_mode:
             widths = (len(f"{v:.{options.precision}e}") for v in finite.tolist())
         elif self.int_mode:
             widths = (len(f"{v:.0f}") + 1 for v in finite.tolist())

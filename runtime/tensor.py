@@ -202,6 +202,16 @@ class Tensor(TensorLike):
         """Call ``hook(grad)`` whenever this tensor's gradient is computed; what it returns replaces the gradient."""
         return autograd.register_hook(self, hook)
 
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> autograd.HookHandle:
+        """Call ``hook(self)`` whenever ``backward`` has added to ``grad``. Raises ``RuntimeError`` for a non-leaf."""
+        return autograd.register_post_accumulate_grad_hook(self, hook)
+
+    @property
+    def retains_grad(self) -> bool:
+        """Whether :meth:`retain_grad` was called on this non-leaf tensor."""
+        fn = self.grad_fn
+        return fn is not None and self._out_nr in (fn.retained or {})
+
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf tensor in ``grad``."""
         autograd.retain_grad(self)
@@ -227,6 +237,10 @@ class Tensor(TensorLike):
 
     __array_priority__ = 1000  # ndarray (op) tensor is the tensor's to answer
 
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Tensor:
+        """What NumPy's functions make of this tensor is a tensor again."""
+        return wrap(array)
+
     def item(self) -> Any:
         """The value of a one-element tensor as a Python number. Raises ``RuntimeError`` for more elements."""
         if self._a.size != 1:
@@ -247,14 +261,19 @@ class Tensor(TensorLike):
             raise RuntimeError(f"Boolean value of Tensor with {kind} is ambiguous")
         return bool(self._a.item())
 
+    def _only(self) -> Any:
+        if self._a.size != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return self.item()
+
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._only())
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._only())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._only())
 
     def __index__(self) -> int:
         if not self.dtype.is_integral or self._a.size != 1:
@@ -262,7 +281,7 @@ class Tensor(TensorLike):
         return int(self._a.item())
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if not self.ndim and spec else str(self)
+        return format(self.item(), spec) if not self.ndim else object.__format__(self, spec)
 
     def __repr__(self) -> str:
         return tensor_str(self)

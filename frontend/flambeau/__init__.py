@@ -54,7 +54,9 @@ _native.template_builder = _build_template
 
 _LAZY = {  # public names that live in a sub-module which is imported when they are first used
     "Generator": "_interop", "save": "serialization", "load": "serialization",
-    "compile": "compiler", "is_compiling": "compiler", "as_torch": "dropin",
+    "compile": "compiler", "is_compiling": "compiler", "as_torch": "dropin", "default_generator": "random",
+    **dict.fromkeys(("autocast", "get_autocast_dtype", "is_autocast_enabled"), "amp"), "layout": "_types",
+    "is_anomaly_enabled": "autograd",
     **dict.fromkeys(("no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
                      "is_inference_mode_enabled"), "autograd.grad_mode"),
     **dict.fromkeys(("finfo", "iinfo", "memory_format", "contiguous_format", "preserve_format", "channels_last",

@@ -12,7 +12,9 @@ from flambeau.ir import dtype as _dtype
 from flambeau.ir.dtype import DType
 from flambeau.ir.family import broadcast_shapes as _combine
 from flambeau.ir.ops.convert import LEGACY_TYPES
-from flambeau.runtime.tensor import Size, Tensor
+from flambeau.runtime.tensor import Layout, Size, Tensor
+
+layout = Layout  # PyTorch's name
 
 
 class finfo:  # noqa: N801 - PyTorch's name
@@ -27,7 +29,7 @@ class finfo:  # noqa: N801 - PyTorch's name
         self.bits = dtype.itemsize * 8
         self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
         self.tiny = self.smallest_normal = float(info.smallest_normal)
-        self.resolution = float(info.resolution)
+        self.resolution = 10.0**-info.precision
         self.dtype = dtype.name
 
     def __repr__(self) -> str:

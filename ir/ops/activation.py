@@ -26,11 +26,12 @@ _erf, _sigmoid_kernel, _tanh = _kernel("erf"), _kernel("sigmoid"), _kernel("tanh
 
 relu = composite(
     "relu(Tensor self) -> Tensor", lambda x: ops.where(x <= 0, 0, x), kernel=lambda xp, x: xp.maximum(x, x.dtype.type(0)),
-    vjp=lambda g, out, x: ops.where(out > 0, g, 0), inplace=True, dtypes="uif", promote="default",
+    vjp=lambda g, out, x: ops.where(out > 0, g, 0), inplace=True, dtypes="uif", refuses="bc", promote="default",
     samples=_SMOOTH, doc="``max(x, 0)``, elementwise.")
 
 relu6 = composite("relu6(Tensor self) -> Tensor", lambda x: ops.clamp(x, 0, 6), api=(), samples=unary(-3.0, 9.0),
-                  inplace=True, doc="``min(max(x, 0), 6)``, elementwise.")
+                  vjp=lambda g, out, x: ops.where((out > 0) & (out < 6), g, 0), inplace=True,
+                  doc="``min(max(x, 0), 6)``, elementwise.")
 
 leaky_relu = composite(
     "leaky_relu(Tensor self, Number negative_slope=0.01) -> Tensor", lambda x, slope: ops.where(x > 0, x, x * slope),
@@ -146,7 +147,7 @@ def _gelu_grad(g: Any, out: Any, x: Any, approximate: str) -> Any:
 
 gelu = composite(
     "gelu(Tensor self, *, str approximate='none') -> Tensor", _gelu_parts, kernel=_gelu_kernel, vjp=_gelu_grad,
-    promote="default", api=(_F + "gelu",), samples=lambda: [*_SMOOTH(), S(T((3, 5)), approximate="tanh")],
+    promote="default", refuses="buic", api=(_F + "gelu",), samples=lambda: [*_SMOOTH(), S(T((3, 5)), approximate="tanh")],
     doc="``x`` times the normal distribution function of ``x``; ``approximate='tanh'`` for the tanh formula.")
 
 
@@ -173,7 +174,7 @@ def _softplus_kernel(xp: Any, x: Any, beta: float, threshold: float) -> Any:
 softplus = composite(
     "softplus(Tensor self, float beta=1, float threshold=20) -> Tensor",
     lambda x, beta, threshold: ops.where(x * beta > threshold, x, ops.log1p(ops.exp(x * beta)) / beta),
-    kernel=_softplus_kernel, promote="default", api=(_F + "softplus",), inplace=True,
+    kernel=_softplus_kernel, promote="default", refuses="buic", api=(_F + "softplus",), inplace=True,
     vjp=lambda g, out, x, beta, threshold: ops.where(x * beta > threshold, g, g * ops.sigmoid(x * beta)),
     samples=lambda: [S(T((3, 5))), S(T((4,)), 2.0, 1.0), S(T((4,), 50.0, 200.0))],
     doc="``log(1 + exp(beta x)) / beta``, linear where ``beta x`` exceeds ``threshold``.")
@@ -279,7 +280,7 @@ def implicit_dim(x: Any, dim: int | None) -> int:
 @public(_F + "gumbel_softmax")
 def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:
     """A sample of the Gumbel-softmax distribution; with ``hard`` one-hot, with the soft sample's gradient."""
-    noise = -ops.log(-ops.log(ops.clamp(ops.rand_like(logits), 1e-20, 1 - 1e-7)))
+    noise = -ops.log(ops.exponential(tuple(logits.shape), 1, dtype=logits.dtype, device=logits.device))
     soft = ops.softmax((logits + noise) / tau, dim)
     if not hard:
         return soft

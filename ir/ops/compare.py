@@ -17,12 +17,13 @@ _UFUNCS = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "
 _KNOWN = (TensorLike, int, float, complex)
 
 
-def _comparison(name: str, sign: str, long_name: str, dtypes: str = "buif") -> Any:
+def _comparison(name: str, sign: str, long_name: str, dtypes: str = "buif",
+                refuses: str = "c") -> Any:
     env: dict[str, Any] = {}
     exec(f"kernel = lambda xp, x, y: x {sign} y", env)  # noqa: S102 - one of six signs
     api = (f"torch.{name}", f"Tensor.{name}", f"torch.{long_name}", f"Tensor.{long_name}")
     op = pointwise(f"{name}(Operand self, Operand other) -> Tensor", promote="bool", kernel=env["kernel"],
-                   scalar=infix(sign), dtypes=dtypes, inplace=True, api=api, ufunc=_UFUNCS[name],
+                   scalar=infix(sign), dtypes=dtypes, refuses=refuses, inplace=True, api=api, ufunc=_UFUNCS[name],
                    samples=lambda: [*binary()(), S(T((4, 3), -1, 2), T((4, 3), -1, 2))])
     method = op.method
 
@@ -34,8 +35,8 @@ def _comparison(name: str, sign: str, long_name: str, dtypes: str = "buif") -> A
     return op
 
 
-eq = _comparison("eq", "==", "equal_elements", "buifc")
-ne = _comparison("ne", "!=", "not_equal", "buifc")
+eq = _comparison("eq", "==", "equal_elements", "buifc", "")
+ne = _comparison("ne", "!=", "not_equal", "buifc", "")
 lt = _comparison("lt", "<", "less")
 le = _comparison("le", "<=", "less_equal")
 gt = _comparison("gt", ">", "greater")

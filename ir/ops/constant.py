@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -36,7 +37,9 @@ def to_array(data: Any, dtype: Any) -> np.ndarray:
 
 def _dtype_of(data: Any, array: np.ndarray) -> _dtype.DType:
     if any(hasattr(x, "dtype") for x in leaves(data)):
-        return _dtype.from_numpy(array.dtype)
+        kinds = [_dtype.of_number(x) if not hasattr(x, "dtype") else x.dtype if isinstance(x, TensorLike)
+                 else _dtype.from_numpy(x.dtype) for x in leaves(data)]
+        return functools.reduce(_dtype.promote_types, kinds)
     if array.dtype.kind == "f":
         return _dtype.get_default_dtype()
     return _dtype.get_default_dtype().to_complex() if array.dtype.kind == "c" else _dtype.from_numpy(array.dtype)

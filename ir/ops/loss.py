@@ -135,11 +135,17 @@ def binary_cross_entropy(input: Any, target: Any, weight: Any = None, size_avera
     return reduced(values, legacy_reduction(reduction, size_average, reduce))
 
 
+def _bce_kernel(xp: Any, x: Any, target: Any) -> Any:
+    if not ((x >= 0) & (x <= 1)).all():
+        raise RuntimeError("all elements of input should be between 0 and 1")
+    return (target - 1) * xp.maximum(xp.log1p(-x), -100) - target * xp.maximum(xp.log(x), -100)
+
+
 def _bce_parts(x: Any, target: Any) -> Any:
     return (target - 1) * ops.clamp(ops.log1p(-x), -100, None) - target * ops.clamp(ops.log(x), -100, None)
 
 
-composite("binary_cross_entropy(Tensor self, Tensor target) -> Tensor", _bce_parts, api=(),
+composite("binary_cross_entropy(Tensor self, Tensor target) -> Tensor", _bce_parts, api=(), kernel=_bce_kernel, promote="default",
           vjp=(lambda g, out, x, target: g * (x - target) / ops.clamp((1 - x) * x, 1e-12, None),
                lambda g, out, x, target: g * (ops.log1p(-x) - ops.log(x))),
           samples=lambda: [S(T((3, 4), 0.1, 0.9), T((3, 4), 0.0, 1.0))], doc="Cross entropy of probabilities, elementwise.")

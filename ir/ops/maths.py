@@ -17,7 +17,7 @@ from .pointwise import call1, call2
 def _function(name: str, vjp: Any, *, kernel: Callable[..., Any] | None = None, triton: str | None = None,
               dtypes: str = "buif", low: float = -2.0, high: float = 2.0, numpy_name: str | None = None,
               api: tuple[str, ...] = (), decompose: Any = None, scalar: Scalar | None = None,
-              tags: tuple[str, ...] = ()) -> Any:
+              tags: tuple[str, ...] = (), refuses: str = "") -> Any:
     """A function of one tensor that makes integers floats."""
     known = numpy_name or name
 
@@ -27,6 +27,7 @@ def _function(name: str, vjp: Any, *, kernel: Callable[..., Any] | None = None, 
     return pointwise(f"{name}(Tensor self) -> Tensor", promote="float", kernel=kernel or from_numpy, vjp=vjp, dtypes=dtypes,
                      ufunc="" if kernel else known,
                      scalar=scalar or call1(name, triton), samples=unary(low, high), decompose=decompose, tags=tags,
+                     refuses=refuses,
                      api=(f"torch.{name}", f"Tensor.{name}", *api))
 
 
@@ -44,7 +45,8 @@ rsqrt = _function("rsqrt", lambda g, out, x: g * (-0.5 * out * out * out), kerne
                   triton="tl.rsqrt", low=0.2, high=4)
 reciprocal = _function("reciprocal", lambda g, out, x: -g * conj_of(out * out), kernel=lambda xp, x: 1 / x, dtypes="buifc",
                        low=0.3, high=3, scalar=Scalar("(1 / {0})", "(1 / {0})"))
-square = composite("square(Tensor self) -> Tensor", lambda x: x * x, kernel=lambda xp, x: x * x, dtypes="uifc",
+square = composite("square(Tensor self) -> Tensor", lambda x: x ** 2, dtypes="buifc",
+                   kernel=lambda xp, x: x * x if x.dtype.kind != "b" else x.astype(xp.int64),
                    inplace=True, tags=("out",), samples=unary(), vjp=lambda g, out, x: g * 2 * conj_of(x))
 sigmoid = _function("sigmoid", lambda g, out, x: g * (1 - out) * out, kernel=lambda xp, x: 1 / (1 + xp.exp(-x)),
                     triton="tl.sigmoid", api=("nn.functional.sigmoid",))
@@ -121,7 +123,7 @@ def _pow_parts(x: Any, y: Any) -> Any:
 
 pow_ = pointwise(
     "pow(Operand self, Operand exponent) -> Tensor", kernel=_pow, vjp=(_pow_base_rule, _pow_exponent_rule), dunder="pow",
-    decompose=_pow_parts, scalar=call2("pow"), dtypes="uifc",
+    decompose=_pow_parts, scalar=call2("pow"), dtypes="uifc", refuses="b",
     samples=lambda: [S(T((3, 5), 0.2, 2), T((3, 5), 0, 3)), S(T((3, 1), 0.2, 2), T((4,), 0, 3)), S(T((3, 4)), 2),
                      S(T((3, 4), 0.5, 2), 3), S(T((3, 4), 0.2, 2), 0.5, ), S(2, T((3, 4), 0, 3)), S(T((3, 4), 0.5, 2), 0)])
 
@@ -138,6 +140,7 @@ def float_power(input: Any, exponent: Any) -> Any:  # noqa: A002
 
 hypot = pointwise("hypot(Tensor self, Tensor other) -> Tensor", kernel=lambda xp, x, y: xp.hypot(x, y),
                   vjp=(lambda g, out, x, y: g * (x / out), lambda g, out, x, y: g * (y / out)), scalar=call2("hypot"),
+                  refuses="buic",
                   samples=lambda: binary(0.5, 2)()[:4])
 
 # ---- trigonometry ---------------------------------------------------------------------------
@@ -166,7 +169,7 @@ atanh = _function("atanh", lambda g, out, x: g / conj_of(1 - x * x), numpy_name=
 atan2 = pointwise(
     "atan2(Tensor self, Tensor other) -> Tensor", promote="float", kernel=lambda xp, x, y: xp.arctan2(x, y),
     vjp=(lambda g, out, x, y: g * (y / (x * x + y * y)), lambda g, out, x, y: g * (-x / (x * x + y * y))),
-    scalar=call2("atan2"), dtypes="buif", samples=lambda: binary(0.3, 2)()[:4],
+    scalar=call2("atan2"), dtypes="buif", refuses="c", samples=lambda: binary(0.3, 2)()[:4],
     api=("torch.atan2", "torch.arctan2", "Tensor.atan2", "Tensor.arctan2"))
 
 sinc = composite("sinc(Tensor self) -> Tensor", lambda x: _sinc(x), inplace=True, tags=("out",), dtypes="f", samples=unary())
@@ -228,8 +231,9 @@ nextafter = pointwise("nextafter(Tensor self, Tensor other) -> Tensor", kernel=l
 
 _TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
-erf = _function("erf", lambda g, out, x: g * (_TWO_OVER_ROOT_PI * ops.exp(-x * x)), kernel=special.erf, triton="tl.erf")
-erfc = _function("erfc", lambda g, out, x: g * (-_TWO_OVER_ROOT_PI * ops.exp(-x * x)), kernel=special.erfc)
+erf = _function("erf", lambda g, out, x: g * (_TWO_OVER_ROOT_PI * ops.exp(-x * x)), kernel=special.erf, triton="tl.erf",
+                refuses="c")
+erfc = _function("erfc", lambda g, out, x: g * (-_TWO_OVER_ROOT_PI * ops.exp(-x * x)), kernel=special.erfc, refuses="c")
 erfinv = _function("erfinv", lambda g, out, x: g * (math.sqrt(math.pi) / 2 * ops.exp(out * out)), kernel=special.erfinv,
                    low=-0.9, high=0.9, tags=("extern",))
 lgamma = _function("lgamma", lambda g, out, x: g * ops.digamma(x), kernel=special.lgamma, low=0.2, high=4)

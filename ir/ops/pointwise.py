@@ -47,19 +47,11 @@ add = pointwise(
 
 
 def _sub(xp: Any, x: Any, y: Any, alpha: Any) -> Any:
-    if is_bool_array(x) or is_bool_array(y):
-        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
-                           "`logical_xor()` operator instead.")
     return x - y if alpha == 1 else x - y * alpha
 
 
-def is_bool_array(x: Any) -> bool:
-    """Whether a kernel's operand is bool."""
-    return x is True or x is False or getattr(getattr(x, "dtype", None), "kind", "") == "b"
-
-
 sub = pointwise(
-    "sub(Operand self, Operand other, *, Number alpha=1) -> Tensor", dunder="sub", kernel=_sub,
+    "sub(Operand self, Operand other, *, Number alpha=1) -> Tensor", dunder="sub", kernel=_sub, tags=("no_bool",),
     vjp=(lambda g, out, x, y, alpha: g, lambda g, out, x, y, alpha: -g if alpha == 1 else g * -alpha),
     decompose=lambda x, y, alpha: NotImplemented if alpha == 1 else x - y * alpha,
     scalar=infix("-"), dtypes="uifc", samples=lambda: [*binary()(), S(T((3, 4)), T((3, 4)), alpha=2)], ufunc="subtract")
@@ -101,12 +93,12 @@ def _trunc_divide(xp: Any, x: Any, y: Any) -> Any:
 _zero_rules = (lambda g, out, x, y: ops.zeros_like(g), lambda g, out, x, y: ops.zeros_like(g))
 
 floor_divide = pointwise(
-    "floor_divide(Operand self, Operand other) -> Tensor", kernel=_floor_divide, vjp=_zero_rules, dunder="floordiv",
-    scalar=call2("floor_divide", "libdevice.floor_divide"), dtypes="uif", samples=binary(1, 5))
+    "floor_divide(Operand self, Operand other) -> Tensor", tags=("divides",), kernel=_floor_divide, vjp=_zero_rules,
+    dunder="floordiv", scalar=call2("floor_divide", "libdevice.floor_divide"), dtypes="uif", refuses="bc", samples=binary(1, 5))
 
 trunc_divide = pointwise(
-    "trunc_divide(Operand self, Operand other) -> Tensor", kernel=_trunc_divide, vjp=_zero_rules, api=(),
-    scalar=call2("trunc_divide", "libdevice.trunc_divide"), dtypes="uif", samples=binary(1, 5))
+    "trunc_divide(Operand self, Operand other) -> Tensor", tags=("divides",), kernel=_trunc_divide, vjp=_zero_rules, api=(),
+    scalar=call2("trunc_divide", "libdevice.trunc_divide"), dtypes="uif", refuses="bc", samples=binary(1, 5))
 
 
 def _divide(rounding_mode: str | None) -> Any:
@@ -147,19 +139,19 @@ def _fmod(xp: Any, x: Any, y: Any) -> Any:
 
 
 remainder = pointwise(
-    "remainder(Operand self, Operand other) -> Tensor", kernel=_remainder, dunder="mod",
+    "remainder(Operand self, Operand other) -> Tensor", tags=("divides",), kernel=_remainder, dunder="mod",
     vjp=(lambda g, out, x, y: g, lambda g, out, x, y: -g * ops.floor_divide(x, y)),
-    scalar=call2("remainder", "libdevice.remainder"), dtypes="uif", samples=binary(0.6, 5, 1, 3))
+    scalar=call2("remainder", "libdevice.remainder"), dtypes="uif", refuses="bc", samples=binary(0.6, 5, 1, 3))
 
 fmod = pointwise(
-    "fmod(Operand self, Operand other) -> Tensor", kernel=_fmod,
+    "fmod(Operand self, Operand other) -> Tensor", tags=("divides",), kernel=_fmod,
     vjp=(lambda g, out, x, y: g, lambda g, out, x, y: -g * ops.trunc_divide(x, y)),
-    scalar=call2("fmod"), dtypes="uif", samples=binary(0.6, 5, 1, 3))
+    scalar=call2("fmod"), dtypes="uif", refuses="bc", samples=binary(0.6, 5, 1, 3))
 
 addcmul = composite(
     "addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Number value=1) -> Tensor",
     lambda x, a, b, value: x + (a * b if value == 1 else a * value * b), dtypes="uifc", inplace=True, tags=("out",),
-    kernel=lambda xp, x, a, b, value: x + (a * b if value == 1 else value * a * b), promote="default",
+    kernel=lambda xp, x, a, b, value: x + (a * b if value == 1 else value * a * b), promote="default", refuses="b",
     samples=lambda: [S(T((3, 4)), T((3, 4)), T((4,)), value=2), S(T((3, 4)), T((3, 1)), T((3, 4)))])
 
 addcdiv = composite(
@@ -170,7 +162,8 @@ addcdiv = composite(
 
 lerp = composite(
     "lerp(Tensor self, Tensor end, Operand weight) -> Tensor", lambda x, end, weight: x + (end - x) * weight,
-    kernel=lambda xp, x, end, weight: x + (end - x) * weight, promote="default", inplace=True, tags=("out",), dtypes="fc",
+    kernel=lambda xp, x, end, weight: x + (end - x) * weight, promote="default", refuses="bui",
+    inplace=True, tags=("out",), dtypes="fc",
     samples=lambda: [S(T((3, 4)), T((3, 4)), 0.3), S(T((3, 4)), T((4,)), T((3, 4), 0, 1))])
 
 # ---- signs and parts ---------------------------------------------------------------------------
@@ -187,7 +180,7 @@ neg = pointwise("neg(Tensor self) -> Tensor", kernel=_neg, vjp=lambda g, out, x:
                 dtypes="uifc", samples=unary(), api=("torch.neg", "torch.negative", "Tensor.neg", "Tensor.negative",
                                                      "Tensor.__neg__"))
 
-abs_ = pointwise("abs(Tensor self) -> Tensor", promote="real", kernel=lambda xp, x: xp.abs(x), dtypes="uifc",
+abs_ = pointwise("abs(Tensor self) -> Tensor", promote="real", kernel=lambda xp, x: xp.abs(x), dtypes="uifc", refuses="b",
                  vjp=lambda g, out, x: g * ops.sgn(x), scalar=call1("abs", "tl.abs"), samples=unary(),
                  api=("torch.abs", "torch.absolute", "Tensor.abs", "Tensor.absolute", "Tensor.__abs__"))
 
@@ -195,6 +188,8 @@ abs_ = pointwise("abs(Tensor self) -> Tensor", promote="real", kernel=lambda xp,
 @public("torch.positive", "Tensor.positive", "Tensor.__pos__")
 def positive(input: Any) -> Any:  # noqa: A002
     """``input`` itself."""
+    if input.dtype is _dtype.bool_:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
     return input
 
 
@@ -205,7 +200,7 @@ def _sign(xp: Any, x: Any) -> Any:
 
 
 sign = pointwise("sign(Tensor self) -> Tensor", kernel=_sign, vjp=lambda g, out, x: ops.zeros_like(g), scalar=call1("sign"),
-                 dtypes="buif", samples=unary())
+                 dtypes="buif", refuses="c", samples=unary())
 
 
 def _sgn(xp: Any, x: Any) -> Any:
@@ -235,7 +230,8 @@ def _rounding(name: str, triton: str | None = None) -> Any:
     def kernel(xp: Any, x: Any) -> Any:
         return x.copy() if x.dtype.kind in "iu" else getattr(xp, name)(x)
     return pointwise(f"{name}(Tensor self) -> Tensor", kernel=kernel, vjp=lambda g, out, x: ops.zeros_like(g),
-                     scalar=call1(name, triton), dtypes="uif", samples=unary(0.1, 0.9) if name == "frac" else unary(),
+                     scalar=call1(name, triton), dtypes="uif", refuses="bc",
+                     samples=unary(0.1, 0.9) if name == "frac" else unary(),
                      api=(f"torch.{name}", f"Tensor.{name}") if name != "trunc" else
                      ("torch.trunc", "torch.fix", "Tensor.trunc", "Tensor.fix"))
 
@@ -245,7 +241,7 @@ ceil = _rounding("ceil", "tl.ceil")
 trunc = _rounding("trunc")
 frac = pointwise("frac(Tensor self) -> Tensor", kernel=lambda xp, x: x - xp.trunc(x), vjp=lambda g, out, x: g,
                  decompose=lambda x: x - ops.trunc(x), scalar=Scalar("frac({0})", "({0} - libdevice.trunc({0}))"),
-                 samples=unary())
+                 refuses="buic", samples=unary())
 
 
 def _round(xp: Any, x: Any, decimals: int) -> Any:
@@ -268,7 +264,7 @@ def _round_parts(x: Any, decimals: int) -> Any:
 
 round_ = pointwise("round(Tensor self, *, int decimals=0) -> Tensor", kernel=_round, decompose=_round_parts,
                    vjp=lambda g, out, x, decimals: ops.zeros_like(g), scalar=call1("round", "libdevice.rint"),
-                   dtypes="uif", samples=lambda: [*unary()(), S(T((3, 4)), decimals=1)])
+                   dtypes="uif", refuses="bc", samples=lambda: [*unary()(), S(T((3, 4)), decimals=1)])
 
 # ---- choosing ---------------------------------------------------------------------------
 
@@ -321,7 +317,7 @@ def _extreme(name: str, triton: str, vjp: Any) -> Any:
         return getattr(xp, name)(x, y)
     return pointwise(f"{name}(Operand self, Operand other) -> Tensor", kernel=kernel,
                      vjp=vjp, scalar=Scalar(f"{name}({{0}}, {{1}})", triton),
-                     dtypes="buif", inplace=False,
+                     dtypes="buif", refuses="c", inplace=False,
                      samples=lambda: [S(T((3, 5), distinct=True), T((3, 5), distinct=True)), S(T((3, 1)), T((1, 4))),
                                       S(T((2, 3)), T(()))])
 
@@ -370,7 +366,7 @@ def _clamp_high_rule(g: Any, out: Any, x: Any, low: Any, high: Any) -> Any:
 
 clamp = pointwise(
     "clamp(Tensor self, Operand? min=None, Operand? max=None) -> Tensor", kernel=_clamp, decompose=_clamp_parts,
-    vjp=(_clamp_rule, _clamp_low_rule, _clamp_high_rule), dtypes="uif",
+    vjp=(_clamp_rule, _clamp_low_rule, _clamp_high_rule), dtypes="uif", refuses="bc",
     api=("torch.clamp", "torch.clip", "Tensor.clamp", "Tensor.clip"),
     samples=lambda: [S(T((3, 5)), -1, 1), S(T((3, 5)), min=0), S(T((3, 5)), max=1),
                      S(T((3, 4)), T((4,), -1, 0), T((3, 4), 0, 1))])
@@ -378,7 +374,7 @@ clamp = pointwise(
 
 def _one_sided(name: str, parts: Any, kernel: Any, rule: Any, bound_rule: Any) -> Any:
     return pointwise(f"{name}(Tensor self, Operand {name[-3:]}) -> Tensor", kernel=kernel, decompose=parts,
-                     vjp=(rule, bound_rule), dtypes="uif", samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), T((4,)))])
+                     vjp=(rule, bound_rule), dtypes="uif", refuses="bc", samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), T((4,)))])
 
 
 clamp_min = _one_sided("clamp_min", lambda x, low: ops.maximum(x, low), lambda xp, x, low: xp.maximum(x, low),

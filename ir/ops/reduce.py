@@ -188,7 +188,7 @@ def _extreme(name: str, kind: str) -> Any:
         return getattr(xp, kind)(x, axis=axes(dim, x.ndim), keepdims=keepdim)
     return _refusing_nothing(reduction(
         f"{name}(Tensor self, int[]? dim=None, bool keepdim=False) -> Tensor", kernel=kernel, reduce=kind,
-        vjp=_spread_evenly, dtypes="buif",
+        vjp=_spread_evenly, dtypes="buif", refuses="c",
         samples=lambda: [S(T((3, 4), distinct=True)), S(T((3, 4), distinct=True), 1),
                          S(T((3, 4, 2), distinct=True), (0, -1), True), S(T(()))]))
 
@@ -206,7 +206,7 @@ def _position(name: str) -> Any:
         return getattr(xp, name)(x, axis=wrap_dim(dim, x.ndim), keepdims=keepdim) if x.ndim else xp.zeros((), "i8")
     return _refusing_nothing(reduction(
         f"{name}(Tensor self, int? dim=None, bool keepdim=False) -> Tensor", kernel=kernel, reduce=name,
-        promote="index", dtypes="uif",
+        promote="index", dtypes="uif", refuses="bc",
         samples=lambda: [S(T((3, 4), distinct=True)), S(T((3, 4), distinct=True), 1), S(T((3, 4), distinct=True), 0, True)]))
 
 
@@ -412,8 +412,6 @@ def _softmax_input(name: str, x: Any, dtype: Any) -> Any:
 
 
 def _softmax(xp: Any, x: Any, dim: int, dtype: Any) -> Any:
-    if x.dtype.kind not in "f":
-        raise TypeError("softmax of integers")
     at = wrap_dim(dim, x.ndim)
     if not x.size or not x.ndim:
         return xp.ones_like(x) + (x - x)
@@ -424,7 +422,8 @@ def _softmax(xp: Any, x: Any, dim: int, dtype: Any) -> Any:
 
 
 softmax = composite(
-    "softmax(Tensor self, int dim, dtype? dtype=None) -> Tensor", _softmax_parts, kernel=_softmax, promote="mean", tags=("out",),
+    "softmax(Tensor self, int dim, dtype? dtype=None) -> Tensor", _softmax_parts, kernel=_softmax, promote="mean",
+    refuses="buic", tags=("out",),
     vjp=lambda g, out, x, dim, dtype: _softmax_rule(g, out, dim),
     samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), 0), S(T((2, 3, 4)), -2), S(T((0, 4)), 1), S(T(()), 0)])
 
@@ -441,8 +440,6 @@ def _log_softmax_parts(x: Any, dim: int, dtype: Any) -> Any:
 
 
 def _log_softmax(xp: Any, x: Any, dim: int, dtype: Any) -> Any:
-    if x.dtype.kind not in "f":
-        raise TypeError("log_softmax of integers")
     at = wrap_dim(dim, x.ndim)
     if not x.size or not x.ndim:
         return x - x
@@ -453,5 +450,6 @@ def _log_softmax(xp: Any, x: Any, dim: int, dtype: Any) -> Any:
 
 log_softmax = composite(
     "log_softmax(Tensor self, int dim, dtype? dtype=None) -> Tensor", _log_softmax_parts, kernel=_log_softmax, promote="mean",
+    refuses="buic",
     tags=("out",), vjp=lambda g, out, x, dim, dtype: g - ops.exp(out) * ops.sum(g, dim, True),
     samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), 0), S(T((2, 3, 4)), -2), S(T(()), 0)])

@@ -243,11 +243,12 @@ class ModuleDict(Module):
             self[key] = module
 
 
-def _described(value: Any) -> str:
-    """A parameter or tensor as ``repr`` of the parameter containers shows it."""
+def _described(value: Any, legacy: bool = False) -> str:
+    """A parameter or tensor as ``repr`` of the parameter containers shows it; ``legacy``: with the tensor type's old name."""
     kind = "Parameter" if isinstance(value, Parameter) else "Tensor"
     on = f" ({value.device})" if value.is_cuda else ""
-    return f"{kind} containing: [{value.dtype} of size {'x'.join(map(str, value.shape))}{on}]"
+    name = value.type() if legacy else value.dtype
+    return f"{kind} containing: [{name} of size {'x'.join(map(str, value.shape))}{on}]"
 
 
 class ParameterList(Module):
@@ -376,11 +377,13 @@ class ParameterDict(Module):
         if not isinstance(parameters, Iterable):
             raise TypeError(f"ParametersDict.update should be called with an iterable of key/value pairs, but got "
                             f"{type(parameters).__name__}")
-        for key, value in parameters.items() if hasattr(parameters, "items") else parameters:
+        pairs = parameters.items() if hasattr(parameters, "items") else parameters
+        ordered = isinstance(parameters, (OrderedDict, ParameterDict)) or not isinstance(parameters, Mapping)
+        for key, value in pairs if ordered else sorted(pairs):  # PyTorch sorts what it takes to have no order
             self[key] = value
 
     def extra_repr(self) -> str:
-        return "\n".join(f"  ({k}): {_described(p) if isinstance(p, Tensor) else 'Object of type: ' + type(p).__name__}"
+        return "\n".join(f"  ({k}): {_described(p, True) if isinstance(p, Tensor) else 'Object of type: ' + type(p).__name__}"
                          for k, p in self.items())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

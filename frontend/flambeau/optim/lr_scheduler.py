@@ -305,7 +305,8 @@ class OneCycleLR(LRScheduler):
             total_steps = epochs * steps_per_epoch
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"anneal_strategy must be one of 'cos' or 'linear', instead got {anneal_strategy}")
-        self.total_steps, self.anneal_strategy, self.cycle_momentum = total_steps, anneal_strategy, cycle_momentum
+        self.total_steps, self._anneal_strategy, self.cycle_momentum = total_steps, anneal_strategy, cycle_momentum
+        self.use_beta1 = cycle_momentum and "betas" in optimizer.defaults
         if three_phase:
             top = float(pct_start * total_steps) - 1
             self._phases = [(top, "initial_lr", "max_lr", "max_momentum", "base_momentum"),
@@ -325,7 +326,7 @@ class OneCycleLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def _between(self, start: float, end: float, part: float) -> float:
-        if self.anneal_strategy == "linear":
+        if self._anneal_strategy == "linear":
             return (end - start) * part + start
         return end + (start - end) / 2.0 * (math.cos(math.pi * part) + 1)
 

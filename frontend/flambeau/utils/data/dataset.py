@@ -34,11 +34,11 @@ class IterableDataset(Dataset[Item]):
 
 
 class TensorDataset(Dataset[tuple]):
-    """Item ``i`` is the tuple of row ``i`` of each tensor. Raises ``ValueError`` when lengths differ."""
+    """Item ``i`` is the tuple of row ``i`` of each tensor. Raises ``AssertionError`` when lengths differ."""
 
     def __init__(self, *tensors: Any) -> None:
         if any(t.size(0) != tensors[0].size(0) for t in tensors):
-            raise ValueError("Size mismatch between tensors: " + ", ".join(str(tuple(t.shape)) for t in tensors))
+            raise AssertionError("Size mismatch between tensors: " + ", ".join(str(tuple(t.shape)) for t in tensors))
         self.tensors = tensors
 
     def __getitem__(self, index: Any) -> tuple:

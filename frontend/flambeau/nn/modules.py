@@ -1,0 +1,20 @@
+"""The modules under the names of the files that PyTorch keeps them in (``torch.nn.modules.conv``...)."""
+
+from __future__ import annotations
+
+import sys
+
+from . import activation, attention, container, conv, dropout, embedding, lazy, linear, loss, module, norm, pooling, rnn, shape
+from . import transformer as _transformer
+
+_FILES = {"activation": activation, "batchnorm": norm, "container": container, "conv": conv, "dropout": dropout, "flatten": shape,
+          "fold": shape, "instancenorm": norm, "lazy": lazy, "linear": linear, "loss": loss, "module": module,
+          "normalization": norm, "padding": shape, "pixelshuffle": shape, "pooling": pooling, "rnn": rnn, "sparse": embedding,
+          "transformer": _transformer, "upsampling": shape}
+
+for _name, _file in _FILES.items():
+    sys.modules[f"{__name__}.{_name}"] = globals()[_name] = _file  # for `from torch.nn.modules.conv import ...`
+
+Module = module.Module
+for _file in {*_FILES.values(), attention} - {module}:
+    globals().update({_name: getattr(_file, _name) for _name in _file.__all__})
