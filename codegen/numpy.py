@@ -33,21 +33,6 @@ def build_plan(plan: Plan) -> Artifact:
     return Artifact("numpy", plan, {"numpy": text}, run=env[source.name])
 
 
-def group_function(group: Group, buffers: dict[str, Buffer]) -> Callable[..., None]:
-    """Return a fused group as a function `(arrays by name, sizes by name)` that fills the arrays it stores to."""
-    writer = Writer(buffers, set(buffers))
-    for loop in group.loops:
-        writer.loop(loop)
-    names = sorted(set(buffers) & (writer.read | writer.written))
-    sizes = sorted(writer.sizes)
-    head = ["def run(arrays, sizes):", *(f"    {n} = arrays[{n!r}]" for n in names)]
-    head += [f"    {n} = sizes[{n!r}]" for n in sizes]
-    text = "\n".join([*head, *(f"    {line}" for line in writer.lines)]) + "\n"
-    env: dict[str, Any] = {"np": np, "xp": Functions()}
-    exec(compile(text, f"<{group.name}.numpy>", "exec"), env)  # noqa: S102 - written above
-    return env["run"]
-
-
 class Functions:
     """What generated text calls `xp`: the ops by name, on computed arrays, and a few helpers."""
 

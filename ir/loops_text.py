@@ -42,13 +42,6 @@ def parse_kernel(text: str, buffers: dict[str, Buffer]) -> Kernel:
     return reader.kernel(reader.tree[0])
 
 
-def parse_loop(text: str, buffers: dict[str, Buffer]) -> Loop:
-    """The loop that prints as ``text``; ``buffers`` gives the dtypes of what it reads."""
-    reader = _Reader(text)
-    reader.dtypes = {name: b.dtype for name, b in buffers.items()}
-    return reader.loop(reader.tree[0])
-
-
 class _Reader:
     def __init__(self, text: str) -> None:
         self.lines = text.splitlines()

@@ -308,11 +308,6 @@ def _make(expr: Any, hint: int, env: ShapeEnv) -> Any:
     return int(expr) if expr.is_Integer else SymInt(expr, hint, env)
 
 
-def sym_max(a: Any, b: Any) -> Any:
-    """``max`` decided by a guard."""
-    return a if a >= b else b
-
-
 def evaluate(value: Any, sizes: dict[str, int]) -> Any:
     """A SymInt's value for given sizes of the symbols; anything else as it is."""
     if not isinstance(value, SymInt):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from flambeau.ir.graph import Graph, Node, getitem
@@ -95,8 +95,3 @@ class _Writer:
             if value not in kept:
                 found.setdefault(user, []).append(value)
         return found
-
-
-def run_traced(graph: Graph, inputs: Sequence[Any]) -> tuple:
-    """The outputs of ``graph`` for ``inputs``, once."""
-    return graph_function(graph)(*inputs)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
-from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, BuiltinValue, FunctionValue
+from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, BuiltinValue
 from flambeau.frontend.trace.containers import HostIterator, InstanceDict, TupleValue
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Source
 from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
@@ -570,10 +570,3 @@ class SuperValue(Value):
 
     def rebuild(self, out: Rebuilder) -> str:
         return f"super({out.constant(self.cls)}, {out.expr(self.instance)})"
-
-
-def function_owner(value: Value) -> FunctionValue | None:
-    """The Python function that calling `value` would run, if that is plain."""
-    while isinstance(value, BoundMethod):
-        value = value.function
-    return value if isinstance(value, FunctionValue) else None
