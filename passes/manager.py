@@ -37,6 +37,11 @@ def _renamed_outputs(before: Functional, graph: Graph) -> Graph:
         renamed[old.name] = new.name
     for param in before.epilogue.inputs:
         param.name = renamed.get(param.name, param.name)
+    taken = {n.name for n in before.epilogue.inputs}
+    before.epilogue._names |= dict.fromkeys(taken, 1)
+    for node in before.epilogue.nodes:  # the epilogue's own values make way
+        if node.name in taken:
+            node.name = before.epilogue.fresh(node.name)
     return graph
 
 
