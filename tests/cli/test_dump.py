@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from imports import ROOT
 
 from flambeau.cli import dump, subject
 from flambeau.ir.stage import Stage
@@ -48,9 +50,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def flambeau(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def flambeau(folder: Path, *words: str, seed: int = 0) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, with its own order of sets and dicts of hashes."""
     return subprocess.run([sys.executable, "-m", "flambeau", *words], capture_output=True, text=True, cwd=folder,
-                          timeout=120)
+                          timeout=120, env=os.environ | {"PYTHONHASHSEED": str(seed)})
 
 
 def headings(text: str) -> list[str]:
@@ -65,9 +68,25 @@ def test_prints_every_cpu_stage_of_a_function(folder: Path) -> None:
     assert "net.py:7" in done.stdout and "net.py:8" in done.stdout
 
 
-def test_prints_the_same_twice(folder: Path) -> None:
-    first, second = (flambeau(folder, "dump", "net.py:Net", "--input", "6x8:f32").stdout for _ in range(2))
+@pytest.mark.parametrize("words", [["net.py:Net", "--input", "6x8:f32"], ["net.py:block", "--stage", "all"]], ids=" ".join)
+def test_prints_the_same_whatever_the_order_of_sets(folder: Path, words: list[str]) -> None:
+    first, second = (flambeau(folder, "dump", *words, seed=seed).stdout for seed in (1, 77))
     assert first == second and "backward" in first
+
+
+@pytest.mark.slow
+def test_the_demo_prints_the_same_and_its_kernels_name_its_lines() -> None:
+    first, second = (flambeau(ROOT, "dump", "examples/digits/model.py:Net", "--stage", "all", seed=s) for s in (1, 77))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+    lines = first.stdout.splitlines()
+    nests = [line for line in lines if line.startswith("with kernel(")]
+    assert len(nests) > 10 and all("model.py:" in line for line in nests)
+    written = {f"static void {line.split(chr(39))[1]}(" for line in nests}
+    kernels = [at for at, line in enumerate(lines) if line.startswith(tuple(written))]
+    assert len(kernels) >= len(written)
+    for at in kernels:
+        assert lines[at - 1].startswith("// model.py:"), lines[at]
 
 
 def test_chosen_stages_in_their_order(folder: Path) -> None:
