@@ -48,6 +48,11 @@ def numel(shape: Sequence[IndexLike]) -> IndexLike:
     return _fold(ix.mul, [1, *shape])
 
 
+def _nonzero(divisor: Any) -> bool:
+    """Whether a divisor is a number known not to be zero."""
+    return isinstance(divisor, (int, float)) and divisor != 0
+
+
 @dataclass
 class _Value:
     """A tensor while lowering: an element of it is the element of ``buffer`` at ``at(index)``."""
@@ -145,8 +150,8 @@ class _Lowering:
         assert op is not None
         if node.meta.dtype.is_complex or any(n.meta.dtype.is_complex for n in node.inputs if hasattr(n.meta, "dtype")):
             return False  # complex numbers have no loops
-        if "extern" in op.tags:
-            return False
+        if "extern" in op.tags or ("divides" in op.tags and node.meta.dtype.is_integral and not _nonzero(node.args[1])):
+            return False  # an integer divided by zero is an error, which a loop has no way to raise
         if op.family == "pointwise" and op.lower is None and (op.scalar is not None or op.promote is None):
             self.loop(node, lambda index: self.pointwise(node, index))
         elif op.family == "reduction" and op.lower is None:

@@ -51,7 +51,7 @@ def test_wrong_arguments(name: str) -> None:
 
 
 # Compiled code is more generous here: a view whose strides would not allow it is a copy, and an integer divided by 0 is 0.
-GENEROUS = {"view-strides", "integer-division"}
+GENEROUS = {"view-strides"}
 
 
 @pytest.mark.filterwarnings("ignore")
