@@ -13,6 +13,9 @@ _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 #: The templates that can be asked for. "pool" is the runtime table itself: threads and scratch memory.
 NAMES = ("pool", "gemm", "attention", "conv", "adam")
 
+#: Templates built as two units at once, the second with this macro defined.
+_SPLIT = {"gemm": "HALVES"}
+
 #: Flags of templates that leave the vectors to the compiler.
 _FLAGS = {"adam": ("-O3",)}
 
@@ -26,4 +29,6 @@ def build_template(name: str) -> Path | None:
     """Compile the template `name` (or find it in the cache) and return its library; None without a compiler."""
     if name not in NAMES:
         raise KeyError(f"no template named {name!r}: there are {', '.join(NAMES)}")
-    return build.build([source(name)], _FLAGS.get(name, ()))
+    text = source(name)
+    units = [text, f"#define {_SPLIT[name]}\n{text}"] if name in _SPLIT else [text]
+    return build.build(units, _FLAGS.get(name, ()))

@@ -10,6 +10,7 @@ from ..meta import meta_of
 from ..op import call, get_op
 from ..samples import S, T
 
+
 def _written(xp: Any, base: Any, src: Any, view: str, args: tuple) -> Any:
     out = xp.array(base, copy=True)
     get_op(view).kernel(xp, out, *args)[...] = src  # type: ignore[misc]
