@@ -159,7 +159,7 @@ def register(op: Op) -> Op:
     if op.name in OPS:
         raise ValueError(f"op {op.name!r} is defined twice")
     OPS[op.name] = op
-    ops.__dict__.pop(op.name, None)  # a public function of that name was there for want of the op
+    setattr(ops, op.name, op.method)
     for target in op.api:
         space, _, name = target.rpartition(".")
         _publish(space, name, op.method if space == "Tensor" else op.fn)
@@ -208,6 +208,7 @@ def inplace_of(op: Op) -> Op:
         text = Schema(op.name + "_", op.schema.params, 1)
         op.inplace = Op(op.name + "_", text, "inplace", mutates=(0,), functional=op, tags=op.tags - {"view"})
         OPS[op.inplace.name] = op.inplace
+        setattr(ops, op.inplace.name, op.inplace.method)
     return op.inplace
 
 

@@ -21,7 +21,6 @@ class Stage:
 
 class _Recorder(threading.local):
     kept: list[Stage] | None = None
-    times: dict[str, float] | None = None
     last: float = 0.0
 
 
@@ -33,8 +32,6 @@ def stage(name: str, thing: Any) -> Any:
     if hasattr(thing, "check"):
         thing.check()
     now = time.perf_counter()
-    if _recorder.times is not None:
-        _recorder.times[name] = _recorder.times.get(name, 0.0) + now - _recorder.last
     if _recorder.kept is not None:
         _recorder.kept.append(Stage(name, str(thing), now - _recorder.last))
     _recorder.last = time.perf_counter()
@@ -50,14 +47,3 @@ def record_stages() -> Iterator[list[Stage]]:
         yield _recorder.kept
     finally:
         _recorder.kept = before
-
-
-@contextmanager
-def time_stages() -> Iterator[dict[str, float]]:
-    """Sum the seconds of each stage in this thread during the block (no texts: printing takes time too)."""
-    before, _recorder.times = _recorder.times, {}
-    _recorder.last = time.perf_counter()
-    try:
-        yield _recorder.times
-    finally:
-        _recorder.times = before
