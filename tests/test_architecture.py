@@ -21,9 +21,9 @@ ALLOWED = {
 }
 # What each room may import from outside the package and the standard library. The public namespace is free, as far
 # as the declared dependencies go.
-THIRD_PARTY = {"numpy", "sympy", "networkx", "ml_dtypes"}
+THIRD_PARTY = {"numpy", "scipy", "sympy", "networkx", "ml_dtypes"}
 OPTIONAL = {"triton", "cupy", "ziglang"}
-IR_THIRD_PARTY = {"numpy", "sympy", "ml_dtypes"}
+IR_THIRD_PARTY = {"numpy", "scipy", "sympy", "ml_dtypes"}
 
 
 def ours(target: str) -> bool:
