@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from types import CodeType
 from typing import Any
 
+from . import late
 from . import schema as _schema
 from .dtype import DType
 from .schema import Schema
@@ -145,7 +146,9 @@ class _Ops:
         try:
             found = self.__dict__[name] = get_op(name).method
         except KeyError:
-            raise AttributeError(f"no op is named {name!r}") from None
+            if not late.load("torch", name):
+                raise AttributeError(f"no op is named {name!r}") from None
+            found = self.__dict__[name]
         return found
 
 
@@ -168,7 +171,7 @@ def register(op: Op) -> Op:
 
 def _publish(space: str, name: str, fn: Any) -> None:
     names = PUBLIC.setdefault(space, {})
-    if name in names:
+    if name in names and not hasattr(names[name], "__flambeau_late__"):
         raise ValueError(f"{space}.{name} is published twice")
     names[name] = fn
 
@@ -195,6 +198,8 @@ def public(*targets: str) -> Callable[..., Any]:
 def get_op(name: str) -> Op:
     """The op called ``name``; an in-place name (``add_``) is made from its functional op when first asked for."""
     found = OPS.get(name)
+    if found is None and (late.load("ops", name) or late.load("ops", name.removesuffix("_"))):
+        found = OPS.get(name)
     if found is None and name.endswith("_") and name[:-1] in OPS:
         return inplace_of(OPS[name[:-1]])
     if found is None:

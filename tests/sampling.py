@@ -9,6 +9,7 @@ import numpy as np
 
 import flambeau
 from flambeau.ir import dtype as dtypes
+from flambeau.ir import late
 from flambeau.ir.dtype import DType
 from flambeau.ir.op import OPS, Op
 from flambeau.ir.samples import Sample, T
@@ -22,6 +23,7 @@ UNDETERMINED = frozenset({"random", "undefined"})
 
 def sampled_ops() -> list[str]:
     """The names of the registered ops that have samples and values that can be compared."""
+    late.load_all()
     return sorted(name for name, op in OPS.items() if op.samples is not None and not op.tags & UNDETERMINED)
 
 

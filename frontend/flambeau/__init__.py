@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from flambeau.ir import dtype as _dtype
+from flambeau.ir import late as _late
 from flambeau.ir import ops as _ops  # noqa: F401 - registers the ops
 from flambeau.ir.device import Device as device  # noqa: N813 - PyTorch's name
 from flambeau.ir.dtype import DType as dtype  # noqa: N813 - PyTorch's name
@@ -71,6 +72,8 @@ def __getattr__(name: str) -> Any:
     """Import sub-modules, and the names of :data:`_LAZY`, when they are first asked for."""
     if name in _LAZY:
         found = getattr(importlib.import_module(f"flambeau.{_LAZY[name]}"), name)
+    elif name in _PUBLIC["torch"] or _late.load("torch", name):
+        found = _PUBLIC["torch"][name]
     elif not name.startswith("__") and importlib.util.find_spec(f"flambeau.{name}") is not None:
         found = importlib.import_module(f"flambeau.{name}")
     else:
@@ -80,4 +83,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY, "autograd", "compiler", "nn", "optim", "utils"})
+    return sorted({*globals(), *_LAZY, *_late.names("torch"), "autograd", "compiler", "nn", "optim", "utils"})

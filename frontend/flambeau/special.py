@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from flambeau.ir import late
 from flambeau.ir.op import PUBLIC
+
+late.load_module("special_functions")
 
 _SAME = ("digamma", "erf", "erfc", "erfinv", "exp2", "expm1", "i0", "log1p", "log_softmax", "logit", "logsumexp", "polygamma",
          "round", "sinc", "softmax", "xlogy")

@@ -1,5 +1,7 @@
 """The ops: each defined once, with everything anybody needs to know about it. Importing this package registers them."""
 
+from .. import late
+from ..op import PUBLIC
 from ..tensorlike import attach_methods
 from . import (
     activation,
@@ -53,4 +55,5 @@ __all__ = [
 
 identities.state_identities()
 variants.publish_variants()
+late.install(PUBLIC["Tensor"], variants.publish_variants, attach_methods)
 attach_methods()

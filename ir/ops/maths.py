@@ -13,6 +13,8 @@ from ..samples import S, T, binary, unary
 from . import special
 from .pointwise import call1, call2
 
+_WIDE = ("amp:float32@cuda",)
+
 
 def _function(name: str, vjp: Any, *, kernel: Callable[..., Any] | None = None, triton: str | None = None,
               dtypes: str = "buif", low: float = -2.0, high: float = 2.0, numpy_name: str | None = None,
@@ -33,18 +35,19 @@ def _function(name: str, vjp: Any, *, kernel: Callable[..., Any] | None = None, 
 
 # ---- exponentials and logarithms ---------------------------------------------------------------------------
 
-exp = _function("exp", lambda g, out, x: g * conj_of(out), triton="tl.exp", dtypes="buifc")
+exp = _function("exp", lambda g, out, x: g * conj_of(out), triton="tl.exp", dtypes="buifc", tags=_WIDE)
 exp2 = _function("exp2", lambda g, out, x: g * conj_of(out) * math.log(2), triton="tl.exp2")
-expm1 = _function("expm1", lambda g, out, x: g * (out + 1))
-log = _function("log", lambda g, out, x: g / conj_of(x), triton="tl.log", dtypes="buifc", low=0.2, high=3)
-log2 = _function("log2", lambda g, out, x: g / (conj_of(x) * math.log(2)), triton="tl.log2", dtypes="buifc", low=0.2, high=3)
-log10 = _function("log10", lambda g, out, x: g / (conj_of(x) * math.log(10)), dtypes="buifc", low=0.2, high=3)
-log1p = _function("log1p", lambda g, out, x: g / (x + 1), low=-0.9, high=3)
+expm1 = _function("expm1", lambda g, out, x: g * (out + 1), tags=_WIDE)
+log = _function("log", lambda g, out, x: g / conj_of(x), triton="tl.log", dtypes="buifc", low=0.2, high=3, tags=_WIDE)
+log2 = _function("log2", lambda g, out, x: g / (conj_of(x) * math.log(2)), triton="tl.log2", dtypes="buifc", low=0.2, high=3,
+    tags=_WIDE)
+log10 = _function("log10", lambda g, out, x: g / (conj_of(x) * math.log(10)), dtypes="buifc", low=0.2, high=3, tags=_WIDE)
+log1p = _function("log1p", lambda g, out, x: g / (x + 1), low=-0.9, high=3, tags=_WIDE)
 sqrt = _function("sqrt", lambda g, out, x: g / (2 * conj_of(out)), triton="tl.sqrt_rn", dtypes="buifc", low=0.2, high=4)
 rsqrt = _function("rsqrt", lambda g, out, x: g * (-0.5 * out * out * out), kernel=lambda xp, x: 1 / xp.sqrt(x),
-                  triton="tl.rsqrt", low=0.2, high=4)
+                  triton="tl.rsqrt", low=0.2, high=4, tags=_WIDE)
 reciprocal = _function("reciprocal", lambda g, out, x: -g * conj_of(out * out), kernel=lambda xp, x: 1 / x, dtypes="buifc",
-                       low=0.3, high=3, scalar=Scalar("(1 / {0})", "(1 / {0})"))
+                       low=0.3, high=3, scalar=Scalar("(1 / {0})", "(1 / {0})"), tags=_WIDE)
 square = composite("square(Tensor self) -> Tensor", lambda x: x ** 2, dtypes="buifc",
                    kernel=lambda xp, x: x * x if x.dtype.kind != "b" else x.astype(xp.int64),
                    inplace=True, tags=("out",), samples=unary(), vjp=lambda g, out, x: g * 2 * conj_of(x))
@@ -124,7 +127,7 @@ def _pow_parts(x: Any, y: Any) -> Any:
 pow_ = pointwise(
     "pow(Operand self, Operand exponent) -> Tensor", kernel=_pow, vjp=(_pow_base_rule, _pow_exponent_rule), dunder="pow",
     decompose=_pow_parts, scalar=call2("pow"), dtypes="uifc", refuses="b",
-    samples=lambda: [S(T((3, 5), 0.2, 2), T((3, 5), 0, 3)), S(T((3, 1), 0.2, 2), T((4,), 0, 3)), S(T((3, 4)), 2),
+    tags=_WIDE, samples=lambda: [S(T((3, 5), 0.2, 2), T((3, 5), 0, 3)), S(T((3, 1), 0.2, 2), T((4,), 0, 3)), S(T((3, 4)), 2),
                      S(T((3, 4), 0.5, 2), 3), S(T((3, 4), 0.2, 2), 0.5, ), S(2, T((3, 4), 0, 3)), S(T((3, 4), 0.5, 2), 0)])
 
 
@@ -147,17 +150,17 @@ hypot = pointwise("hypot(Tensor self, Tensor other) -> Tensor", kernel=lambda xp
 
 sin = _function("sin", lambda g, out, x: g * conj_of(ops.cos(x)), triton="tl.sin", dtypes="buifc")
 cos = _function("cos", lambda g, out, x: g * -conj_of(ops.sin(x)), triton="tl.cos", dtypes="buifc")
-tan = _function("tan", lambda g, out, x: g * conj_of(1 + out * out), dtypes="buifc", low=-1.2, high=1.2)
+tan = _function("tan", lambda g, out, x: g * conj_of(1 + out * out), dtypes="buifc", low=-1.2, high=1.2, tags=_WIDE)
 asin = _function("asin", lambda g, out, x: g * conj_of(ops.rsqrt(1 - x * x) if not x.dtype.is_complex
                                                        else 1 / ops.sqrt(1 - x * x)), numpy_name="arcsin", dtypes="buifc",
-                 low=-0.9, high=0.9, api=("torch.arcsin", "Tensor.arcsin"))
+                 low=-0.9, high=0.9, api=("torch.arcsin", "Tensor.arcsin"), tags=_WIDE)
 acos = _function("acos", lambda g, out, x: -g * conj_of(ops.rsqrt(1 - x * x) if not x.dtype.is_complex
                                                         else 1 / ops.sqrt(1 - x * x)), numpy_name="arccos", dtypes="buifc",
-                 low=-0.9, high=0.9, api=("torch.arccos", "Tensor.arccos"))
+                 low=-0.9, high=0.9, api=("torch.arccos", "Tensor.arccos"), tags=_WIDE)
 atan = _function("atan", lambda g, out, x: g / conj_of(1 + x * x), numpy_name="arctan", dtypes="buifc", low=-0.9, high=0.9,
                  api=("torch.arctan", "Tensor.arctan"))
-sinh = _function("sinh", lambda g, out, x: g * conj_of(ops.cosh(x)), dtypes="buifc")
-cosh = _function("cosh", lambda g, out, x: g * conj_of(ops.sinh(x)), dtypes="buifc")
+sinh = _function("sinh", lambda g, out, x: g * conj_of(ops.cosh(x)), dtypes="buifc", tags=_WIDE)
+cosh = _function("cosh", lambda g, out, x: g * conj_of(ops.sinh(x)), dtypes="buifc", tags=_WIDE)
 tanh = _function("tanh", lambda g, out, x: g * conj_of(1 - out * out), dtypes="buifc", api=("nn.functional.tanh",))
 asinh = _function("asinh", lambda g, out, x: g * conj_of(1 / ops.sqrt(x * x + 1)), numpy_name="arcsinh", dtypes="buifc",
                   api=("torch.arcsinh", "Tensor.arcsinh"))
@@ -169,7 +172,7 @@ atanh = _function("atanh", lambda g, out, x: g / conj_of(1 - x * x), numpy_name=
 atan2 = pointwise(
     "atan2(Tensor self, Tensor other) -> Tensor", promote="float", kernel=lambda xp, x, y: xp.arctan2(x, y),
     vjp=(lambda g, out, x, y: g * (y / (x * x + y * y)), lambda g, out, x, y: g * (-x / (x * x + y * y))),
-    scalar=call2("atan2"), dtypes="buif", refuses="c", samples=lambda: binary(0.3, 2)()[:4],
+    scalar=call2("atan2"), dtypes="buif", refuses="c", tags=("amp:promote@cuda",), samples=lambda: binary(0.3, 2)()[:4],
     api=("torch.atan2", "torch.arctan2", "Tensor.atan2", "Tensor.arctan2"))
 
 sinc = composite("sinc(Tensor self) -> Tensor", lambda x: _sinc(x), inplace=True, tags=("out",), dtypes="f", samples=unary())
@@ -235,14 +238,15 @@ erf = _function("erf", lambda g, out, x: g * (_TWO_OVER_ROOT_PI * ops.exp(-x * x
                 refuses="c")
 erfc = _function("erfc", lambda g, out, x: g * (-_TWO_OVER_ROOT_PI * ops.exp(-x * x)), kernel=special.erfc, refuses="c")
 erfinv = _function("erfinv", lambda g, out, x: g * (math.sqrt(math.pi) / 2 * ops.exp(out * out)), kernel=special.erfinv,
-                   low=-0.9, high=0.9, tags=("extern",))
+                   low=-0.9, high=0.9, tags=("amp:float32@cuda", "extern"))
 lgamma = _function("lgamma", lambda g, out, x: g * ops.digamma(x), kernel=special.lgamma, low=0.2, high=4)
 digamma = _function("digamma", lambda g, out, x: g * ops.polygamma(1, x), kernel=special.digamma, low=0.2, high=4,
                     tags=("extern",))
 i0 = _function("i0", lambda g, out, x: g * ops.i1(x), kernel=lambda xp, x: xp.i0(x).astype(x.dtype).reshape(x.shape),
     tags=("extern",))
 i1 = pointwise("i1(Tensor self) -> Tensor", promote="float", kernel=special.i1, tags=("extern",), api=("special.i1",),
-               vjp=lambda g, out, x: g * (ops.i0(x) - out / x), samples=unary(0.2, 3), dtypes="uif")
+               vjp=lambda g, out, x: g * (ops.i0(x) - ops.where(ops.eq(x, 0), 0.5, out / ops.where(ops.eq(x, 0), 1, x))),
+               samples=unary(0.2, 3), dtypes="uif")
 polygamma = pointwise(
     "polygamma(int n, Tensor self) -> Tensor", promote="float", kernel=lambda xp, n, x: special.polygamma(xp, n, x),
     vjp=lambda g, out, n, x: g * ops.polygamma(n + 1, x), tags=("extern",), api=("torch.polygamma",), inplace=False,

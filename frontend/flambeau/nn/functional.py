@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.ir import late as _late
 from flambeau.ir.op import PUBLIC as _PUBLIC
 
 globals().update(_PUBLIC["nn.functional"])
 
 
 def __getattr__(name: str) -> Any:
+    _late.load("nn.functional", name)
     try:
         return _PUBLIC["nn.functional"][name]
     except KeyError:
@@ -17,4 +19,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(_PUBLIC["nn.functional"])
+    return sorted({*_PUBLIC["nn.functional"], *_late.names("nn.functional")})
