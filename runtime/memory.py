@@ -1,8 +1,13 @@
-"""Memory for compiled code: big blocks are recycled, because fresh pages cost more than the arithmetic done on them."""
+"""Memory that is used again: fresh pages cost more than the arithmetic that is done on them.
+
+Compiled code has its own recycled blocks. NumPy takes its memory from the C library, which by default returns each big
+array to the system when it is freed; :func:`keep_freed_memory` asks it not to.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 from typing import Any
@@ -15,6 +20,28 @@ from .storage import Storage
 BIG = 1 << 18
 #: Free blocks are given back to the system when more than this many bytes lie idle.
 IDLE_LIMIT = 2 << 30
+
+#: What the C library keeps of freed memory for the next arrays, and up to which size of an array.
+_KEPT, _LARGEST_KEPT = (2 << 30) - 1, 256 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library (glibc) keep freed arrays for the next ones; whether it does so now.
+
+    ``FLAMBEAU_KEEP_MEMORY=0`` leaves it out, and so does a setting of the user's own (``MALLOC_TRIM_THRESHOLD_``,
+    ``MALLOC_MMAP_THRESHOLD_``). Other C libraries have no such setting.
+    """
+    own = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys()
+    if own or os.environ.get("FLAMBEAU_KEEP_MEMORY") == "0" or not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    largest = mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT) or mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # older ones: at most this
+    return bool(largest and mallopt(_M_TRIM_THRESHOLD, _KEPT))
+
 
 _lock = threading.Lock()
 _blocks: dict[int, list[tuple[np.ndarray, int]]] = {}

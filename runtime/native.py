@@ -56,14 +56,38 @@ def available() -> bool:
 
 
 def set_num_threads(count: int) -> None:
-    """Set how many threads compiled code uses, the caller included; at least 1."""
+    """Set how many threads compiled code and NumPy's matrix products use, the caller included; at least 1."""
     global _without_pool
     if count < 1:
         raise RuntimeError(f"expected a positive number of threads, but got {count}")
     _without_pool = count
+    for setter in _blas_setters():
+        setter(count)
     pool = _pool()
     if pool is not None:
         pool.set_threads(count)
+
+
+#: What OpenBLAS calls its setter: as NumPy's and SciPy's wheels build it, and as distributions do.
+_BLAS_NAMES = ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads64_",
+               "openblas_set_num_threads")
+
+
+def _blas_setters() -> list[Callable[[int], None]]:
+    """The functions that set the threads of each OpenBLAS that this process has loaded (other libraries have none)."""
+    try:
+        maps = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    paths = dict.fromkeys(line.split(maxsplit=5)[-1] for line in maps if "openblas" in line)
+    found = []
+    for path in paths:
+        try:
+            library = ctypes.CDLL(path)
+        except OSError:  # a file of that name that is no library, or was replaced since
+            continue
+        found += [getattr(library, name) for name in _BLAS_NAMES if hasattr(library, name)][:1]
+    return found
 
 
 def get_num_threads() -> int:

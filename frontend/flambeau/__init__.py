@@ -20,6 +20,7 @@ from flambeau.ir.dtype import can_cast, get_default_dtype, promote_types, set_de
 from flambeau.ir.op import PUBLIC as _PUBLIC
 from flambeau.ir.ops.convert import LEGACY_TYPES as _LEGACY_TYPES
 from flambeau.runtime import eager as _eager  # noqa: F401 - installs the eager handler
+from flambeau.runtime import memory as _memory
 from flambeau.runtime import native as _native
 from flambeau.runtime.printing import set_printoptions
 from flambeau.runtime.tensor import Size, Tensor, strided
@@ -52,6 +53,7 @@ def _build_template(name: str) -> Any:
 
 
 _native.template_builder = _build_template
+_memory.keep_freed_memory()
 
 _LAZY = {  # public names that live in a sub-module which is imported when they are first used
     "Generator": "_interop", "save": "serialization", "load": "serialization",
