@@ -24,8 +24,10 @@ from flambeau.frontend.trace.guards import Guard
 from flambeau.frontend.trace.resume import NULL, Layout, Resume
 from flambeau.frontend.trace.source import Source
 from flambeau.frontend.trace.values import Unsupported
+from flambeau.ir.autocast import Autocast
 from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state
+from flambeau.ir.op import use_handler
 from flambeau.ir.stage import stage
 from flambeau.runtime.tensor import Tensor
 
@@ -172,7 +174,10 @@ class Point:
 
     def miss(self, values: Sequence[Any]) -> Any:
         """No version fits: capture one, or run the original."""
-        if config.disable or op_state.handler is not _op_state_class.handler:
+        handler = op_state.handler
+        if isinstance(handler, Autocast):                # its casts are traced
+            handler = handler.inner
+        if config.disable or handler is not _op_state_class.handler:
             return self.native(values)
         if self.given_up:
             return self.native(values)
@@ -216,7 +221,8 @@ class Point:
         stage("guards", captured.guards)
         compiled: Any = _nothing
         if captured.graph.nodes or captured.graph.outputs:
-            compiled = settings.backend(captured.graph, captured.examples, dict(settings.options), settings.fullgraph)
+            compiled = _as_traced(settings.backend, captured.graph, captured.examples, dict(settings.options),
+                                  settings.fullgraph)
         run = captured.attach(compiled)
         entry = Entry(captured, run)
         self.entries.insert(0, entry)
@@ -296,6 +302,21 @@ def recompile_text(text: str, guard: Guard | None, new: Any) -> str:
         shown = repr(new)
         now = f" (now {shown if len(shown) < 60 else shown[:57] + '...'})"
     return f"no longer true: {text}{now}" + (f", needed by {guard.line}" if guard and guard.line else "")
+
+
+def _as_traced(backend: Callable[..., Any], *args: Any) -> Any:
+    """The backend's function; in a region of autocast built and run outside it, as the graph's casts are its own."""
+    handler = op_state.handler
+    if not isinstance(handler, Autocast):
+        return backend(*args)
+    inner = handler.inner
+    with use_handler(inner):
+        compiled = backend(*args)
+
+    def run(inputs: Any) -> Any:
+        with use_handler(inner):
+            return compiled(inputs)
+    return run
 
 
 def _nothing(inputs: Any) -> tuple[Any, ...]:

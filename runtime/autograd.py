@@ -9,17 +9,19 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flambeau.ir.autocast import Autocast
 from flambeau.ir.device import cpu
 from flambeau.ir.grad import fit_gradient, fit_gradients, zeros_of
 from flambeau.ir.meta import TensorMeta
-from flambeau.ir.op import Op, call, ops
+from flambeau.ir.op import Op, call, ops, state, use_handler
+
+from .autocast import AutocastMode
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 _sequence = itertools.count()
 
 
-class _Mode(threading.local):
+class _Mode(AutocastMode):
     grad = True
     inference = False
 
@@ -461,6 +463,9 @@ class _Run:
 
 def _run(roots: tuple, grads: list[Any], retain: bool | None, create_graph: bool, inputs: tuple | None,
          accumulate: bool) -> list[Any]:
+    if isinstance(state.handler, Autocast):  # derivatives run in the dtypes that the forward chose
+        with use_handler(state.handler.inner):
+            return _run(roots, grads, retain, create_graph, inputs, accumulate)
     retain = create_graph if retain is None else retain
     run = _Run(create_graph)
     edges = None if inputs is None else [edge_of(t) for t in inputs]

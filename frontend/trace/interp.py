@@ -59,6 +59,7 @@ from flambeau.frontend.trace.values import (
 )
 from flambeau.ir import dtype as dtypes
 from flambeau.ir import op as _ir_op
+from flambeau.ir.autocast import OFF, Autocast
 from flambeau.ir.device import Device
 from flambeau.ir.dtype import DType
 from flambeau.ir.graph import Graph
@@ -130,6 +131,7 @@ class Tracer:
     def __init__(self, name: str, dynamic: Callable[[Source, int | None, int, Any], bool]) -> None:
         self.graph = Graph(name)
         self.builder = _Builder(self)
+        self.autocast = mode.autocast                            # as the traced code has set it
         self.guards = g.GuardSet()
         self.effects = Effects()
         self.shapes = Shapes()
@@ -496,7 +498,7 @@ class Tracer:
         path = self._module_path()
         self.builder.loc = self.where() + (" " + path if path else "")
         try:
-            with use_handler(self.builder):
+            with use_handler(self.builder if self.autocast == OFF else Autocast(self.autocast, self.builder)):
                 return fn(*args, **kwargs)
         except DataDependentError as error:
             raise Unsupported("data-dependent", f"{_name(fn)} needs the data of a tensor: {error}",
@@ -699,7 +701,8 @@ class Tracer:
     def replay_object(self, out: Rebuilder, value: Value, target: str) -> list[str]:
         """Statements that make the changes to one outside object."""
         if isinstance(value, ModeValue):
-            return [f"{target}.grad = {value.now['grad']}"] if value.now["grad"] != mode.grad else []
+            changed = [f"{target}.grad = {value.now['grad']}"] if value.now["grad"] != mode.grad else []
+            return changed + ([f"{target}.autocast = {out.constant(self.autocast)}"] if self.autocast != mode.autocast else [])
         if isinstance(value, ObjectValue):
             setter, deleter = out.constant(object.__setattr__), out.constant(object.__delattr__)
             return [f"{deleter}({target}, {n!r})" if v is None else f"{setter}({target}, {n!r}, {out.expr(v)})"

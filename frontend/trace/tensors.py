@@ -86,9 +86,15 @@ class ModeValue(ObjectValue):
         self.now = {"grad": mode.grad, "inference": mode.inference}
 
     def getattr(self, tr: Tracer, name: str) -> Value:
+        if name == "autocast":
+            return tr.from_python(tr.autocast)
         return Const(self.now[name]) if name in self.now else super().getattr(tr, name)
 
     def setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        if name == "autocast":
+            tr.effects.touch(self)
+            tr.autocast = value.as_python(tr)
+            return
         if name != "grad" or not isinstance(value, Const):
             raise Unsupported("autograd-mode", f"autograd mode {name!r} is set")
         tr.effects.touch(self)

@@ -50,7 +50,7 @@ def _prelu_parts(x: Any, weight: Any) -> Any:
 
 prelu = composite(
     "prelu(Tensor self, Tensor weight) -> Tensor", _prelu_parts, api=("torch.prelu", "nn.functional.prelu", "Tensor.prelu"),
-    samples=lambda: [S(T((2, 3, 4)), T((3,))), S(T((2, 3)), T((1,)))],
+    tags=("amp:lower",), samples=lambda: [S(T((2, 3, 4)), T((3,))), S(T((2, 3)), T((1,)))],
     doc="``x`` where positive, ``weight * x`` elsewhere; one weight, or one per channel (dimension 1).")
 
 threshold = composite(
@@ -176,7 +176,7 @@ softplus = composite(
     lambda x, beta, threshold: ops.where(x * beta > threshold, x, ops.log1p(ops.exp(x * beta)) / beta),
     kernel=_softplus_kernel, promote="default", refuses="buic", api=(_F + "softplus",), inplace=True,
     vjp=lambda g, out, x, beta, threshold: ops.where(x * beta > threshold, g, g * ops.sigmoid(x * beta)),
-    samples=lambda: [S(T((3, 5))), S(T((4,)), 2.0, 1.0), S(T((4,), 50.0, 200.0))],
+    tags=("amp:float32@cuda",), samples=lambda: [S(T((3, 5))), S(T((4,)), 2.0, 1.0), S(T((4,), 50.0, 200.0))],
     doc="``log(1 + exp(beta x)) / beta``, linear where ``beta x`` exceeds ``threshold``.")
 
 mish = composite("mish(Tensor self) -> Tensor", lambda x: x * ops.tanh(ops.softplus(x)), api=(), inplace=True,

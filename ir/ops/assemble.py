@@ -82,7 +82,8 @@ def _cat(xp: Any, tensors: Any, dim: int) -> Any:
 
 cat = primitive(
     "cat(Tensor[] tensors, int dim=0) -> Tensor", "index", kernel=_cat, infer=_cat_meta, vjp=_cat_rule, promote="default",
-    lower=_cat_element, tags=("out", "check"), dtypes="buifc", api=("torch.cat", "torch.concat", "torch.concatenate"),
+    lower=_cat_element,
+    tags=("amp:promote@cpu", "out", "check"), dtypes="buifc", api=("torch.cat", "torch.concat", "torch.concatenate"),
     samples=lambda: [S([T((3, 4)), T((2, 4))]), S([T((3, 4)), T((3, 1)), T((3, 2))], 1), S([T((3,)), T((2,))], -1),
                      S([T((2, 3))], 0)])
 
@@ -117,7 +118,7 @@ def _stack_rule(g: Any, out: Any, tensors: Any, dim: int) -> list[Any]:
 
 stack = composite(
     "stack(Tensor[] tensors, int dim=0) -> Tensor", _stack_parts, kernel=_stack, vjp=_stack_rule, promote="default",
-    tags=("out",), dtypes="buifc", api=("torch.stack",),
+    tags=("amp:promote@cpu", "out"), dtypes="buifc", api=("torch.stack",),
     samples=lambda: [S([T((3, 4)), T((3, 4))]), S([T((3,)), T((3,)), T((3,))], -1), S([T(()), T(())])])
 
 

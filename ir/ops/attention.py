@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtype as _dtype
+from ..autocast import runs_in
 from ..family import composite, ops
 from ..meta import TensorMeta, meta_of
 from ..op import public
@@ -107,7 +108,8 @@ _QKV = lambda e=4: (T((1, 2, 3, e)), T((1, 2, 5, e)), T((1, 2, 5, e)))
 
 attention = composite(
     "attention(Tensor self, Tensor key, Tensor value, Tensor? mask, bool causal, float scale) -> (Tensor, Tensor)",
-    _attention_parts, kernel=_attention_kernel, infer=_attention_metas, joint_vjp=_attention_grads, api=(), tags=("attention",),
+    _attention_parts, kernel=_attention_kernel, infer=_attention_metas, joint_vjp=_attention_grads, api=(),
+    tags=("amp:lower", "attention"),
     samples=lambda: [S(*_QKV(), None, False, 0.5), S(*_QKV(), None, True, 0.5), S(*_QKV(), T((3, 5), grad=False), False, 0.5),
                      S(T((1, 4, 3, 2)), *_QKV(2)[1:], None, False, 1.0)],
     doc="``softmax(q k^T * scale + mask) v`` and the log-sum-exp. [B, H, N, E], [B, G, M, E], [B, G, M, V] -> [B, H, N, V], "
@@ -169,6 +171,7 @@ for _op in (attention, attention_backward):
 
 
 @public("nn.functional.scaled_dot_product_attention")
+@runs_in("lower")
 def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
                                  is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False) -> Any:
     """``softmax(query key^T * scale + attn_mask) value``.

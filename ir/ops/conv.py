@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..autocast import runs_in
 from ..family import common_device, composite, ops, primitive
 from ..meta import TensorMeta
 from ..op import public, type_name
@@ -287,7 +288,7 @@ def _publish(n: int) -> None:
                           "*kernel], [F] -> [N, F, *out].")
     for fn, name in ((forward, f"conv{n}d"), (transposed, f"conv_transpose{n}d")):
         fn.__name__ = fn.__qualname__ = name
-        public(f"nn.functional.{name}", f"torch.{name}")(fn)
+        public(f"nn.functional.{name}", f"torch.{name}")(runs_in("lower")(fn))  # bias and padding included
 
 
 for _n in (1, 2, 3):

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import dtype as _dtype
 from .. import faults
+from ..autocast import runs_in
 from ..family import composite, ops, primitive
 from ..meta import TensorMeta
 from ..op import OPS, public, type_name
@@ -122,6 +123,7 @@ nll = composite(
 
 
 @public("nn.functional.nll_loss")
+@runs_in("float32")
 def nll_loss(input: Any, target: Any, weight: Any = None, size_average: bool | None = None, ignore_index: int = -100,
              reduce: bool | None = None, reduction: str = "mean") -> Any:
     """Negative log likelihood of log-probabilities. Shapes: [N, C, *] (or [C]), [N, *] (or []) of int64 -> [] (or [N, *])."""
@@ -307,6 +309,7 @@ cross_entropy_op = composite(
 
 
 @public("nn.functional.cross_entropy")
+@runs_in("float32")
 def cross_entropy(input: Any, target: Any, weight: Any = None, size_average: bool | None = None, ignore_index: int = -100,
                   reduce: bool | None = None, reduction: str = "mean", label_smoothing: float = 0.0) -> Any:
     """Cross entropy of logits. Shapes: [N, C, *] (or [C]); classes [N, *] of int64 or probabilities [N, C, *] -> []."""

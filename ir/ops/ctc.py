@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from .. import dtype as _dtype
+from ..autocast import runs_in
 from ..family import ops
 from ..op import public
 
@@ -44,6 +45,7 @@ def _log_add(terms: list[Any]) -> Any:
 
 
 @public("nn.functional.ctc_loss", "torch.ctc_loss")
+@runs_in("float32")
 def ctc_loss(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int = 0, reduction: Any = "mean",
              zero_infinity: bool = False) -> Any:
     """Minus the log-probability of the targets. Shapes: [T, N, C] (or [T, C]), [N, S] (or [sum]), [N], [N] -> [] (or [N]).

@@ -165,7 +165,7 @@ def _scatter_add(xp: Any, x: Any, dim: int, index: Any, src: Any) -> Any:
 
 scatter_add = primitive(
     "scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor", "index", kernel=_scatter_add, infer=_scatter_meta,
-    tags=("extern", "check"), dtypes="uif", inplace=True, scatter=loops.Scatter(
+    tags=("amp:promote@cuda", "extern", "check"), dtypes="uif", inplace=True, scatter=loops.Scatter(
         over=lambda x, dim, index, src: index.shape if x.ndim and src.dtype is x.dtype else None,
         element=lambda at, x, dim, index, src: (_put_at(at, wrap_dim(dim, x.ndim), index.at(at)), src.at(at))),
     vjp=(lambda g, out, x, dim, index, src: g, None,
@@ -330,7 +330,7 @@ def _index_copy(xp: Any, x: Any, dim: int, index: Any, source: Any) -> Any:
 
 index_copy = primitive(
     "index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor", "index", kernel=_index_copy, infer=_same_meta,
-    inplace=True, tags=("extern", "check"), dtypes="buifc",
+    inplace=True, tags=("amp:promote@cpu", "extern", "check"), dtypes="buifc",
     vjp=(lambda g, out, x, dim, index, source: ops.index_fill(g, dim, index, 0), None,
          lambda g, out, x, dim, index, source: ops.index_select(g, dim, index)),
     samples=lambda: [S(T((3, 4)), 0, T((2,), dtype=_I64, grad=False, values=[2, 0]), T((2, 4)))])
@@ -457,7 +457,7 @@ def _index_put(xp: Any, x: Any, indices: Any, values: Any, accumulate: bool) -> 
 
 index_put = primitive(
     "index_put(Tensor self, Tensor[]? indices, Tensor values, bool accumulate=False) -> Tensor", "index", kernel=_index_put,
-    infer=lambda x, indices, values, accumulate: meta_of(x), inplace=True, tags=("extern",), dtypes="buifc",
+    infer=lambda x, indices, values, accumulate: meta_of(x), inplace=True, tags=("amp:promote@cuda", "extern"), dtypes="buifc",
     vjp=(lambda g, out, x, indices, values, accumulate: g if accumulate else ops.index_put(
         g, indices, ops.full((), 0, dtype=g.dtype, device=g.device)), None,
          lambda g, out, x, indices, values, accumulate: ops.index(g, indices)),

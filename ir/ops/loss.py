@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from .. import dtype as _dtype
+from ..autocast import runs_in
 from ..family import broadcast_shapes, composite, ops
 from ..op import public
 from ..samples import S, T
@@ -77,6 +78,7 @@ def _squared(x: Any, target: Any, reduction: str) -> Any:
 
 
 @public("nn.functional.mse_loss")
+@runs_in("float32")
 def mse_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
              weight: Any = None) -> Any:
     """Mean (or sum, or all) of squared differences. Shapes: two that broadcast -> [] (or theirs)."""
@@ -88,6 +90,7 @@ def mse_loss(input: Any, target: Any, size_average: bool | None = None, reduce: 
 
 
 @public("nn.functional.l1_loss")
+@runs_in("float32")
 def l1_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
             weight: Any = None) -> Any:
     """Mean (or sum, or all) of absolute differences. Shapes: two that broadcast -> [] (or theirs)."""
@@ -96,6 +99,7 @@ def l1_loss(input: Any, target: Any, size_average: bool | None = None, reduce: b
 
 
 @public("nn.functional.smooth_l1_loss")
+@runs_in("float32")
 def smooth_l1_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None,
                    reduction: str = "mean", beta: float = 1.0) -> Any:
     """Squared where the difference is below ``beta``, absolute beyond. Shapes: two that broadcast -> [] (or theirs)."""
@@ -110,6 +114,7 @@ def smooth_l1_loss(input: Any, target: Any, size_average: bool | None = None, re
 
 
 @public("nn.functional.huber_loss")
+@runs_in("float32")
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
     """Squared where the difference is below ``delta``, linear beyond. Shapes: two that broadcast -> [] (or theirs)."""
     if delta <= 0:
@@ -123,6 +128,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
 
 @public("nn.functional.binary_cross_entropy")
+@runs_in("float32")
 def binary_cross_entropy(input: Any, target: Any, weight: Any = None, size_average: bool | None = None,
                          reduce: bool | None = None, reduction: str = "mean") -> Any:
     """Cross entropy of probabilities and targets in [0, 1]; logarithms are at least -100. Shapes: equal -> [] (or theirs)."""
@@ -152,6 +158,7 @@ composite("binary_cross_entropy(Tensor self, Tensor target) -> Tensor", _bce_par
 
 
 @public("nn.functional.binary_cross_entropy_with_logits", "torch.binary_cross_entropy_with_logits")
+@runs_in("float32")
 def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None, size_average: bool | None = None,
                                      reduce: bool | None = None, reduction: str = "mean", pos_weight: Any = None) -> Any:
     """Cross entropy of logits and targets in [0, 1], stable for large logits. Shapes: equal -> [] (or theirs)."""
@@ -168,6 +175,7 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None
 
 
 @public("nn.functional.soft_margin_loss")
+@runs_in("float32")
 def soft_margin_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None,
                      reduction: str = "mean") -> Any:
     """``log(1 + exp(-target * input))`` for targets 1 and -1. Shapes: equal -> [] (or theirs)."""
@@ -188,6 +196,7 @@ def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, siz
 
 
 @public("nn.functional.kl_div")
+@runs_in("float32")
 def kl_div(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
            log_target: bool = False) -> Any:
     """Kullback-Leibler divergence of log-probabilities ``input`` from ``target``. Shapes: equal -> [] (or theirs)."""
@@ -203,6 +212,7 @@ def kl_div(input: Any, target: Any, size_average: bool | None = None, reduce: bo
 
 
 @public("nn.functional.poisson_nll_loss", "torch.poisson_nll_loss")
+@runs_in("float32")
 def poisson_nll_loss(input: Any, target: Any, log_input: bool = True, full: bool = False, size_average: bool | None = None,
                      eps: float = 1e-8, reduce: bool | None = None, reduction: str = "mean") -> Any:
     """Negative log likelihood of Poisson counts of rate ``exp(input)`` (or ``input``). Shapes: equal -> [] (or theirs)."""
@@ -241,6 +251,7 @@ def weight_of(weight: Any, target: Any) -> Any:
 
 
 @public("nn.functional.cosine_similarity", "torch.cosine_similarity")
+@runs_in("float32@cuda")
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """Cosine of the angle between vectors along ``dim``. Shapes: two that broadcast -> theirs without ``dim``."""
     n1 = ops.clamp(p_norm(x1, 2, dim, True), eps, None)
@@ -255,6 +266,7 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
 
 
 @public("torch.cdist")
+@runs_in("float32")
 def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Any:
     """The ``p``-norm distance of every pair of rows. Shapes: [*, N, D], [*, M, D] -> [*, N, M]."""
     if x1.shape[-1] != x2.shape[-1]:
@@ -263,6 +275,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = "use_mm_for_eucl
 
 
 @public("nn.functional.pdist", "torch.pdist")
+@runs_in("float32")
 def pdist(input: Any, p: float = 2.0) -> Any:
     """The ``p``-norm distance of every pair of rows, the first before the second. Shapes: [N, D] -> [N (N - 1) / 2]."""
     n = input.shape[0]
@@ -276,6 +289,7 @@ def _margin(values: Any) -> Any:
 
 
 @public("nn.functional.cosine_embedding_loss", "torch.cosine_embedding_loss")
+@runs_in("float32")
 def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float = 0, size_average: bool | None = None,
                           reduce: bool | None = None, reduction: str = "mean") -> Any:
     """``1 - cos`` for targets 1, ``max(0, cos - margin)`` for -1. Shapes: [N, D], [N, D], [N] -> [] (or [N])."""
@@ -287,6 +301,7 @@ def cosine_embedding_loss(input1: Any, input2: Any, target: Any, margin: float =
 
 
 @public("nn.functional.margin_ranking_loss", "torch.margin_ranking_loss")
+@runs_in("float32")
 def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0, size_average: bool | None = None,
                         reduce: bool | None = None, reduction: str = "mean") -> Any:
     """``max(0, -target (input1 - input2) + margin)``. Shapes: equal -> [] (or theirs)."""
@@ -297,6 +312,7 @@ def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0
 
 
 @public("nn.functional.hinge_embedding_loss", "torch.hinge_embedding_loss")
+@runs_in("float32")
 def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, size_average: bool | None = None,
                          reduce: bool | None = None, reduction: str = "mean") -> Any:
     """``x`` for targets 1, ``max(0, margin - x)`` for -1. Shapes: equal -> [] (or theirs)."""
@@ -305,6 +321,7 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, size_aver
 
 
 @public("nn.functional.triplet_margin_loss", "torch.triplet_margin_loss")
+@runs_in("float32")
 def triplet_margin_loss(anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2, eps: float = 1e-6,
                         swap: bool = False, size_average: bool | None = None, reduce: bool | None = None,
                         reduction: str = "mean") -> Any:
@@ -333,6 +350,7 @@ def triplet_margin_with_distance_loss(anchor: Any, positive: Any, negative: Any,
 
 
 @public("nn.functional.multi_margin_loss")
+@runs_in("float32")
 def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None,
                       size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> Any:
     """Margin of the target class over the others, powered and averaged. Shapes: [N, C] (or [C]), [N] -> [] (or [N])."""
@@ -352,6 +370,7 @@ def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, 
 
 
 @public("nn.functional.multilabel_margin_loss")
+@runs_in("float32")
 def multilabel_margin_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None,
                            reduction: str = "mean") -> Any:
     """Margins of the target classes (a row up to its first -1) over all others. Shapes: [N, C], [N, C] -> [] (or [N])."""

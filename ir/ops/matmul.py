@@ -33,7 +33,7 @@ def _mm_meta(a: Any, b: Any) -> TensorMeta:
 
 mm = primitive(
     "mm(Tensor self, Tensor mat2) -> Tensor", "contraction", promote="same", infer=_mm_meta,
-    kernel=lambda xp, a, b: xp.matmul(a, b), tags=("out", "check"), dtypes="ifc",
+    kernel=lambda xp, a, b: xp.matmul(a, b), tags=("amp:lower", "out", "check"), dtypes="ifc",
     vjp=(lambda g, out, a, b: ops.mm(g, conj_of(ops.t(b))), lambda g, out, a, b: ops.mm(conj_of(ops.t(a)), g)),
     samples=lambda: [S(T((3, 4)), T((4, 5))), S(T((3, 4)), T((4, 5), layout="t")), S(T((0, 4)), T((4, 2))),
                      S(T((3, 0)), T((0, 2)))],
@@ -57,7 +57,7 @@ def _swap(x: Any) -> Any:
 
 bmm = primitive(
     "bmm(Tensor self, Tensor mat2) -> Tensor", "contraction", promote="same", infer=_bmm_meta,
-    kernel=lambda xp, a, b: xp.matmul(a, b), tags=("out", "check"), dtypes="ifc",
+    kernel=lambda xp, a, b: xp.matmul(a, b), tags=("amp:lower", "out", "check"), dtypes="ifc",
     vjp=(lambda g, out, a, b: ops.bmm(g, conj_of(_swap(b))), lambda g, out, a, b: ops.bmm(conj_of(_swap(a)), g)),
     samples=lambda: [S(T((2, 3, 4)), T((2, 4, 5))), S(T((0, 3, 4)), T((0, 4, 5))), S(T((2, 1, 4)), T((2, 4, 1)))],
     doc="Matrix products of a batch. Shapes: [b, m, k] @ [b, k, n] -> [b, m, n]; both of one dtype.")
@@ -137,7 +137,7 @@ def _matmul_kernel(xp: Any, a: Any, b: Any) -> Any:
 
 matmul = composite(
     "matmul(Tensor self, Tensor other) -> Tensor", _matmul_parts, kernel=_matmul_kernel, infer=_matmul_meta,
-    promote="same", tags=("out", "check", "by_parts"), dtypes="ifc",
+    promote="same", tags=("amp:lower", "out", "check", "by_parts"), dtypes="ifc",
     vjp=(lambda g, out, a, b: _matmul_grad_left(g, a.ndim, b), lambda g, out, a, b: _matmul_grad_right(g, a, b.ndim)),
     samples=lambda: [S(T((4,)), T((4,))), S(T((3, 4)), T((4,))), S(T((4,)), T((4, 5))), S(T((3, 4)), T((4, 5))),
                      S(T((2, 3, 4)), T((4, 5))), S(T((2, 3, 4)), T((2, 4, 5))), S(T((2, 1, 3, 4)), T((5, 4, 2))),
@@ -185,7 +185,7 @@ def _linear_kernel(xp: Any, x: Any, weight: Any, bias: Any) -> Any:
 
 linear = composite(
     "linear(Tensor self, Tensor weight, Tensor? bias=None) -> Tensor", _linear_parts, kernel=_linear_kernel,
-    infer=_linear_meta, promote="same", api=("nn.functional.linear",), tags=("check", "by_parts"), dtypes="fc",
+    infer=_linear_meta, promote="same", api=("nn.functional.linear",), tags=("amp:lower", "check", "by_parts"), dtypes="fc",
     vjp=(lambda g, out, x, w, b: _matmul_grad_left(g, x.ndim, ops.t(w)),
          lambda g, out, x, w, b: _linear_weight_grad(g, x, tuple(w.shape)),
          lambda g, out, x, w, b: g if g.ndim == 1 else ops.sum(g, tuple(range(g.ndim - b.ndim)))),
@@ -219,6 +219,7 @@ def _bilinear_parts(x1: Any, x2: Any, weight: Any, bias: Any) -> Any:
 bilinear = composite(
     "bilinear(Tensor input1, Tensor input2, Tensor weight, Tensor? bias=None) -> Tensor", _bilinear_parts,
     api=("torch.bilinear", "nn.functional.bilinear"),
+    tags=("amp:promote@cuda",),
     samples=lambda: [S(T((3, 4)), T((3, 5)), T((2, 4, 5)), T((2,))), S(T((2, 3, 4)), T((2, 3, 2)), T((3, 4, 2)))],
     doc="``x1 weight x2 + bias``. Shapes: [..., i], [..., j], [out, i, j], [out] -> [..., out].")
 
@@ -239,30 +240,30 @@ _MATRICES = lambda: [S(T((3, 5)), T((3, 4)), T((4, 5))), S(T((5,)), T((3, 4)), T
 
 addmm = composite(
     "addmm(Tensor self, Tensor mat1, Tensor mat2, *, Number beta=1, Number alpha=1) -> Tensor",
-    lambda c, a, b, beta, alpha: _plus(c, ops.mm(a, b), beta, alpha), tags=("out",), inplace=True, samples=_MATRICES,
+    lambda c, a, b, beta, alpha: _plus(c, ops.mm(a, b), beta, alpha), tags=("amp:lower", "out"), inplace=True, samples=_MATRICES,
     doc="``beta * input + alpha * (mat1 @ mat2)``. Shapes: [m, n] (or broadcastable), [m, k], [k, n] -> [m, n].")
 
 baddbmm = composite(
     "baddbmm(Tensor self, Tensor batch1, Tensor batch2, *, Number beta=1, Number alpha=1) -> Tensor",
-    lambda c, a, b, beta, alpha: _plus(c, ops.bmm(a, b), beta, alpha), tags=("out",), inplace=True,
+    lambda c, a, b, beta, alpha: _plus(c, ops.bmm(a, b), beta, alpha), tags=("amp:lower", "out"), inplace=True,
     samples=lambda: [S(T((2, 3, 5)), T((2, 3, 4)), T((2, 4, 5))), S(T((5,)), T((2, 3, 4)), T((2, 4, 5)), beta=2.0)],
     doc="``beta * input + alpha * (batch1 @ batch2)``. Shapes: [b, m, n], [b, m, k], [b, k, n] -> [b, m, n].")
 
 addbmm = composite(
     "addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Number beta=1, Number alpha=1) -> Tensor",
-    lambda c, a, b, beta, alpha: _plus(c, ops.sum(ops.bmm(a, b), 0), beta, alpha), tags=("out",), inplace=True,
+    lambda c, a, b, beta, alpha: _plus(c, ops.sum(ops.bmm(a, b), 0), beta, alpha), tags=("amp:lower", "out"), inplace=True,
     samples=lambda: [S(T((3, 5)), T((2, 3, 4)), T((2, 4, 5)))],
     doc="``beta * input + alpha * sum_b(batch1[b] @ batch2[b])``. Shapes: [m, n], [b, m, k], [b, k, n] -> [m, n].")
 
 addmv = composite(
     "addmv(Tensor self, Tensor mat, Tensor vec, *, Number beta=1, Number alpha=1) -> Tensor",
-    lambda c, a, b, beta, alpha: _plus(c, ops.mv(a, b), beta, alpha), tags=("out",), inplace=True,
+    lambda c, a, b, beta, alpha: _plus(c, ops.mv(a, b), beta, alpha), tags=("amp:lower@cuda", "out"), inplace=True,
     samples=lambda: [S(T((3,)), T((3, 4)), T((4,))), S(T((3,)), T((3, 4)), T((4,)), alpha=2.0)],
     doc="``beta * input + alpha * (mat @ vec)``. Shapes: [m], [m, k], [k] -> [m].")
 
 addr = composite(
     "addr(Tensor self, Tensor vec1, Tensor vec2, *, Number beta=1, Number alpha=1) -> Tensor",
-    lambda c, a, b, beta, alpha: _plus(c, ops.outer(a, b), beta, alpha), tags=("out",), inplace=True,
+    lambda c, a, b, beta, alpha: _plus(c, ops.outer(a, b), beta, alpha), tags=("amp:lower@cuda", "out"), inplace=True,
     samples=lambda: [S(T((3, 4)), T((3,)), T((4,)), beta=0.5)],
     doc="``beta * input + alpha * outer(vec1, vec2)``. Shapes: [m, n], [m], [n] -> [m, n].")
 
@@ -292,12 +293,12 @@ def _outer_parts(a: Any, b: Any) -> Any:
     return ops.unsqueeze(a, 1) * b
 
 
-mv = composite("mv(Tensor self, Tensor vec) -> Tensor", _mv_parts, tags=("out",), dtypes="ifc",
+mv = composite("mv(Tensor self, Tensor vec) -> Tensor", _mv_parts, tags=("amp:lower@cuda", "out"), dtypes="ifc",
                samples=lambda: [S(T((3, 4)), T((4,)))], doc="Matrix-vector product. Shapes: [m, k], [k] -> [m].")
-dot = composite("dot(Tensor self, Tensor tensor) -> Tensor", _dot_parts, tags=("out",), dtypes="ifc",
+dot = composite("dot(Tensor self, Tensor tensor) -> Tensor", _dot_parts, tags=("amp:promote@cuda", "out"), dtypes="ifc",
                 samples=lambda: [S(T((4,)), T((4,)))], doc="Inner product of two vectors. Shapes: [k], [k] -> [].")
 vdot = composite("vdot(Tensor self, Tensor other) -> Tensor", lambda a, b: _dot_parts(conj_of(a), b), dtypes="ifc",
-                 tags=("out",), samples=lambda: [S(T((4,)), T((4,)))],
+                 tags=("amp:promote@cuda", "out"), samples=lambda: [S(T((4,)), T((4,)))],
                  doc="Inner product of two vectors, the first conjugated. Shapes: [k], [k] -> [].")
 outer = composite("outer(Tensor self, Tensor vec2) -> Tensor", _outer_parts, tags=("out",), dtypes="ifc",
                   api=("torch.outer", "Tensor.outer", "torch.ger", "Tensor.ger"),
@@ -341,13 +342,15 @@ def _tensordot_parts(a: Any, b: Any, dims: Any) -> Any:
 
 
 tensordot = composite(
-    "tensordot(Tensor a, Tensor b, any dims=2) -> Tensor", _tensordot_parts, tags=("out",), api=("torch.tensordot",),
+    "tensordot(Tensor a, Tensor b, any dims=2) -> Tensor", _tensordot_parts,
+    tags=("amp:through", "out"), api=("torch.tensordot",),
     samples=lambda: [S(T((2, 3, 4)), T((3, 4, 5))), S(T((2, 3)), T((3, 4)), 1), S(T((2,)), T((3,)), 0),
                      S(T((2, 3, 4)), T((4, 2, 5)), [[0, 2], [1, 0]])],
     doc="Products summed over pairs of dimensions: the last and first ``dims``, or two lists of dimensions.")
 
 einsum = composite(
     "einsum(str equation, Tensor[] operands) -> Tensor", _einsum.decompose, api=(),
+    tags=("amp:through",),
     samples=lambda: [S("ij,jk->ik", [T((2, 3)), T((3, 4))]), S("bij,bjk->bik", [T((2, 3, 4)), T((2, 4, 5))]),
                      S("ij->ji", [T((2, 3))]), S("ii->i", [T((3, 3))]), S("ii", [T((3, 3))]), S("i,j->ij", [T((2,)), T((3,))]),
                      S("...ij,...jk->...ik", [T((2, 3, 4)), T((4, 5))]), S("bhqd,bhkd->bhqk", [T((1, 2, 3, 4)), T((1, 2, 5, 4))]),

@@ -79,6 +79,7 @@ layer_norm = composite(
     "layer_norm(Tensor self, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1e-5) -> Tensor",
     _layer_norm_parts, kernel=_layer_norm_kernel, joint_vjp=_layer_norm_grads, promote="keep",
     api=(),
+    tags=("amp:float32@cuda",),
     samples=lambda: [S(T((3, 4)), (4,), T((4,)), T((4,))), S(T((2, 3, 4)), (3, 4)), S(T((2, 3, 4)), (4,), T((4,)), None, 1e-3)],
     doc="``input`` less its mean over the trailing dimensions ``normalized_shape``, over its deviation, scaled and shifted.")
 
@@ -166,6 +167,7 @@ def _rms_norm_grads(g: Any, out: Any, x: Any, normalized_shape: Any, weight: Any
 rms_norm = composite(
     "rms_norm(Tensor self, int[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor", _rms_norm_parts,
     joint_vjp=_rms_norm_grads, api=("torch.rms_norm", "nn.functional.rms_norm"),
+    tags=("amp:float32@cuda",),
     samples=lambda: [S(T((3, 4)), (4,), T((4,))), S(T((2, 3, 4)), (3, 4)), S(T((2, 4)), (4,), None, 1e-3)],
     doc="``input`` over the root of its mean square over the trailing dimensions ``normalized_shape``, scaled.")
 
@@ -388,7 +390,8 @@ def _group_norm_parts(x: Any, num_groups: int, weight: Any, bias: Any, eps: floa
 
 group_norm_op = composite(
     "group_norm(Tensor self, int num_groups, Tensor? weight=None, Tensor? bias=None, float eps=1e-5) -> Tensor",
-    _group_norm_parts, api=(), samples=lambda: [S(T((2, 4, 3)), 2, T((4,)), T((4,))), S(T((2, 4)), 2), S(T((1, 6, 2, 2)), 3)],
+    _group_norm_parts, api=(), tags=("amp:float32@cuda",),
+    samples=lambda: [S(T((2, 4, 3)), 2, T((4,)), T((4,))), S(T((2, 4)), 2), S(T((1, 6, 2, 2)), 3)],
     doc="Normalised over groups of channels.")
 
 

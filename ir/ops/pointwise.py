@@ -150,13 +150,14 @@ fmod = pointwise(
 
 addcmul = composite(
     "addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Number value=1) -> Tensor",
-    lambda x, a, b, value: x + (a * b if value == 1 else a * value * b), dtypes="uifc", inplace=True, tags=("out",),
+    lambda x, a, b, value: x + (a * b if value == 1 else a * value * b), dtypes="uifc", inplace=True,
+    tags=("amp:promote@cuda", "out"),
     kernel=lambda xp, x, a, b, value: x + (a * b if value == 1 else value * a * b), promote="default", refuses="b",
     samples=lambda: [S(T((3, 4)), T((3, 4)), T((4,)), value=2), S(T((3, 4)), T((3, 1)), T((3, 4)))])
 
 addcdiv = composite(
     "addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Number value=1) -> Tensor",
-    lambda x, a, b, value: x + (a if value == 1 else a * value) / b, inplace=True, tags=("out",), dtypes="fc",
+    lambda x, a, b, value: x + (a if value == 1 else a * value) / b, inplace=True, tags=("amp:promote@cuda", "out"), dtypes="fc",
     kernel=lambda xp, x, a, b, value: x + (a if value == 1 else value * a) / b, promote="default",
     samples=lambda: [S(T((3, 4)), T((3, 4)), T((4,), 0.5, 2), value=0.5), S(T((3, 4)), T((3, 1)), T((3, 4), 1, 2))])
 

@@ -34,6 +34,7 @@ sum_ = reduction(
     kernel=lambda xp, x, dim, keepdim, dtype: x.sum(axis=axes(dim, x.ndim), keepdims=keepdim),
     reduce="sum", promote="sum", dtypes="buifc",
     vjp=lambda g, out, x, dim, keepdim, dtype: ops.expand(restore_dims(g, x.shape, dim, keepdim), tuple(x.shape)),
+    tags=("amp:float32@cuda",),
     samples=lambda: [S(T((3, 4))), S(T((3, 4, 2)), 1), S(T((3, 4, 2)), (0, -1), True), S(T(())), S(T((2, 0)), 1)])
 
 
@@ -124,7 +125,8 @@ def _prod_rule(g: Any, out: Any, x: Any, dim: Any, keepdim: bool, dtype: Any) ->
 prod_ = reduction(
     "prod(Tensor self, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor", reduce="prod", promote="sum",
     kernel=lambda xp, x, dim, keepdim, dtype: xp.prod(x, axis=axes(dim, x.ndim), keepdims=keepdim), dtypes="buifc",
-    vjp=_prod_rule, samples=lambda: [S(T((3, 4), 0.5, 2)), S(T((3, 4)), 1), S(T((3, 2)), 0, True), S(T(()))])
+    vjp=_prod_rule, tags=("amp:float32",),
+    samples=lambda: [S(T((3, 4), 0.5, 2)), S(T((3, 4)), 1), S(T((3, 2)), 0, True), S(T(()))])
 
 # ---- truth ---------------------------------------------------------------------------
 
@@ -367,7 +369,7 @@ def _norm_rule(g: Any, out: Any, x: Any, ord: float, dim: Any, keepdim: bool, dt
 
 vector_norm = composite(
     "vector_norm(Tensor self, float ord=2, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor",
-    _norm_parts, vjp=_norm_rule, dtypes="fc", api=("linalg.vector_norm",), tags=("out",), samples=lambda: [
+    _norm_parts, vjp=_norm_rule, dtypes="fc", api=("linalg.vector_norm",), tags=("amp:float32@cuda", "out"), samples=lambda: [
         S(T((3, 4))), S(T((3, 4)), 1.0, 1), S(T((3, 4)), 3.0, 0, True), S(T((3, 4), 0.5, 2, distinct=True), float("inf"), 1),
         S(T((3, 4)), 0.5), S(T((3, 4)), 2.0, (0, 1))])
 
@@ -393,7 +395,7 @@ def _logsumexp(xp: Any, x: Any, dim: Any, keepdim: bool) -> Any:
 
 logsumexp = composite(
     "logsumexp(Tensor self, int[] dim, bool keepdim=False) -> Tensor", _logsumexp_parts, kernel=_logsumexp, promote="float",
-    tags=("out",), samples=lambda: _LSE_SAMPLES, vjp=lambda g, out, x, dim, keepdim: restore_dims(
+    tags=("amp:float32@cuda", "out"), samples=lambda: _LSE_SAMPLES, vjp=lambda g, out, x, dim, keepdim: restore_dims(
         g, x.shape, dim, keepdim) * ops.exp(x - restore_dims(out, x.shape, dim, keepdim)))
 
 
@@ -423,7 +425,7 @@ def _softmax(xp: Any, x: Any, dim: int, dtype: Any) -> Any:
 
 softmax = composite(
     "softmax(Tensor self, int dim, dtype? dtype=None) -> Tensor", _softmax_parts, kernel=_softmax, promote="mean",
-    refuses="buic", tags=("out",),
+    refuses="buic", tags=("amp:float32@cuda", "out"),
     vjp=lambda g, out, x, dim, dtype: _softmax_rule(g, out, dim),
     samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), 0), S(T((2, 3, 4)), -2), S(T((0, 4)), 1), S(T(()), 0)])
 
@@ -451,5 +453,5 @@ def _log_softmax(xp: Any, x: Any, dim: int, dtype: Any) -> Any:
 log_softmax = composite(
     "log_softmax(Tensor self, int dim, dtype? dtype=None) -> Tensor", _log_softmax_parts, kernel=_log_softmax, promote="mean",
     refuses="buic",
-    tags=("out",), vjp=lambda g, out, x, dim, dtype: g - ops.exp(out) * ops.sum(g, dim, True),
+    tags=("amp:float32@cuda", "out"), vjp=lambda g, out, x, dim, dtype: g - ops.exp(out) * ops.sum(g, dim, True),
     samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), 0), S(T((2, 3, 4)), -2), S(T(()), 0)])

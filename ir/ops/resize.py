@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .. import dtype as _dtype
+from ..autocast import runs_in
 from ..family import ops
 from ..op import public
 from .pool import adaptive_average
@@ -160,6 +161,7 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any
 
 
 @public("nn.functional.grid_sample")
+@runs_in("promote@cuda")
 def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros",
                 align_corners: bool | None = None) -> Any:
     """Sample at the places of ``grid`` (in [-1, 1], x first). Shapes: [N, C, *in], [N, *out, dims] -> [N, C, *out]."""

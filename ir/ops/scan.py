@@ -33,7 +33,8 @@ _SCANS = [S(T((3, 4), 0.5, 2), 0), S(T((3, 4), 0.5, 2), -1), S(T((5,), 0.5, 2), 
 
 cumsum = primitive(
     "cumsum(Tensor self, int dim, *, dtype? dtype=None) -> Tensor", "scan", kernel=_accumulate("cumsum"), infer=_scan_meta,
-    promote="sum", vjp=lambda g, out, x, dim, dtype: _reversed_sum(g, dim), tags=("extern", "out", "check"), dtypes="buifc",
+    promote="sum", vjp=lambda g, out, x, dim, dtype: _reversed_sum(g, dim),
+    tags=("amp:float32@cuda", "extern", "out", "check"), dtypes="buifc",
     inplace=True, samples=lambda: _SCANS)
 
 
@@ -48,7 +49,7 @@ def _cumprod_rule(g: Any, out: Any, x: Any, dim: int, dtype: Any) -> Any:
 
 cumprod = primitive(
     "cumprod(Tensor self, int dim, *, dtype? dtype=None) -> Tensor", "scan", kernel=_accumulate("cumprod"), infer=_scan_meta,
-    promote="sum", vjp=_cumprod_rule, tags=("extern", "out", "check"), dtypes="buifc", inplace=True,
+    promote="sum", vjp=_cumprod_rule, tags=("amp:float32@cuda", "extern", "out", "check"), dtypes="buifc", inplace=True,
     samples=lambda: [*_SCANS, S(T((4,), values=[1.5, 0.0, 2.0, -1.0]), 0)])
 
 
