@@ -30,13 +30,14 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
     facts = results["machine"]
     yield "# flambeau beside torch on a CPU, two threads\n"
     yield ", ".join(f"{key} {value}" for key, value in facts.items() if value != "") + "\n"
-    yield "Milliseconds, median (minimum). `eager` and `compiled` are torch's median over flambeau's: above 1, flambeau"
-    yield "is faster. `difference` is the largest between the four contenders' values, relative to their spread.\n"
+    yield "Milliseconds, median (minimum). `eager` and `compiled` are torch's time over flambeau's, the median of the"
+    yield "rounds' ratios: above 1, flambeau is faster. `difference` is the largest between the four contenders' values,"
+    yield "relative to their spread.\n"
     yield "| case | " + " | ".join(NAMES) + " | eager | compiled | difference |"
     yield "|---|" + "---:|" * 7
     for name, row in results["cases"].items():
         cells = [_cell(row[contender]) for contender in NAMES]
-        ratios = [_ratio(row, mode) for mode in ("eager", "compiled")]
+        ratios = [f"{row['ratio'][mode]:.2f}" if mode in row["ratio"] else "-" for mode in ("eager", "compiled")]
         yield f"| {name} | " + " | ".join([*cells, *ratios]) + f" | {row['difference']:.1e} |"
     probes = results["probes"]
     if probes:
@@ -47,13 +48,6 @@ def _cell(entry: dict[str, Any]) -> str:
     if "error" in entry:
         return "failed"
     return f"{entry['median_ms']:.4g} ({entry['min_ms']:.4g})"
-
-
-def _ratio(row: dict[str, Any], mode: str) -> str:
-    ours, theirs = row[f"flambeau {mode}"], row[f"torch {mode}"]
-    if "error" in ours or "error" in theirs:
-        return "-"
-    return f"{theirs['median_ms'] / ours['median_ms']:.2f}"
 
 
 def _probe_lines(probes: dict[str, Any]) -> Iterator[str]:

@@ -34,19 +34,28 @@ def run_case(name: str, peers: dict[str, Peer], rounds: int, block_seconds: floa
             row[f"{library} {mode}"] = {"error": answer["error"]}
         else:
             prepared[library, mode] = answer
-    samples: dict[tuple[str, str], list[float]] = {key: [] for key in prepared}
+    samples: dict[tuple[str, str], list[list[float]]] = {key: [] for key in prepared}
     plans = {key: _plan(peers[key[0]], name, key[1], block_seconds) for key in prepared}
     for _ in range(rounds):
         for library, mode in prepared:
             calls, inner = plans[library, mode]
-            samples[library, mode] += peers[library].ask(do="time", case=name, mode=mode, calls=calls,
-                                                         inner=inner)["seconds"]
-    for (library, mode), seconds in samples.items():
+            turn = peers[library].ask(do="time", case=name, mode=mode, calls=calls, inner=inner)
+            samples[library, mode].append(turn["seconds"])
+    for (library, mode), turns in samples.items():
+        seconds = [second for turn in turns for second in turn]
         row[f"{library} {mode}"] = {"median_ms": statistics.median(seconds) * 1e3, "min_ms": min(seconds) * 1e3,
                                     "calls": len(seconds)}
         peers[library].ask(do="drop", case=name, mode=mode)
+    row["ratio"] = {mode: _ratio(samples["torch", mode], samples["flambeau", mode]) for mode in ("eager", "compiled")
+                    if {("torch", mode), ("flambeau", mode)} <= prepared.keys()}
     row["difference"] = _difference(list(prepared.values()))
     return row
+
+
+def _ratio(theirs: list[list[float]], ours: list[list[float]]) -> float:
+    """The median over the rounds of their time over ours: turns of one round are beside each other in time, so that a
+    spell of other work on the machine falls on both or is one round among many."""
+    return statistics.median(statistics.median(a) / statistics.median(b) for a, b in zip(theirs, ours, strict=True))
 
 
 def _plan(peer: Peer, case: str, mode: str, block_seconds: float) -> tuple[int, int]:

@@ -70,6 +70,12 @@ def fetch(key: str, suffix: str, build: Callable[[Path], None]) -> Path:
     return path
 
 
+def find(key: str, suffix: str) -> Path | None:
+    """Return the path of the entry `key` if it is there and whole."""
+    path = _entry(root(), key, suffix)
+    return path if intact(path) else None
+
+
 def intact(path: Path) -> bool:
     """Say whether the artifact at `path` exists and matches its recorded size and checksum."""
     try:

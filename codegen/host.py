@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from flambeau.codegen import build, cpp, prelude, template_calls
+from flambeau.codegen import build, cpp, library, prelude, template_calls
 from flambeau.codegen.cpp_text import FAILED, identifier, memory_type, size_text
 from flambeau.ir.index import IndexLike
 from flambeau.ir.loops import Buffer
@@ -26,7 +26,8 @@ def build_plan(plan: Plan) -> Artifact | None:
     runtime has to perform with the op's own kernel. Raises `Unsupported` for a kernel that C++ is not generated for.
     """
     source = PlanSource(plan)
-    path = build.build(source.units())
+    with library.building(source.needs):
+        path = build.build(source.units())
     if path is None:
         return None
     text = source.text()
@@ -136,7 +137,7 @@ class PlanSource:
 
     def units(self) -> list[str]:
         """Return the complete translation units."""
-        headers = sorted(self.needs)
+        headers = sorted({library.base(name) for name in self.needs})
         if len(self.functions) <= KERNELS_PER_UNIT:
             return [prelude.unit(self.text(), headers)]
         half = len(self.functions) // 2

@@ -17,7 +17,8 @@ from flambeau.ir.program import Extern, Kernel, Ref
 if TYPE_CHECKING:
     from flambeau.codegen.host import PlanSource
 
-_CODES = {dtypes.float32: 0, dtypes.float64: 1, dtypes.bfloat16: 2, dtypes.float16: 3}
+#: Element types of the matrix template, in the order of the runtime table.
+_ELEMENTS = (dtypes.float32, dtypes.float64, dtypes.bfloat16, dtypes.float16)
 
 
 def write(step: Extern, plan: PlanSource) -> list[str] | None:
@@ -28,7 +29,6 @@ def write(step: Extern, plan: PlanSource) -> list[str] | None:
         if step.epilogue:
             raise cpp.Unsupported(f"{step.name}: an epilogue on a step without its template")
         return None
-    plan.needs.add(_LIBRARIES[step.template])
     comment = [f"// {step.name}: {step.loc}"] if step.loc else []
     return [*comment, "{", *(f"  {line}" for line in lines), "}"]
 
@@ -47,16 +47,15 @@ def _address(ref: Ref, plan: PlanSource) -> str:
 def _matmul(step: Extern, plan: PlanSource) -> list[str] | None:
     a, b = (arg for arg in step.args if isinstance(arg, Ref))
     out = plan.plan.schedule.buffers.get(step.outs[0]) or _inside(step.outs[0], a, b, plan)
-    code = _CODES.get(out.dtype)
     batch = a.shape[:-2]
-    if code is None or len(batch) > 3 or out.strides[-1] != 1 and out.shape[-1] != 1:
+    if out.dtype not in _ELEMENTS or len(batch) > 3 or out.strides[-1] != 1 and out.shape[-1] != 1:
         return None
     stored = step.outs[0] in step.written
     lines = ["GemmArgs g = {};", f"g.a = {_address(a, plan)};", f"g.b = {_address(b, plan)};"]
     if stored:
         lines.append(f"g.c = {plan.pointer(out)};")
     fields: dict[str, IndexLike] = {
-        "dtype": code, "m": a.shape[-2], "n": b.shape[-1], "k": a.shape[-1],
+        "m": a.shape[-2], "n": b.shape[-1], "k": a.shape[-1],
         "a_row": a.strides[-2], "a_col": a.strides[-1], "b_row": b.strides[-2], "b_col": b.strides[-1],
         "c_row": out.strides[-2] if len(out.strides) > 1 else 0,
     }
@@ -69,7 +68,8 @@ def _matmul(step: Extern, plan: PlanSource) -> list[str] | None:
                 lines.append(f"g.{name}_batch[{d}] = {size_text(steps[at])};")
     if step.epilogue:
         lines += _epilogue(step, out, plan)
-    return [*lines, "host->gemm(&g);"]
+    plan.needs.add(f"gemm_{out.dtype.short}")
+    return [*lines, f"host->gemm[{_ELEMENTS.index(out.dtype)}](&g);"]
 
 
 def _inside(name: str, a: Ref, b: Ref, plan: PlanSource) -> Buffer:
@@ -178,7 +178,8 @@ def _sizes_in(statements: Sequence[Any]) -> set[str]:
 # ---- attention ----------------------------------------------------------------------------------------------------
 
 
-def _words(values: Sequence[str], struct: str, function: str) -> list[str]:
+def _words(values: Sequence[str], struct: str, function: str, plan: PlanSource) -> list[str]:
+    plan.needs.add(function)
     return [f"i64 words[] = {{{', '.join(values)}}};", f"host->{function}((const {struct}*)words);"]
 
 
@@ -215,7 +216,7 @@ def _attention(step: Extern, plan: PlanSource) -> list[str] | None:
     if described is None:
         return None
     values += [*described, str(int(causal)), f"__builtin_bit_cast(i64, {cpp.literal(scale, dtypes.float64)})"]
-    return _words([*values, *tail], "AttentionArgs", "attention")
+    return _words([*values, *tail], "AttentionArgs", "attention", plan)
 
 
 def _mask_words(mask: Ref | None, full: Sequence[IndexLike], plan: PlanSource) -> list[str] | None:
@@ -273,7 +274,7 @@ def _conv(step: Extern, plan: PlanSource) -> list[str] | None:
     for ref in (x, y, weight):
         values += three(ref.shape[2:], 1)
     values += three(stride, 1) + three(padding, 0) + three(dilation, 1)
-    return _words(values, "ConvArgs", "conv")
+    return _words(values, "ConvArgs", "conv", plan)
 
 
 _CONV_KINDS = {"conv": 0, "conv_input": 1, "conv_weight": 2}
@@ -293,12 +294,6 @@ _WRITERS: dict[str, Callable[[Extern, Any], list[str] | None]] = {
     "attention": _attention,
     "attention_backward": _attention,
     **dict.fromkeys(_CONV_KINDS, _conv),
-}
-_LIBRARIES = {
-    "matmul": "gemm",
-    "attention": "attention",
-    "attention_backward": "attention",
-    **dict.fromkeys(_CONV_KINDS, "conv"),
 }
 
 #: The templates that compiled code can call, by the names that ops give them (`Op.extra["template"]`).

@@ -17,12 +17,12 @@ import numpy as np
 from flambeau.runtime import native, onednn
 from flambeau.runtime.memory import address
 
-#: The templates' codes for element types.
-CODES = {
-    np.dtype(np.float32): 0,
-    np.dtype(np.float64): 1,
-    np.dtype(ml_dtypes.bfloat16): 2,
-    np.dtype(np.float16): 3,
+#: The element types that the matrix template is built for.
+ELEMENTS = {
+    np.dtype(np.float32): "f32",
+    np.dtype(np.float64): "f64",
+    np.dtype(ml_dtypes.bfloat16): "bf16",
+    np.dtype(np.float16): "f16",
 }
 
 
@@ -38,9 +38,11 @@ def _steps(array: np.ndarray) -> list[int]:
 
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     """Multiply matrices `a [..., m, k]` and `b [..., k, n]` (batch axes broadcast); all of one floating dtype."""
-    library = native.template("gemm")
-    code = CODES.get(a.dtype)
-    if library is None or code is None or a.dtype != b.dtype or a.ndim < 2 or b.ndim < 2:
+    element = ELEMENTS.get(a.dtype)
+    if element is None or a.dtype != b.dtype or a.ndim < 2 or b.ndim < 2:
+        return None
+    library = native.template(f"gemm_{element}")
+    if library is None:
         return None
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if len(batch) > 3:
@@ -54,7 +56,7 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     pointers = (a.ctypes.data, b.ctypes.data, out.ctypes.data)
     _call(
         library,
-        (*pointers, code, m, n, k, *a_steps[3:], *b_steps[3:], c_steps[3], 0, *full)
+        (*pointers, m, n, k, *a_steps[3:], *b_steps[3:], c_steps[3], 0, *full)
         + (*a_steps[:3], *b_steps[:3], *c_steps[:3], 0, 0),
     )
     return out

@@ -6,7 +6,7 @@
 
 static const Runtime* host;
 
-enum { KC = 256, MC = 96, NC = 512 };       // a tile of c, and the depth one packed panel is walked at a time
+enum { KC = 256, MC = 96, NC = 128 };       // a tile of c, and the depth one packed panel is walked at a time
 enum { ROWS_AT_ONCE = 8 };                  // rows of an operand walked across all columns before the next ones
 enum { STREAM_DEPTH = 32 };                 // the same where b is read unpacked
 enum { CHUNK_BYTES = 8 << 20 };             // packed operands are made in pieces of at most about this size
@@ -20,30 +20,35 @@ template <class S> struct Product {
   S* c;
   i64 index;
 
-  // Panels of MR rows: packed[panel][p][row]; rows past the end are zero.
-  void pack_a(i64 row0, i64 rows, T* packed) const {
-    const S* from = a + row0 * g.a_row;
-    i64 p = rows == MR && g.a_col == 1 ? pack_a_blocks(from, packed) : 0;
-    for (; p < g.k; p++)
-      for (i64 i = 0; i < MR; i++) packed[p * MR + i] = i < rows ? widen(from[i * g.a_row + p * g.a_col]) : T(0);
+  // An operand is packed in blocks of KC along the inner dimension, a block in panels of MR rows (NR columns), so that
+  // what a tile reads at one depth lies together. How deep the block from p0 on is:
+  i64 depth_at(i64 p0) const { return least(KC, g.k - p0); }
+
+  // One panel at one block: to[p][row]; rows past the end are zero.
+  void pack_a(i64 row0, i64 rows, i64 p0, T* to) const {
+    const S* from = a + row0 * g.a_row + p0 * g.a_col;
+    i64 depth = depth_at(p0), p = rows == MR && g.a_col == 1 ? pack_a_blocks(from, depth, to) : 0;
+    for (; p < depth; p++)
+      for (i64 i = 0; i < MR; i++) to[p * MR + i] = i < rows ? widen(from[i * g.a_row + p * g.a_col]) : T(0);
   }
 
   // Rows that are contiguous in memory: transposed eight columns at a time. What a store leaves behind its rows is
   // overwritten by the next one, so the last columns are left to the caller; returns how many were done.
-  i64 pack_a_blocks(const S* from, T* packed) const {
+  i64 pack_a_blocks(const S* from, i64 depth, T* to) const {
     i64 p = 0;
-    for (; p + 8 < g.k; p += 8)
+    for (; p + 8 < depth; p += 8)
       for (int i = (MR - 1) / 8 * 8; i >= 0; i -= 8)
-        transpose8(least(8, MR - i), from + i * g.a_row + p, g.a_row, packed + p * MR + i, MR);
+        transpose8(least(8, MR - i), from + i * g.a_row + p, g.a_row, to + p * MR + i, MR);
     return p;
   }
 
   // Several whole panels of rows whose columns are contiguous, some of their columns at a time.
-  void pack_a_panels(i64 row0, i64 panels, T* packed) const {
-    for (i64 p0 = 0; p0 < g.k; p0 += ROWS_AT_ONCE)
+  void pack_a_panels(i64 row0, i64 panels, i64 p0, T* to) const {
+    i64 depth = depth_at(p0);
+    for (i64 from = 0; from < depth; from += ROWS_AT_ONCE)
       for (i64 panel = 0; panel < panels; panel++)
-        for (i64 p = p0; p < least(g.k, p0 + ROWS_AT_ONCE); p++)
-          copy<MR>(a + row0 + panel * MR + p * g.a_col, packed + (panel * g.k + p) * MR);
+        for (i64 p = from; p < least(depth, from + ROWS_AT_ONCE); p++)
+          copy<MR>(a + row0 + panel * MR + (p0 + p) * g.a_col, to + (panel * depth + p) * MR);
   }
 
   template <int N> INLINE void copy(const T* from, T* to) { __builtin_memcpy(to, from, N * sizeof(T)); }
@@ -51,41 +56,43 @@ template <class S> struct Product {
     UNROLL for (int i = 0; i < N; i++) to[i] = widen(from[i]);
   }
 
-  // Panels of NR columns: packed[panel][p][column]; columns past the end are zero.
-  void pack_b(i64 col0, i64 cols, T* packed) const {
-    const S* from = b + col0 * g.b_col;
+  // One panel of NR columns at one block: to[p][column]; columns past the end are zero.
+  void pack_b(i64 col0, i64 cols, i64 p0, T* to) const {
+    const S* from = b + col0 * g.b_col + p0 * g.b_row;
+    i64 depth = depth_at(p0);
     if (cols == NR && g.b_col == 1) {
-      pack_rows(from, packed, 0, g.k);
+      pack_rows(from, to, 0, depth);
     } else if (cols == NR && g.b_row == 1) {
-      pack_columns(from, packed);
+      pack_columns(from, depth, to);
     } else {
-      for (i64 p = 0; p < g.k; p++) {
-        for (i64 j = 0; j < cols; j++) packed[p * NR + j] = widen(from[p * g.b_row + j * g.b_col]);
-        for (i64 j = cols; j < NR; j++) packed[p * NR + j] = 0;
+      for (i64 p = 0; p < depth; p++) {
+        for (i64 j = 0; j < cols; j++) to[p * NR + j] = widen(from[p * g.b_row + j * g.b_col]);
+        for (i64 j = cols; j < NR; j++) to[p * NR + j] = 0;
       }
     }
   }
 
-  // Rows [p0, p1) of one panel of a matrix whose rows are contiguous in memory.
-  void pack_rows(const S* from, T* packed, i64 p0, i64 p1) const {
-    for (i64 p = p0; p < p1; p++)
-      UNROLL for (int j = 0; j < NR; j++) packed[p * NR + j] = widen(from[p * g.b_row + j]);
+  // Rows [begin, end) of one panel of a matrix whose rows are contiguous in memory.
+  void pack_rows(const S* from, T* to, i64 begin, i64 end) const {
+    for (i64 p = begin; p < end; p++)
+      UNROLL for (int j = 0; j < NR; j++) to[p * NR + j] = widen(from[p * g.b_row + j]);
   }
 
   // Several whole panels of such a matrix, some rows of all of them at a time: fewer pages are in use at once.
-  void pack_panels(i64 col0, i64 panels, T* packed) const {
-    for (i64 p = 0; p < g.k; p += ROWS_AT_ONCE)
+  void pack_panels(i64 col0, i64 panels, i64 p0, T* to) const {
+    i64 depth = depth_at(p0);
+    for (i64 p = 0; p < depth; p += ROWS_AT_ONCE)
       for (i64 panel = 0; panel < panels; panel++)
-        pack_rows(b + col0 + panel * NR, packed + panel * NR * g.k, p, least(g.k, p + ROWS_AT_ONCE));
+        pack_rows(b + p0 * g.b_row + col0 + panel * NR, to + panel * NR * depth, p, least(depth, p + ROWS_AT_ONCE));
   }
 
   // Columns that are contiguous in memory: transposed in blocks, reading short runs of each column.
-  void pack_columns(const S* from, T* packed) const {
+  void pack_columns(const S* from, i64 depth, T* to) const {
     i64 p = 0;
-    for (; p + 8 <= g.k; p += 8)
-      for (int j = 0; j < NR; j += 8) transpose8(8, from + p + j * g.b_col, g.b_col, packed + p * NR + j, NR);
-    for (; p < g.k; p++)
-      for (int j = 0; j < NR; j++) packed[p * NR + j] = widen(from[p + j * g.b_col]);
+    for (; p + 8 <= depth; p += 8)
+      for (int j = 0; j < NR; j += 8) transpose8(8, from + p + j * g.b_col, g.b_col, to + p * NR + j, NR);
+    for (; p < depth; p++)
+      for (int j = 0; j < NR; j++) to[p * NR + j] = widen(from[p + j * g.b_col]);
   }
 
   typedef T V8 __attribute__((vector_size(8 * sizeof(T))));
@@ -142,27 +149,38 @@ template <class S> struct Packing {
 
   static void run(void* self, i64 begin, i64 end) {
     const Packing& t = *(Packing*)self;
-    const GemmArgs& g = t.product->g;
+    for (i64 p0 = 0; p0 < t.product->g.k; p0 += KC) {
+      if (begin < t.row_panels) t.rows(begin, least(end, t.row_panels), p0);
+      if (end > t.row_panels) t.cols(most(begin - t.row_panels, 0), end - t.row_panels, p0);
+    }
+  }
+
+  void rows(i64 panel, i64 end, i64 p0) const {
+    const GemmArgs& g = product->g;
+    auto* to = packed_a + p0 * row_panels * MR;
+    i64 size = product->depth_at(p0) * MR, whole = g.a_row == 1 ? least(end, (g.m - row0) / MR) - panel : 0;
+    if (whole > 0) {
+      product->pack_a_panels(row0 + panel * MR, whole, p0, to + panel * size);
+      panel += whole;
+    }
+    for (; panel < end; panel++) {
+      i64 row = row0 + panel * MR;
+      product->pack_a(row, least(MR, g.m - row), p0, to + panel * size);
+    }
+  }
+
+  void cols(i64 panel, i64 end, i64 p0) const {
     enum { NR = Product<S>::NR };
-    i64 panel = begin, last = least(end, t.row_panels);
-    if (g.a_row == 1 && last > panel) {
-      i64 whole = least(last, (g.m - t.row0) / MR) - panel;
-      if (whole > 0) t.product->pack_a_panels(t.row0 + panel * MR, whole, t.packed_a + panel * MR * g.k);
-      panel += most(0, whole);
+    const GemmArgs& g = product->g;
+    auto* to = packed_b + p0 * col_panels * NR;
+    i64 size = product->depth_at(p0) * NR, whole = g.b_col == 1 ? least(end, (g.n - col0) / NR) - panel : 0;
+    if (whole > 0) {
+      product->pack_panels(col0 + panel * NR, whole, p0, to + panel * size);
+      panel += whole;
     }
-    for (; panel < last; panel++) {
-      i64 row = t.row0 + panel * MR;
-      t.product->pack_a(row, least(MR, g.m - row), t.packed_a + panel * MR * g.k);
-    }
-    i64 first = panel - t.row_panels, stop = end - t.row_panels;
-    if (g.b_col == 1 && stop > first) {
-      i64 whole = least(stop, (g.n - t.col0) / NR) - first;
-      if (whole > 0) t.product->pack_panels(t.col0 + first * NR, whole, t.packed_b + first * NR * g.k);
-      first += most(0, whole);
-    }
-    for (; first < stop; first++) {
-      i64 col = t.col0 + first * NR;
-      t.product->pack_b(col, least(NR, g.n - col), t.packed_b + first * NR * g.k);
+    for (; panel < end; panel++) {
+      i64 col = col0 + panel * NR;
+      product->pack_b(col, least(NR, g.n - col), p0, to + panel * size);
     }
   }
 };
@@ -172,6 +190,7 @@ template <class S> struct Computing {
   const Product<S>* product;
   i64 row0, rows, col0, cols, tile_rows, tile_cols;
   const T *packed_a, *packed_b;
+  i64 a_rows, b_cols;  // of the packed operands, panels filled up
 
   static void run(void* self, i64 begin, i64 end) {
     const Computing& t = *(Computing*)self;
@@ -188,11 +207,11 @@ template <class S> struct Computing {
     T* out = own ? (T*)(product->c + (row0 + row) * g.c_row + col0 + col)
                  : (T*)host->scratch(SLOT_TILE, tile_rows * tile_row * sizeof(T));
     for (i64 p = 0; p == 0 || p < g.k; p += KC) {  // once even for k = 0: the product is then zero
-      i64 depth = least(KC, g.k - p);
+      i64 depth = product->depth_at(p);
       for (i64 j = 0; j < width; j += NR) {
-        const T* b = packed_b + (col + j) * g.k + p * NR;
+        const T* b = packed_b + p * b_cols + (col + j) * depth;
         for (i64 i = 0; i < height; i += MR)
-          micro<T>(least(MR, height - i), depth, packed_a + (row + i) * g.k + p * MR, 1, MR, b, NR,
+          micro<T>(least(MR, height - i), depth, packed_a + p * a_rows + (row + i) * depth, 1, MR, b, NR,
                    out + i * tile_row + j, tile_row, p > 0);
       }
     }
@@ -210,14 +229,15 @@ template <class S> void Product<S>::run() const {
     for (i64 row0 = 0; row0 < g.m; row0 += most_rows) {
       i64 rows = least(most_rows, g.m - row0), row_panels = (rows + MR - 1) / MR;
       T* packed_a = (T*)host->scratch(SLOT_PACK_A, row_panels * MR * g.k * sizeof(T));
-      Packing<S> packing = {this, row0, row_panels, col0, row0 ? 0 : col_panels, packed_a, packed_b};
-      host->parallel_for(Packing<S>::run, &packing, row_panels + packing.col_panels,
+      Packing<S> packing = {this, row0, row_panels, col0, col_panels, packed_a, packed_b};
+      host->parallel_for(Packing<S>::run, &packing, row_panels + (row0 ? 0 : col_panels),
                          most(1, 32768 / (deep * MR)));
-      // Tiles small enough that every thread gets several, but no smaller than a few register tiles.
-      i64 tile_rows = least(MC, round_up(rows, MR)), down = (rows + tile_rows - 1) / tile_rows;
+      // Tiles of about equal size, small enough that every thread gets several, but no smaller than a few register tiles.
+      i64 down = (rows + MC - 1) / MC, tile_rows = round_up((rows + down - 1) / down, MR);
       i64 across = threads > 1 ? (4 * threads + down - 1) / down : 1;
       i64 tile_cols = least(NC, most(4 * NR, round_up((cols + across - 1) / across, NR)));
-      Computing<S> computing = {this, row0, rows, col0, cols, tile_rows, tile_cols, packed_a, packed_b};
+      Computing<S> computing = {this,      row0,     rows,     col0,            cols,           tile_rows,
+                                tile_cols, packed_a, packed_b, row_panels * MR, col_panels * NR};
       host->parallel_for(Computing<S>::run, &computing, down * ((cols + tile_cols - 1) / tile_cols), 1);
     }
   }
@@ -267,7 +287,7 @@ template <class S> void Product<S>::dot_columns(i64 n0, i64 n1, T* tile) const {
 // b is contiguous along n (or has any strides): the micro-kernel on b itself, with a copy for the ragged edge.
 template <class S> void Product<S>::stream_columns(i64 n0, i64 n1, T* tile) const {
   T* packed_a = (T*)host->scratch(SLOT_PACK_A, MR * g.k * sizeof(T));
-  pack_a(0, g.m, packed_a);
+  for (i64 p0 = 0; p0 < g.k; p0 += KC) pack_a(0, g.m, p0, packed_a + p0 * MR);
   i64 direct = sizeof(S) == sizeof(T) && g.b_col == 1 ? (n1 - n0) / NR * NR : 0;
   for (i64 p = 0; direct && (p == 0 || p < g.k); p += STREAM_DEPTH)
     for (i64 n = 0; n < direct; n += NR)
@@ -275,7 +295,7 @@ template <class S> void Product<S>::stream_columns(i64 n0, i64 n1, T* tile) cons
                tile + n, NC, p > 0);
   for (i64 n = direct; n < n1 - n0; n += NR) {
     T* packed_b = (T*)host->scratch(SLOT_PACK_B, NR * g.k * sizeof(T));
-    pack_b(n0 + n, least(NR, n1 - n0 - n), packed_b);
+    for (i64 p0 = 0; p0 < g.k; p0 += KC) pack_b(n0 + n, least(NR, n1 - n0 - n), p0, packed_b + p0 * NR);
     micro<T>(g.m, g.k, packed_a, 1, MR, packed_b, NR, tile + n, NC, false);
   }
 }
@@ -312,27 +332,13 @@ template <class S> struct Batch {
   }
 };
 
-// Two units, built side by side: the half precisions, and the rest with the way in.
-#ifdef HALVES
-extern "C" void gemm_halves(const GemmArgs* g, const Runtime* table) {
-  host = table;
-  g->dtype == 2 ? Batch<bf16>::all(*g) : Batch<_Float16>::all(*g);
-}
-#else
-extern "C" void gemm_halves(const GemmArgs* g, const Runtime* table);
-
+// One library per element type, each built when first wanted: ELEMENT is the type, CODE its place in the table.
 static void gemm(const GemmArgs* g) {
-  if (g->m <= 0 || g->n <= 0) return;
-  switch (g->dtype) {
-    case 0: return Batch<float>::all(*g);
-    case 1: return Batch<double>::all(*g);
-    default: return gemm_halves(g, host);
-  }
+  if (g->m > 0 && g->n > 0) Batch<ELEMENT>::all(*g);
 }
 
 extern "C" void run(const GemmArgs* g) { gemm(g); }
 extern "C" void attach(Runtime* table) {
   host = table;
-  table->gemm = gemm;
+  table->gemm[CODE] = gemm;
 }
-#endif

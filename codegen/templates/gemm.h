@@ -1,9 +1,9 @@
 // The call of the matrix product: c[batch, m, n] = a[batch, m, k] b[batch, k, n], all strides in elements.
-// `dtype` is that of a, b and c: 0 f32, 1 f64, 2 bf16, 3 f16 (the last two are multiplied and summed as f32).
+// bf16 and f16 are multiplied and summed as f32.
 struct GemmArgs {
   const void *a, *b;
   void* c;  // null: the product goes to the epilogue only
-  i64 dtype, m, n, k;
+  i64 m, n, k;
   i64 a_row, a_col, b_row, b_col, c_row;  // the columns of c are adjacent
   i64 accumulate;                         // c += instead of c =
   i64 batch[3];                           // outermost first, 1 where unused

@@ -147,7 +147,7 @@ void* scratch(i64 slot, i64 bytes) {
   return buffers.data[slot];
 }
 
-Runtime table = {parallel_for, num_threads, scratch, 0, 0, 0};
+Runtime table = {parallel_for, num_threads, scratch, {}, 0, 0};
 int registered = pthread_atfork(0, 0, after_fork_in_child);
 
 }  // namespace

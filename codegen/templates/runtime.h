@@ -13,7 +13,7 @@ struct Runtime {
   i64 (*num_threads)();
   // Memory of the calling thread, at least `bytes` long and 64-byte aligned, kept until asked for again by `slot`.
   void* (*scratch)(i64 slot, i64 bytes);
-  void (*gemm)(const GemmArgs*);
+  void (*gemm[4])(const GemmArgs*);  // by element type: f32, f64, bf16, f16
   void (*attention)(const AttentionArgs*);
   void (*conv)(const ConvArgs*);
 };
