@@ -15,11 +15,11 @@ warnings.simplefilter("ignore")
 
 import torch  # noqa: E402
 
-from . import operators, report  # noqa: E402
+from . import modules, operators, optimizers, report  # noqa: E402
 from .outcome import Late, Outcome, reason_of, time_limit  # noqa: E402
 from .pool import spread  # noqa: E402
 
-AREAS = {"ops": operators}
+AREAS = {"ops": operators, "modules": modules, "optim": optimizers}
 
 
 def arguments() -> argparse.Namespace:

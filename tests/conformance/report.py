@@ -15,7 +15,7 @@ TITLES = {"f32": "float32 forward", "bwd32": "float32 backward", "f64": "float64
           "bwdc64": "complex64 backward", "method": "methods", "inplace": "in-place variants", "operator": "operators",
           "alias": "aliases", "errors": "error inputs", "seeded": "same numbers from the same seed",
           "modules": "modules, training and evaluating", "init": "modules' initial parameters from the same seed",
-          "optimizers": "optimizers"}
+          "optimizers": "optimizers", "optim options": "optimizers' options, resumed ones too"}
 
 
 class Record:
@@ -52,7 +52,7 @@ class Record:
             for area, entries in self.found.items():
                 lines += [f"{area}: {entry}: {line}" for entry in sorted(entries) for line in _failures(entries[entry])]
             lines.append("")
-        lines += [f"{column:10s} {a:5d} of {b:5d}   {TITLES.get(column, column)}" for column, (a, b) in self.scores().items()]
+        lines += [f"{column:13s} {a:5d} of {b:5d}   {TITLES.get(column, column)}" for column, (a, b) in self.scores().items()]
         return "\n".join(lines)
 
     def write(self, whole: bool) -> None:

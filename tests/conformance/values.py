@@ -49,6 +49,8 @@ def to_ours(value: Any, memo: dict[int, Any] | None = None) -> Any:
                 made = flambeau.nn.Parameter(made, requires_grad=value.requires_grad)
             memo[id(value)] = made.requires_grad_() if value.requires_grad else made
         return memo[id(value)]
+    if isinstance(value, torch.nn.Module):
+        return _module(value)
     if isinstance(value, torch.Size):
         return flambeau.Size(value)
     if isinstance(value, _PLAIN):
@@ -73,6 +75,23 @@ def to_ours(value: Any, memo: dict[int, Any] | None = None) -> Any:
     if isinstance(value, types.ModuleType) and not value.__name__.startswith("torch"):
         return value
     return ours(value)
+
+
+def _remember(cls: type, *args: Any, **kwargs: Any) -> Any:
+    made = object.__new__(cls)
+    made.__dict__["_constructed_with"] = args, kwargs
+    return made
+
+
+torch.nn.Module.__new__ = _remember  # type: ignore[method-assign,assignment] - modules may be arguments of others
+
+
+def _module(value: torch.nn.Module) -> Any:
+    """flambeau's module of the same constructor arguments and state."""
+    args, kwargs = to_ours(value.__dict__["_constructed_with"])
+    made = ours(type(value), f"nn.{type(value).__name__}")(*args, **kwargs)
+    made.load_state_dict(to_ours(dict(value.state_dict())))
+    return made.train(value.training)
 
 
 def _named(name: str) -> Any:
