@@ -14,13 +14,74 @@ from typing import Any
 #: module of ``ir/ops`` -> space ("ops": registered ops; "torch", "Tensor", "nn.functional": public names) -> names
 MODULES: dict[str, dict[str, str]] = {
     "special_functions": {
-        "ops": "airy_ai airy_ai_prime bessel_j0 bessel_j1 bessel_y0 bessel_y1 chebyshev_polynomial_t chebyshev_polynomial_u "
-               "chebyshev_polynomial_v chebyshev_polynomial_w entr erfcx hermite_polynomial_h hermite_polynomial_he i0e i1e "
-               "igamma igammac laguerre_polynomial_l legendre_polynomial_p log_ndtr modified_bessel_i0 modified_bessel_i1 "
-               "modified_bessel_k0 modified_bessel_k1 ndtr ndtri scaled_modified_bessel_k0 scaled_modified_bessel_k1 "
-               "shifted_chebyshev_polynomial_t shifted_chebyshev_polynomial_u shifted_chebyshev_polynomial_v "
-               "shifted_chebyshev_polynomial_w spherical_bessel_j0 xlog1py zeta",
-        "torch": "igamma igammac", "Tensor": "igamma igammac igamma_ igammac_"},
+        "torch": "igamma igammac",
+        "Tensor": "igamma igamma_ igammac igammac_",
+        "ops": "airy_ai airy_ai_prime bessel_j0 bessel_j1 bessel_y0 bessel_y1 chebyshev_polynomial_t "
+               "chebyshev_polynomial_u chebyshev_polynomial_v chebyshev_polynomial_w entr erfcx hermite_polynomial_h "
+               "hermite_polynomial_he i0e i1e igamma igammac laguerre_polynomial_l legendre_polynomial_p log_ndtr "
+               "modified_bessel_i0 modified_bessel_i1 modified_bessel_k0 modified_bessel_k1 ndtr ndtri "
+               "scaled_modified_bessel_k0 scaled_modified_bessel_k1 shifted_chebyshev_polynomial_t "
+               "shifted_chebyshev_polynomial_u shifted_chebyshev_polynomial_v shifted_chebyshev_polynomial_w "
+               "spherical_bessel_j0 xlog1py zeta",
+    },
+    "copies": {
+        "torch": "_chunk_cat alias_copy as_strided_copy as_strided_scatter detach_copy diagonal_copy empty_permuted "
+                 "expand_copy nonzero_static permute_copy resize_as_ select_copy slice_copy split_copy "
+                 "split_with_sizes_copy squeeze_copy t_copy transpose_copy unbind_copy unfold_copy unsafe_chunk "
+                 "unsafe_split unsafe_split_with_sizes unsqueeze_copy view_as_complex_copy view_as_real_copy view_copy",
+        "Tensor": "__rdiv__ as_strided_scatter new_empty_strided nonzero_static resize_as_ unsafe_chunk unsafe_split "
+                  "unsafe_split_with_sizes",
+    },
+    "native": {
+        "torch": "_batch_norm_no_update _batch_norm_with_update _log_softmax_backward_data _native_batch_norm_legit "
+                 "_softmax_backward_data _unsafe_masked_index _unsafe_masked_index_put_accumulate "
+                 "_upsample_bicubic2d_aa _upsample_bilinear2d_aa grid_sampler grid_sampler_2d grid_sampler_3d "
+                 "native_batch_norm native_dropout native_group_norm native_layer_norm",
+    },
+    "linalg_solve": {
+        "ops": "linalg_inv linalg_inv_ex linalg_solve linalg_solve_ex linalg_solve_matrices linalg_solve_triangular "
+              "triangular_solve",
+        "torch": "inverse triangular_solve",
+        "Tensor": "inverse triangular_solve",
+        "linalg": "inv inv_ex solve solve_ex solve_triangular",
+    },
+    "linalg_lu": {
+        "ops": "linalg_lu linalg_lu_factor_ex linalg_lu_solve linalg_lu_unpack linalg_permutation",
+        "torch": "lu lu_solve lu_unpack",
+        "Tensor": "lu lu_solve",
+        "linalg": "lu lu_factor lu_factor_ex lu_solve",
+    },
+    "linalg_definite": {
+        "ops": "cholesky cholesky_inverse cholesky_solve linalg_cholesky linalg_cholesky_ex linalg_ldl_factor_ex "
+              "linalg_ldl_solve",
+        "torch": "cholesky cholesky_inverse cholesky_solve",
+        "Tensor": "cholesky cholesky_inverse cholesky_solve",
+        "linalg": "cholesky cholesky_ex ldl_factor ldl_factor_ex ldl_solve",
+    },
+    "linalg_factor": {
+        "ops": "geqrf linalg_eig linalg_eigh linalg_eigvals linalg_eigvalsh linalg_householder_product linalg_qr "
+              "linalg_svd linalg_svdvals ormqr",
+        "torch": "geqrf orgqr ormqr qr svd",
+        "Tensor": "geqrf orgqr ormqr qr svd",
+        "linalg": "eig eigh eigvals eigvalsh householder_product qr svd svdvals",
+    },
+    "linalg_functions": {
+        "ops": "linalg_cofactors linalg_det linalg_lstsq_matrices linalg_matrix_exp linalg_matrix_power linalg_pinv "
+              "linalg_slogdet logdet",
+        "torch": "det logdet matrix_exp matrix_power pca_lowrank pinverse slogdet svd_lowrank",
+        "Tensor": "det logdet matrix_exp matrix_power pinverse slogdet",
+        "linalg": "det lstsq matrix_exp matrix_power matrix_rank multi_dot pinv slogdet tensorinv tensorsolve vander",
+    },
+    "linalg_norms": {
+        "ops": "linalg_cond linalg_cross linalg_matrix_norm linalg_norm linalg_vecdot",
+        "torch": "nuclear_norm",
+        "linalg": "cond cross diagonal matrix_norm norm vecdot",
+    },
+    "fft": {
+        "ops": "fft_c2c fft_c2r fft_r2c",
+        "fft": "fft fft2 fftfreq fftn fftshift hfft hfft2 hfftn ifft ifft2 ifftn ifftshift ihfft ihfft2 ihfftn irfft "
+              "irfft2 irfftn rfft rfft2 rfftfreq rfftn",
+    },
 }
 
 _loaded: set[str] = set()

@@ -30,7 +30,7 @@ def sampled_ops() -> list[str]:
 def dtypes_of(op: Op, sample: Sample) -> list[DType]:
     """The dtypes that a sample holds for."""
     kinds = op.dtypes if sample.dtypes is None else sample.dtypes
-    return [d for d in dtypes.ALL if d.kind in kinds]
+    return [d for d in dtypes.ALL if d.kind in kinds and not ("no_half" in op.tags and d.kind == "f" and d.itemsize == 2)]
 
 
 def array_of(t: T, dtype: DType, rng: np.random.Generator) -> np.ndarray:
