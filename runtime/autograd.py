@@ -159,6 +159,7 @@ class SavedOutput:
         return t
 
 
+gradients: Callable[[Op, tuple[bool, ...], Any, Any, tuple], list[Any]] = Op.gradients  # set by runtime.eager
 tensor_class: Any = None  # set by runtime.eager: the Tensor class (which imports this module)
 
 
@@ -205,11 +206,11 @@ class OpNode(GradNode):
             if self.like:
                 args = tuple([g if a is LIKE else a for a in args])
             out = out.get(self) if type(out) is SavedOutput else g if out is LIKE else out
-            found = self.op.gradients(self.needs, g, out, args)
+            found = gradients(self.op, self.needs, g, out, args)
         else:
             out = tuple(o.get(self) if type(o) is SavedOutput else o for o in out)
             full = tuple(zeros_of(m) if g is None and m is not None else g for g, m in zip(grads, self.metas))
-            found = self.op.gradients(self.needs, full, out, args)
+            found = gradients(self.op, self.needs, full, out, args)
         return _fitted(self.op, found, args)
 
     def release(self) -> None:

@@ -14,7 +14,7 @@ from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op, get_op, set_base_handler, type_name
 from flambeau.ir.randomness import set_source
 
-from . import autograd, fast, kernels
+from . import autograd, fast, fused, kernels
 from .autograd import mode
 from .quiet import hush, restore
 from .storage import Storage, array_module, to_device
@@ -56,8 +56,16 @@ def _kernel_runner(op: Op) -> Runner:
     kernel, opened, record = op.kernel, _opener(op), fast.recorder(op)
     compiled = kernels.EAGER.get(op.extra.get("template", ""))
     half = kernels.HALF.get(op.extra.get("half", ""))
+    forms = fused.forms_of(op)
 
     def run(args: tuple) -> Any:
+        if forms is not None and fused.big(args[0]):
+            grad = mode.grad and _any_requires_grad(op, args)
+            out = None if grad and parts else forms.call(args)
+            if out is not None:
+                if grad and differentiable:
+                    autograd.record(op, args, out)
+                return out
         arrays, plan, device, grad = opened(args)
         grad = grad and mode.grad
         if grad and parts:
@@ -217,6 +225,7 @@ def _decomposed_runner(op: Op) -> Runner:
     decompose = op.decompose
     if decompose is None:
         raise NotImplementedError(f"{op.name} has neither a kernel nor a decomposition")
+    forms = fused.forms_of(op)
 
     def run(args: tuple) -> Any:
         try:
@@ -227,11 +236,15 @@ def _decomposed_runner(op: Op) -> Runner:
 
     def run_recorded(args: tuple) -> Any:
         """A composite with a derivative of its own and no kernel: computed untaped, recorded as one step."""
-        if not (mode.grad and _any_requires_grad(op, args)):
-            return run(args)
-        with autograd.GradMode(False):
-            result = run(args)
-        autograd.record(op, args, result)
+        result = forms.call(args) if forms is not None and fused.big(args[0]) else None
+        grad = mode.grad and _any_requires_grad(op, args)
+        if result is None:
+            if not grad:
+                return run(args)
+            with autograd.GradMode(False):
+                result = run(args)
+        if grad:
+            autograd.record(op, args, result)
         return result
 
     return run_recorded if op.differentiable else run
@@ -479,6 +492,14 @@ def generator(given: Any) -> Any:
     return generator_or_default(given)
 
 
+def _gradients(op: Op, needs: tuple[bool, ...], g: Any, out: Any, args: tuple) -> list[Any]:
+    """``op.gradients``, by the op's compiled form where it has one and the work is large."""
+    forms = fused.forms_of(op)
+    found = None if forms is None or mode.grad else forms.gradients(needs, g, out, args)
+    return op.gradients(needs, g, out, args) if found is None else found
+
+
 autograd.tensor_class = Tensor
+autograd.gradients = _gradients
 set_base_handler(dispatch)
 set_source(generator)

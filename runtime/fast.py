@@ -15,7 +15,7 @@ import numpy as np
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op
 
-from . import autograd
+from . import autograd, fused
 from .autograd import LIKE, OpNode, SavedOutput, mode
 from .quiet import hush, restore
 from .storage import Storage
@@ -223,6 +223,15 @@ def unary(op: Op, slow: Runner) -> Runner:
     recorded = op.differentiable
     blocked = not recorded and "nograd" not in op.tags
     tape: Any = None
+    forms = fused.forms_of(op)
+
+    def compute(a: Any, args: tuple) -> Any:
+        token = hush()
+        try:
+            r = ufunc(a) if ufunc is not None and (default is None or args[1:] == default) else kernel(np, a, *args[1:])
+        finally:
+            restore(token)
+        return fresh(r if type(r) is _ndarray else np.asarray(r))
 
     def run(args: tuple) -> Any:
         nonlocal tape
@@ -234,16 +243,12 @@ def unary(op: Op, slow: Runner) -> Runner:
             return slow(args)
         if type(a) is not _ndarray or a.dtype.char not in plain or (grad and blocked):
             return slow(args)
-        token = hush()
-        try:
-            r = ufunc(a) if ufunc is not None and (default is None or args[1:] == default) else kernel(np, a, *args[1:])
-        except Exception:
-            return slow(args)
-        finally:
-            restore(token)
-        if type(r) is not _ndarray:
-            r = np.asarray(r)
-        out = fresh(r)
+        out = forms.call(args) if forms is not None and fused.big(x) else None
+        if out is None:
+            try:
+                out = compute(a, args)
+            except Exception:
+                return slow(args)
         if grad and recorded:
             if tape is None:
                 tape = _Tape(op, (True,))

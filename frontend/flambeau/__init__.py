@@ -20,6 +20,7 @@ from flambeau.ir.dtype import can_cast, get_default_dtype, promote_types, set_de
 from flambeau.ir.op import PUBLIC as _PUBLIC
 from flambeau.ir.ops.convert import LEGACY_TYPES as _LEGACY_TYPES
 from flambeau.runtime import eager as _eager  # noqa: F401 - installs the eager handler
+from flambeau.runtime import fused as _fused
 from flambeau.runtime import memory as _memory
 from flambeau.runtime import native as _native
 from flambeau.runtime.printing import set_printoptions
@@ -52,7 +53,13 @@ def _build_template(name: str) -> Any:
     return importlib.import_module("flambeau.codegen.library").build_template(name)
 
 
+def _form_builder() -> Any:
+    """Where eager ops get compiled forms from; imported when the first one is wanted."""
+    return importlib.import_module("flambeau.frontend.fused")
+
+
 _native.template_builder = _build_template
+_fused.builder = _form_builder
 _memory.keep_freed_memory()
 
 _LAZY = {  # public names that live in a sub-module which is imported when they are first used

@@ -77,7 +77,7 @@ def _layer_norm_grads(g: Any, out: Any, x: Any, normalized_shape: Any, weight: A
 
 layer_norm = composite(
     "layer_norm(Tensor self, int[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1e-5) -> Tensor",
-    _layer_norm_parts, kernel=_layer_norm_kernel, joint_vjp=_layer_norm_grads, promote="keep",
+    _layer_norm_parts, kernel=_layer_norm_kernel, joint_vjp=_layer_norm_grads, promote="keep", collapse="rows",
     api=(),
     tags=("amp:float32@cuda",),
     samples=lambda: [S(T((3, 4)), (4,), T((4,)), T((4,))), S(T((2, 3, 4)), (3, 4)), S(T((2, 3, 4)), (4,), T((4,)), None, 1e-3)],
@@ -119,7 +119,7 @@ def _layer_norm_backward_kernel(xp: Any, g: Any, x: Any, normalized_shape: Any, 
 layer_norm_backward = composite(
     "layer_norm_backward(Tensor grad, Tensor self, int[] normalized_shape, Tensor? weight, float eps)"
     " -> (Tensor, Tensor, Tensor)",
-    _layer_norm_backward_parts, kernel=_layer_norm_backward_kernel, promote="keep", api=(),
+    _layer_norm_backward_parts, kernel=_layer_norm_backward_kernel, promote="keep", collapse="rows", api=(),
     samples=lambda: [S(T((3, 4)), T((3, 4)), (4,), T((4,)), 1e-5), S(T((2, 3, 4)), T((2, 3, 4)), (3, 4), None, 1e-5)],
     doc="Gradients of layer_norm's input, weight and bias.")
 
@@ -234,7 +234,7 @@ def _batch_norm_train_grads(g: Any, out: Any, x: Any, weight: Any, bias: Any, ep
 
 batch_norm_train = composite(
     "batch_norm_train(Tensor self, Tensor? weight, Tensor? bias, float eps) -> (Tensor, Tensor, Tensor)",
-    _batch_norm_train_parts, kernel=_batch_norm_train_kernel, joint_vjp=_batch_norm_train_grads, api=(),
+    _batch_norm_train_parts, kernel=_batch_norm_train_kernel, joint_vjp=_batch_norm_train_grads, collapse="channels", api=(),
     samples=lambda: [S(T((4, 3)), T((3,)), T((3,)), 1e-5), S(T((2, 3, 4)), None, None, 1e-3),
                      S(T((2, 3, 2, 2)), T((3,)), T((3,)), 1e-5)],
     doc="Normalised by the statistics of the batch; also these, mean and (biased) variance. [N, C, *] -> same, [C], [C].")
@@ -276,7 +276,7 @@ def _batch_norm_backward_kernel(xp: Any, g: Any, g_mean: Any, g_var: Any, x: Any
 batch_norm_backward = composite(
     "batch_norm_backward(Tensor grad, Tensor grad_mean, Tensor grad_var, Tensor self, Tensor? weight, float eps)"
     " -> (Tensor, Tensor, Tensor)",
-    _batch_norm_backward_parts, kernel=_batch_norm_backward_kernel, api=(),
+    _batch_norm_backward_parts, kernel=_batch_norm_backward_kernel, collapse="channels", api=(),
     samples=lambda: [S(T((4, 3)), T((3,)), T((3,)), T((4, 3)), T((3,)), 1e-5),
                      S(T((2, 3, 4)), T((3,)), T((3,)), T((2, 3, 4)), None, 1e-3)],
     doc="Gradients of batch_norm_train's input, weight and bias, given those of its three results.")
@@ -305,7 +305,7 @@ def _batch_norm_eval_kernel(xp: Any, x: Any, mean: Any, var: Any, weight: Any, b
 
 batch_norm_eval = composite(
     "batch_norm_eval(Tensor self, Tensor mean, Tensor var, Tensor? weight, Tensor? bias, float eps) -> Tensor",
-    _batch_norm_eval_parts, kernel=_batch_norm_eval_kernel, api=(),
+    _batch_norm_eval_parts, kernel=_batch_norm_eval_kernel, collapse="channels", api=(),
     samples=lambda: [S(T((4, 3)), T((3,)), T((3,), 0.5, 2.0), T((3,)), T((3,)), 1e-5),
                      S(T((2, 3, 2, 2)), T((3,)), T((3,), 0.5, 2.0), None, None, 1e-5)],
     doc="Normalised by given statistics. [N, C, *], [C], [C] -> [N, C, *].")

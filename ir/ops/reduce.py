@@ -425,7 +425,7 @@ def _softmax(xp: Any, x: Any, dim: int, dtype: Any) -> Any:
 
 softmax = composite(
     "softmax(Tensor self, int dim, dtype? dtype=None) -> Tensor", _softmax_parts, kernel=_softmax, promote="mean",
-    refuses="buic", tags=("amp:float32@cuda", "out"),
+    collapse="rows", refuses="buic", tags=("amp:float32@cuda", "out"),
     vjp=lambda g, out, x, dim, dtype: _softmax_rule(g, out, dim),
     samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), 0), S(T((2, 3, 4)), -2), S(T((0, 4)), 1), S(T(()), 0)])
 
@@ -452,6 +452,6 @@ def _log_softmax(xp: Any, x: Any, dim: int, dtype: Any) -> Any:
 
 log_softmax = composite(
     "log_softmax(Tensor self, int dim, dtype? dtype=None) -> Tensor", _log_softmax_parts, kernel=_log_softmax, promote="mean",
-    refuses="buic",
+    collapse="rows", refuses="buic",
     tags=("amp:float32@cuda", "out"), vjp=lambda g, out, x, dim, dtype: g - ops.exp(out) * ops.sum(g, dim, True),
     samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), 0), S(T((2, 3, 4)), -2), S(T(()), 0)])
