@@ -1,0 +1,10 @@
+"""Transforms of functions (PyTorch: ``torch.func``): derivatives, vectorization, modules as functions of their parameters."""
+
+from __future__ import annotations
+
+from .batching import vmap
+from .derivatives import grad, grad_and_value, hessian, jacfwd, jacrev, jvp, linearize, vjp
+from .modules import functional_call, stack_module_state
+
+__all__ = ["functional_call", "grad", "grad_and_value", "hessian", "jacfwd", "jacrev", "jvp", "linearize", "stack_module_state",
+           "vjp", "vmap"]

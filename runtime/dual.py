@@ -1,0 +1,213 @@
+"""The level of forward mode: tensors with a tangent.
+
+What an op does to tangents is derived from its derivative rule. A view, being linear, is done to the tangent too; of a
+pointwise real op the rule itself is the answer, its Jacobian being diagonal; of any other op the rule is a linear map from
+gradients of outputs to gradients of inputs, and what is wanted is its transpose: the derivative of the rule's result by
+the gradient it is given. Both are exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flambeau.ir.grad import fit_gradients
+from flambeau.ir.op import Op, call, get_op, ops
+from flambeau.ir.tree import tree_map
+
+from .autograd import GradMode
+from .eager import _check_result
+from .levels import Level, Wrapped, below, entered
+from .tensor import Tensor
+from .tracked import GradLevel
+
+
+class Dual(Wrapped):
+    """``value`` with a tangent (None: zero). It is on the tape where ``value`` is."""
+
+    __slots__ = ()
+    given: Any                      # the tangent, as the outer levels see it
+    source: tuple[Any, ...] | None  # of a view: (the tensor it is taken from, op, arguments)
+
+    def __init__(self, value: Any, level: Level, tangent: Any = None, source: tuple[Any, ...] | None = None) -> None:
+        self.value, self.given, self.source = value, tangent, source
+        super().__init__(value, level)
+
+    _rg = property(lambda self: self.value._rg, lambda self, value: None)  # type: ignore[assignment]
+    _grad_fn = property(lambda self: self.value._grad_fn, lambda self, value: None)
+    _out_nr = property(lambda self: self.value._out_nr, lambda self, value: None)  # type: ignore[assignment]
+    grad_fn = property(lambda self: self.value.grad_fn)  # type: ignore[assignment]
+
+    def rewrapped(self, value: Any) -> Dual:
+        return Dual(value, self.level, self.given, self.source)
+
+    @property
+    def tangent(self) -> Any:
+        """The tangent; of a view that of its source, as it is now."""
+        if self.given is None and self.source is not None:
+            whole = self.source[0].tangent
+            if whole is not None:
+                with below(self.level):
+                    self.given = call(self.source[1], (whole, *self.source[2][1:]))
+        return self.given
+
+    def own_tangent(self) -> Any:
+        """The tangent, made of zeros (in what this is a view of) where there was none: something to write to."""
+        if self.tangent is None:
+            if self.source is not None:
+                self.source[0].own_tangent()
+                return self.tangent
+            with below(self.level):
+                self.given = ops.zeros_like(ops.detach(self.value))
+        return self.given
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        self.value.requires_grad_(requires_grad)
+        return self
+
+    def backward(self, *args: Any, **kwargs: Any) -> None:
+        self.value.backward(*args, **kwargs)
+
+    @property
+    def grad(self) -> Any:
+        return self.value.grad
+
+    def _become(self, other: Any) -> Tensor:
+        self.value, self.given, self.source, self._a = other.value, other.given, other.source, other._a
+        return self
+
+
+class DualLevel(Level):
+    """A running forward-mode differentiation."""
+
+    name = "jvp"
+
+    def wrap(self, value: Any) -> Dual:
+        return Dual(value, self)
+
+    def _inner(self, x: Any) -> Any:
+        return x.value if isinstance(x, Dual) and x.level is self else x
+
+    def _tangent(self, x: Any) -> Any:
+        return x.tangent if isinstance(x, Dual) and x.level is self else None
+
+    def process(self, op: Op, args: tuple) -> Any:
+        if op.functional is not None:
+            return self._write(op, op.functional, args)
+        tangents: list[Any] = []
+        for i in op.tensor_slots:
+            a = args[i]
+            tangents.append([self._tangent(x) for x in a] if isinstance(a, (list, tuple)) else self._tangent(a))
+        moving = any(t is not None for t in _flat(tangents))
+        if moving and op.decompose is not None and not op.differentiable and "nograd" not in op.tags:
+            found = op.decompose(*args)
+            if found is not NotImplemented:
+                return found
+        inner = tree_map(self._inner, args)
+        with below(self):
+            out = call(op, inner)
+            if op.family == "view":
+                return self._view(op, args, inner, out)
+            found = _pushed(op, inner, out, tangents) if moving and op.differentiable and "nograd" not in op.tags else None
+        if isinstance(out, (tuple, list)):
+            found = found or [None] * len(out)
+            return type(out)([Dual(o, self, t) if isinstance(o, Tensor) else o for o, t in zip(out, found)])
+        return Dual(out, self, found[0] if found else None)
+
+    def _view(self, op: Op, args: tuple, inner: tuple, out: Any) -> Any:
+        if out is inner[0]:
+            return args[0]
+        if "nograd" in op.tags:
+            return Dual(out, self)
+        if out._storage is inner[0]._storage:
+            return Dual(out, self, source=(args[0], op, args))
+        t = args[0].tangent
+        return Dual(out, self, None if t is None else call(op, (t, *args[1:])))
+
+    def _write(self, op: Op, functional: Op, args: tuple) -> Any:
+        target = args[0]
+        if self._inner(target) is target:
+            self.captured(op)
+        new = call(functional, args)
+        _check_result(op, target, new)
+        tangent = new.tangent if isinstance(new, Dual) else None
+        with below(self):
+            call(get_op("copy_"), (target.value, self._inner(new), False))
+            if tangent is not None:
+                call(get_op("copy_"), (target.own_tangent(), tangent, False))
+            elif target.tangent is not None:
+                call(get_op("zero_"), (target.tangent,))
+        return target
+
+
+def _flat(items: Any) -> list[Any]:
+    found: list[Any] = []
+    for x in items:
+        if isinstance(x, list):
+            found += x
+        else:
+            found.append(x)
+    return found
+
+
+def _pushed(op: Op, args: tuple, out: Any, tangents: list[Any]) -> list[Any]:
+    """The tangents of the outputs of ``op(*args)``, which were ``out``."""
+    found = _elementwise(op, args, out, tangents) if op.family == "pointwise" and isinstance(out, Tensor) else None
+    pushed = _transposed(op, args, out, tangents) if found is None else [found]
+    taken = {id(t._storage) for t in _flat(tangents) if t is not None}
+    return [ops.clone(t) if t is not None and id(t._storage) in taken else t for t in pushed]  # what in-place ops may write to
+
+
+def _elementwise(op: Op, args: tuple, out: Any, tangents: list[Any]) -> Any:
+    """The sum of the rule's answers to each tangent; None where the rule is not one of elements."""
+    shape, dtype = tuple(out.shape), out.dtype
+    if op.joint_vjp is not None:
+        return None
+    if dtype.is_complex or not dtype.is_floating_point:
+        return None
+    total = None
+    for k, t in enumerate(tangents):
+        if t is None:
+            continue
+        x = args[op.tensor_slots[k]]
+        if x.dtype.is_complex or not x.dtype.is_floating_point:
+            return None
+        g = t if t.dtype is dtype else ops.cast(t, dtype)
+        g = g if tuple(g.shape) == shape else ops.expand(g, shape)
+        found = op.gradients([i == k for i in range(len(tangents))], g, out, args)[k]
+        if found is None:
+            continue
+        if tuple(found.shape) != shape:
+            return None
+        total = found if total is None else ops.add(total, found)
+    return total if total is None or total.dtype is dtype else ops.cast(total, dtype)
+
+
+def _transposed(op: Op, args: tuple, out: Any, tangents: list[Any]) -> list[Any]:
+    """The rule's transpose applied to the tangents: the rule is run on gradients that are on a tape of their own."""
+    outs = out if isinstance(out, (tuple, list)) else (out,)
+    level = GradLevel()
+    zeros = [ops.zeros_like(ops.detach(o)) if isinstance(o, Tensor) else None for o in outs]
+    seeds = [level.leaf(z) if z is not None and z.dtype.differentiable else None for z in zeros]
+    given = tuple(z if s is None else s for s, z in zip(seeds, zeros))
+    with entered(level), GradMode(True):
+        g = given if isinstance(out, (tuple, list)) else given[0]
+        needs = [any(x is not None for x in t) if isinstance(t, list) else t is not None for t in tangents]
+        found = op.gradients(needs, g, out, args)
+        pulled = fit_gradients(op, found, args)
+    wanted = [s for s in seeds if s is not None]
+    pairs = [(p, t if t.dtype is p.dtype else ops.cast(t, p.dtype)) for p, t in zip(pulled, _aligned(op, args, tangents))
+             if p is not None and t is not None]
+    answers = iter(level.gradients([p for p, _ in pairs], wanted, [t for _, t in pairs]) if pairs else [None] * len(wanted))
+    return [None if s is None else next(answers) for s in seeds]
+
+
+def _aligned(op: Op, args: tuple, tangents: list[Any]) -> list[Any]:
+    """Tangents in the order of :func:`fit_gradients`."""
+    found: list[Any] = []
+    for slot, t in zip(op.tensor_slots, tangents):
+        if isinstance(args[slot], (list, tuple)):
+            found += t if isinstance(t, list) else [None] * len(args[slot])
+        else:
+            found.append(t)
+    return found
+
