@@ -35,7 +35,7 @@ def _out_size(size: Any, k: int, s: int, p: int, d: int, ceil_mode: bool) -> Any
     return out
 
 
-def _geometry(name: str, x: Any, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple:
+def window_geometry(name: str, x: Any, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple:
     """Numbers per dimension, and the padding (before, after) that the windows need. Raises PyTorch's errors."""
     kernel = _numbers(kernel, n, "kernel_size", name)
     given = stride is not None and not (isinstance(stride, (tuple, list)) and not stride)
@@ -139,7 +139,7 @@ def _avg_pool(n: int, x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode:
     _check_input(name, x, n)
     if divisor == 0:
         raise RuntimeError("divisor must be not zero")
-    kernel, stride, _, pads = _geometry(name, x, n, kernel, stride, padding, 1, ceil_mode)
+    kernel, stride, _, pads = window_geometry(name, x, n, kernel, stride, padding, 1, ceil_mode)
     total = ops.sum_pool(x, kernel, stride, pads)
     if divisor is not None:
         return total / divisor
@@ -283,7 +283,7 @@ def _max_pool(n: int, x: Any, kernel: Any, stride: Any, padding: Any, dilation: 
               return_indices: bool) -> Any:
     name = f"max_pool{n}d"
     _check_input(name, x, n)
-    kernel, stride, dilation, pads = _geometry(name, x, n, kernel, stride, padding, dilation, ceil_mode)
+    kernel, stride, dilation, pads = window_geometry(name, x, n, kernel, stride, padding, dilation, ceil_mode)
     values, index = ops.max_pool(x, kernel, stride, pads, dilation)
     return (values, index) if return_indices else values
 

@@ -9,6 +9,7 @@ from .. import dtype as _dtype
 from ..autocast import runs_in
 from ..family import ops
 from ..op import public
+from .norm import upcast
 from .pool import adaptive_average
 
 _DIMS = {"nearest": (3, 4, 5), "nearest-exact": (3, 4, 5), "area": (3, 4, 5), "linear": (3,), "bilinear": (4,), "bicubic": (4,),
@@ -29,14 +30,19 @@ def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: st
         scales = (None,) * n
     if mode == "area":
         return adaptive_average(n, input, sizes)
+    if mode in ("nearest", "nearest-exact"):
+        for i, (out, scale) in enumerate(zip(sizes, scales)):
+            input = ops.index_select(input, 2 + i, _nearest(input, 2 + i, out, scale, mode == "nearest-exact"))
+        return input
+    if antialias:
+        return antialiased(input, sizes, scales, mode, bool(align_corners))
+    kind, input = input.dtype, upcast(input)  # noqa: A001
     for i, (out, scale) in enumerate(zip(sizes, scales)):
         axis = 2 + i
-        if mode in ("nearest", "nearest-exact"):
-            input = ops.index_select(input, axis, _nearest(input, axis, out, scale, mode == "nearest-exact"))
-        elif input.shape[axis] != out or scale not in (None, 1.0):
+        if input.shape[axis] != out or scale not in (None, 1.0):
             weights = _cubic if mode == "bicubic" else _linear
             input = _along(input, axis, weights(input, input.shape[axis], out, scale, bool(align_corners)))
-    return input
+    return input if input.dtype is kind else ops.cast(input, kind)
 
 
 @public("nn.functional.upsample")
@@ -66,8 +72,8 @@ def _check_mode(x: Any, mode: str, align_corners: bool | None, antialias: bool) 
     if align_corners is not None and mode in ("nearest", "nearest-exact", "area"):
         raise ValueError("align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | "
                          "trilinear")
-    if antialias:
-        raise NotImplementedError("interpolate: antialias=True does not exist here; blur the input first")
+    if antialias and (mode not in ("bilinear", "bicubic") or x.ndim != 4):
+        raise ValueError("Anti-alias option is restricted to bilinear and bicubic modes and requires a 4-D tensor as input")
 
 
 def _sizes(x: Any, n: int, size: Any, scale_factor: Any) -> tuple[tuple, tuple]:
@@ -127,8 +133,31 @@ def _cubic(x: Any, n: Any, out: Any, scale: Any, align: bool) -> Any:
     return total
 
 
-def _cubic_weight(t: Any) -> Any:
-    a, t = -0.75, abs(t)
+def antialiased(x: Any, sizes: Any, scales: Any, mode: str, align: bool) -> Any:
+    """Images resized with a filter that widens as they shrink (mode bilinear or bicubic)."""
+    kind, x = x.dtype, upcast(x)
+    for i, (out, scale) in enumerate(zip(sizes, scales)):
+        x = _along(x, 2 + i, _smooth(x, 2 + i, out, scale, align, mode == "bicubic"))
+    return x if x.dtype is kind else ops.cast(x, kind)
+
+
+def _smooth(x: Any, axis: int, out: Any, scale: Any, align: bool, cubic: bool) -> Any:
+    """The matrix [n, out] of a filter as wide as one output element (at least as one of the input), rows adding up to 1."""
+    n = x.shape[axis]
+    step = ((n - 1) / (out - 1) if out > 1 else 0.0) if align else (1.0 / scale if scale else n / out)
+    width = max(step, 1.0)
+    reach = (2.0 if cubic else 1.0) * width
+    centre = (_arange(x, out) + 0.5) * step
+    rows = ops.unsqueeze(_arange(x, n), 1)
+    first, last = (ops.floor(ops.clamp(centre + side * reach + 0.5, 0, n)) for side in (-1, 1))
+    t = (rows - centre + 0.5) / width
+    weight = _cubic_weight(t, -0.5) if cubic else ops.clamp(1 - abs(t), 0, None)
+    weight = ops.where((rows >= first) & (rows < last), weight, 0)
+    return weight / ops.sum(weight, (0,), True)
+
+
+def _cubic_weight(t: Any, a: float = -0.75) -> Any:
+    t = abs(t)
     near = ((a + 2) * t - (a + 3)) * t * t + 1
     far = ((t - 5) * t + 8) * t * a - 4 * a
     return ops.where(t <= 1, near, ops.where(t < 2, far, 0))
@@ -165,17 +194,30 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any
 def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros",
                 align_corners: bool | None = None) -> Any:
     """Sample at the places of ``grid`` (in [-1, 1], x first). Shapes: [N, C, *in], [N, *out, dims] -> [N, C, *out]."""
-    if mode not in ("bilinear", "nearest"):
-        raise ValueError(f"nn.functional.grid_sample(): expected mode to be 'bilinear' or 'nearest', but got: '{mode}'")
+    if mode not in ("bilinear", "nearest", "bicubic"):
+        raise ValueError("nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: "
+                         f"'{mode}'")
     if padding_mode not in ("zeros", "border", "reflection"):
         raise ValueError("nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: "
                          f"'{padding_mode}'")
+    if mode != "bicubic" or input.dtype.itemsize > 2:
+        return _sampled(input, grid, mode, padding_mode, bool(align_corners))
+    return ops.cast(_sampled(upcast(input), upcast(grid), mode, padding_mode, bool(align_corners)), input.dtype)
+
+
+def _sampled(input: Any, grid: Any, mode: str, padding_mode: str, align: bool) -> Any:  # noqa: A002
     n = input.ndim - 2
     if grid.ndim != input.ndim or grid.shape[-1] != n:
         raise RuntimeError(f"grid_sampler(): expected grid to have size {n} in last dimension, but got grid with sizes "
                            f"{list(grid.shape)}")
     sizes = input.shape[2:]
-    places = [_place(ops.select(grid, -1, n - 1 - d), sizes[d], padding_mode, bool(align_corners)) for d in range(n)]
+    places = [_pixels(ops.select(grid, -1, n - 1 - d), sizes[d], align) for d in range(n)]
+    if mode == "bicubic":
+        if n != 2:
+            raise RuntimeError(f"grid_sampler(): bicubic interpolation only supports 4D input, but got input with sizes "
+                               f"{list(input.shape)}")
+        return _bicubic(input, places, padding_mode, align)
+    places = [_inside(p, size, padding_mode, align) for p, size in zip(places, sizes)]
     if mode == "nearest":
         return _gathered(input, [ops.round(p) for p in places], padding_mode)
     total: Any = 0
@@ -189,9 +231,25 @@ def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str
     return total
 
 
-def _place(at: Any, n: Any, padding_mode: str, align: bool) -> Any:
-    """A coordinate in [-1, 1] as a position in pixels, brought inside as the padding mode says."""
-    p = (at + 1) * ((n - 1) / 2) if align else ((at + 1) * n - 1) / 2
+def _bicubic(x: Any, places: list[Any], padding_mode: str, align: bool) -> Any:
+    """The 16 pixels around each place, weighted; each brought inside by itself."""
+    sizes, low = x.shape[2:], [ops.floor(p) for p in places]
+    total: Any = 0
+    for i in (-1, 0, 1, 2):
+        for j in (-1, 0, 1, 2):
+            weight = _cubic_weight(places[0] - (low[0] + i)) * _cubic_weight(places[1] - (low[1] + j))
+            at = [_inside(base + k, n, padding_mode, align) for base, k, n in zip(low, (i, j), sizes)]
+            total = total + _gathered(x, at, padding_mode) * ops.unsqueeze(weight, 1)
+    return total
+
+
+def _pixels(at: Any, n: Any, align: bool) -> Any:
+    """A coordinate in [-1, 1] as a position in pixels."""
+    return (at + 1) * ((n - 1) / 2) if align else ((at + 1) * n - 1) / 2
+
+
+def _inside(p: Any, n: Any, padding_mode: str, align: bool) -> Any:
+    """A position brought inside as the padding mode says."""
     if padding_mode == "border":
         return ops.clamp(p, 0, n - 1)
     if padding_mode == "reflection":
