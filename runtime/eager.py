@@ -458,7 +458,7 @@ def _inplace_node(op: Op, args: tuple, before: Tensor | None) -> Any:
 
 def _attach(node: Any, target: Tensor, op: Op) -> None:
     if isinstance(node, Tensor):  # recorded through its parts: the result's history becomes the target's
-        history = autograd.record(_copy_op(), (_without_history(target), node), ())
+        history = autograd.record(_copy_op(), (_without_history(target), node, False), ())
         history.edges = [autograd.edge_of(target) if target._rg else None, *history.edges[1:]]
         node = history
     node.metas = [autograd._meta(target)]
