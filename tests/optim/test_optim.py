@@ -220,3 +220,135 @@ def test_a_step_is_seen_by_autograd():
     optimizer.step()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+# ---- hooks, subclasses, differentiated steps ----
+
+
+def one(make=fl.optim.SGD, **options):
+    p = fl.ones(2, requires_grad=True)
+    p.grad = fl.ones(2)
+    return p, make([p], lr=0.5, **options)
+
+
+def test_hooks_of_steps_run_in_order_and_may_replace_the_arguments():
+    p, optimizer = one()
+    seen = []
+    handles = [optimizer.register_step_pre_hook(lambda o, args, kwargs: seen.append(("pre", p.tolist()))),
+               optimizer.register_step_pre_hook(lambda o, args, kwargs: ((lambda: seen.append("closure"),), {})),
+               optimizer.register_step_post_hook(lambda o, args, kwargs: seen.append(("post", p.tolist())))]
+    optimizer.step()
+    assert seen == [("pre", [1, 1]), "closure", ("post", [0.5, 0.5])]
+    for handle in handles:
+        handle.remove()
+    optimizer.step()
+    assert len(seen) == 3
+    optimizer.register_step_pre_hook(lambda o, args, kwargs: 3)
+    with pytest.raises(RuntimeError, match="must return None or a tuple"):
+        optimizer.step()
+
+
+def test_hooks_of_all_optimizers():
+    from flambeau.optim import optimizer as base  # noqa: PLC0415
+    seen = []
+    with (base.register_optimizer_step_pre_hook(lambda *_: seen.append("pre")),
+          base.register_optimizer_step_post_hook(lambda *_: seen.append("post"))):
+        one()[1].step()
+        one(fl.optim.Adam)[1].step()
+    one()[1].step()
+    assert seen == ["pre", "post"] * 2
+
+
+def test_a_step_of_ones_own_has_hooks_and_satisfies_schedules():
+    class Halve(fl.optim.SGD):
+        def step(self, closure=None):
+            with fl.no_grad():
+                for group in self.param_groups:
+                    for p in group["params"]:
+                        p.mul_(0.5)
+            return super().step(closure)
+
+    p, optimizer = one(Halve)
+    seen = []
+    optimizer.register_step_post_hook(lambda *_: seen.append(p.tolist()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scheduler = fl.optim.lr_scheduler.StepLR(optimizer, 1)
+        optimizer.step()
+        scheduler.step()
+    assert seen == [[0.0, 0.0]]
+
+
+def test_hooks_of_states():
+    _, optimizer = one(fl.optim.Adam)
+    optimizer.step()
+    seen = []
+    optimizer.register_state_dict_pre_hook(lambda o: seen.append("saving"))
+    optimizer.register_state_dict_post_hook(lambda o, state: {**state, "more": 1})
+    optimizer.register_load_state_dict_pre_hook(lambda o, state: seen.append(state.pop("more")))
+    optimizer.register_load_state_dict_post_hook(lambda o: seen.append("loaded"))
+    saved = optimizer.state_dict()
+    optimizer.load_state_dict(saved)
+    assert seen == ["saving", 1, "loaded"] and "more" in saved
+
+
+def test_names_of_parameters_are_kept():
+    model = fl.nn.Linear(2, 2)
+    optimizer = fl.optim.SGD(model.named_parameters(), lr=0.1)
+    assert optimizer.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
+
+
+@pytest.mark.parametrize("make, options", [
+    (fl.optim.SGD, dict(momentum=0.9, nesterov=True, weight_decay=0.1)), (fl.optim.Adam, dict(amsgrad=True, weight_decay=0.1)),
+    (fl.optim.AdamW, {}), (fl.optim.RMSprop, dict(centered=True)), (fl.optim.Adagrad, {}), (fl.optim.Adadelta, {}),
+    (fl.optim.Adamax, {}), (fl.optim.NAdam, {}), (fl.optim.RAdam, {}), (fl.optim.ASGD, {}),
+])
+def test_a_differentiable_step_has_the_gradient_of_differences(make, options):
+    start = fl.tensor([0.7, -0.4, 1.3], dtype=fl.float64)
+    slopes = fl.tensor([0.3, 0.5, -0.6], dtype=fl.float64, requires_grad=True)
+
+    def trained(slopes):
+        p = start.clone().requires_grad_()
+        p = p * 1
+        optimizer = make([p], lr=0.1, differentiable=True, **options)
+        for _ in range(2):
+            p.grad = slopes * slopes
+            optimizer.step()
+        return p
+
+    assert fl.autograd.gradcheck(trained, (slopes,))
+
+
+def test_a_rate_can_be_differentiated():
+    rate = fl.tensor(0.1, dtype=fl.float64, requires_grad=True)
+    slope = fl.tensor([1.0, 2.0], dtype=fl.float64)
+    for make, options in ((fl.optim.SGD, {}), (fl.optim.Adam, {"betas": (fl.tensor(0.5, dtype=fl.float64, requires_grad=True),
+                                                                         fl.tensor(0.9, dtype=fl.float64, requires_grad=True))})):
+        def trained(rate, *betas, make=make):
+            p = fl.ones(2, dtype=fl.float64).requires_grad_() * 1
+            optimizer = make([p], lr=rate, differentiable=True, **({"betas": betas} if betas else {}))
+            for _ in range(2):
+                p.grad = slope
+                optimizer.step()
+            return p
+        assert fl.autograd.gradcheck(trained, (rate, *options.get("betas", ())))
+
+
+def test_optimizers_are_copied_and_pickled():
+    import pickle  # noqa: PLC0415
+    _, optimizer = one(fl.optim.Adam)
+    optimizer.step()
+    for again in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert repr(again) == repr(optimizer)
+        assert again.state_dict()["state"][0]["step"].item() == 1
+        again.step()
+
+
+def test_a_rate_that_is_a_tensor_is_written_in_place():
+    p = fl.ones(1, requires_grad=True)
+    rate = fl.tensor(1.0)
+    optimizer = fl.optim.SGD([p], lr=rate)
+    scheduler = fl.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    optimizer.step()
+    scheduler.step()
+    assert rate.item() == 0.5 and optimizer.param_groups[0]["lr"] is rate

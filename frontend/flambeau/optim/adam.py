@@ -83,7 +83,7 @@ class Adam(Optimizer):
         blend_square(square, g, beta2)
         if options["amsgrad"]:
             largest = state["max_exp_avg_sq"]
-            square = largest.copy_(flambeau.maximum(largest.clone(), square))
+            square = largest.copy_(flambeau.maximum(largest.clone(), square.clone()))
         denominator = square.sqrt() / (1 - beta2**step) ** 0.5 + options["eps"]
         add_ratio(p, mean, denominator, -options["lr"] / (1 - beta1**step))
 

@@ -148,7 +148,7 @@ class _Trial(NamedTuple):
     t: Any
     f: float
     gradient: Tensor
-    slope: Tensor
+    slope: Any
 
 
 def _strong_wolfe(attempt: Callable[[Any], _Trial], t: Any, start: _Trial, reach: Tensor, most: int, c1: float = 1e-4,
@@ -168,8 +168,8 @@ def _strong_wolfe(attempt: Callable[[Any], _Trial], t: Any, start: _Trial, reach
         if too_high or trial.slope >= 0:
             ends = [before, trial]
             break
-        further = (trial.t + 0.01 * (trial.t - before.t), trial.t * 10)
-        before, trial = trial, attempt(_cubic_minimum(before, trial, *further))
+        nearest, furthest = trial.t + 0.01 * (trial.t - before.t), trial.t * 10
+        before, trial = trial, attempt(_cubic_minimum(before, trial, nearest, furthest))
         tries += 1
     return _zoom(attempt, [start, trial] if ends is None else ends, start, reach, most - tries, c1, c2, shortest)
 
@@ -183,7 +183,7 @@ def _zoom(attempt: Callable[[Any], _Trial], ends: list[_Trial], start: _Trial, r
         left, right = sorted(end.t for end in ends)
         if (right - left) * reach < shortest:
             break
-        t, margin = _cubic_minimum(*ends, left, right), 0.1 * (right - left)
+        t, margin = _cubic_minimum(ends[0], ends[1], left, right), 0.1 * (right - left)
         close = min(right - t, t - left) < margin
         if close and (stuck or t >= right or t <= left):  # twice near an end, or at it: move inwards
             t, close = (right - margin if abs(t - right) < abs(t - left) else left + margin), False

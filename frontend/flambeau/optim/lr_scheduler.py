@@ -131,7 +131,7 @@ class ReduceLROnPlateau(LRScheduler):
         if given and len(min_lr) != groups:  # type: ignore[arg-type]
             raise ValueError(f"expected {groups} min_lrs, got {len(min_lr)}")  # type: ignore[arg-type]
         self.default_min_lr = None if given else min_lr
-        self.min_lrs = list(min_lr) if given else [min_lr] * groups  # type: ignore[arg-type]
+        self.min_lrs: list[Any] = list(min_lr) if given else [min_lr] * groups  # type: ignore[arg-type]
         self.patience, self.cooldown, self.eps = patience, cooldown, eps
         self.last_epoch, self._last_lr = 0, self._rates()
         self.mode_worse = math.inf if mode == "min" else -math.inf

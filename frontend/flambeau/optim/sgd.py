@@ -32,7 +32,7 @@ class SGD(Optimizer):
         if momentum != 0:
             buffer = state.get("momentum_buffer")
             if buffer is None:
-                buffer = state["momentum_buffer"] = g.detach().clone()
+                buffer = state["momentum_buffer"] = g.clone()
             else:
                 buffer.mul_(momentum).add_(g, alpha=1 - options["dampening"])
             g = g.add(buffer, alpha=momentum) if options["nesterov"] else buffer

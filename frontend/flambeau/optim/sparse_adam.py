@@ -44,7 +44,7 @@ class SparseAdam(Optimizer):
         (beta1, beta2), lr = options["betas"], options["lr"]
         state["step"] += 1
         step = state["step"]
-        rows = (g != 0).reshape(g.shape[0], -1).any(1).nonzero().squeeze(1)
+        rows = g.ne(0).reshape(g.shape[0], -1).any(1).nonzero().squeeze(1)
         if not rows.numel():
             return
         g = g[rows]
