@@ -55,8 +55,10 @@ def zeros_for(g: Any, shape: Any) -> Any:
 
 def _gather_meta(x: Any, dim: int, index: Any, sparse_grad: bool) -> TensorMeta:
     at = wrap_dim(dim, x.ndim)
-    if index.dtype is not _I64 and index.dtype is not _dtype.int32:
+    if index.dtype is not _I64 and index.dtype is not _dtype.int32 and index.numel() != 0:
         raise RuntimeError("gather(): Expected dtype int32/int64 for index")
+    if any(isinstance(s, int) and s == 0 for s in index.shape):  # nothing to read: anything goes
+        return TensorMeta(tuple(index.shape), x.dtype, x.device)
     if max(x.ndim, 1) != max(index.ndim, 1):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     for d in range(min(x.ndim, index.ndim)):
@@ -75,6 +77,8 @@ def _along(xp: Any, index: Any, at: int) -> tuple:
 
 def _gather(xp: Any, x: Any, dim: int, index: Any, sparse_grad: bool) -> Any:
     at = wrap_dim(dim, x.ndim)
+    if not index.size:
+        return xp.empty(index.shape, x.dtype)
     if not x.ndim:
         check_range(index, 1, 0, error=RuntimeError)
         return xp.broadcast_to(x, index.shape).copy()
@@ -87,10 +91,15 @@ def _gather_element(at: Any, x: Any, dim: int, index: Any, sparse_grad: bool) ->
     return x.at((*at[:d], index.at(at), *at[d + 1:]) if x.ndim else ())
 
 
+def _gathered_from(g: Any, x: Any, dim: int, index: Any) -> Any:
+    zeros = zeros_for(g, x.shape)
+    return ops.scatter_add(zeros, dim, index, g) if index.dtype in (_I64, _dtype.int32) else zeros
+
+
 gather = primitive(
     "gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", "index", kernel=_gather,
     infer=_gather_meta, lower=_gather_element, tags=("out", "check"), dtypes="buifc", fault=faults.GATHERED,
-    vjp=(lambda g, out, x, dim, index, sparse_grad: ops.scatter_add(zeros_for(g, x.shape), dim, index, g), None),
+    vjp=(lambda g, out, x, dim, index, sparse_grad: _gathered_from(g, x, dim, index), None),
     samples=lambda: [S(T((3, 4)), 1, indices((3, 2), 4)), S(T((3, 4)), 0, indices((2, 4), 3)), S(T((5,)), 0, indices((7,), 5)),
                      S(T((3, 4)), -1, indices((2, 3), 4))])
 
@@ -113,7 +122,9 @@ def _cut(src: Any, index: Any) -> Any:
 
 
 def _check_scatter(x: Any, at: int, index: Any, src: Any) -> None:
-    check_range(index, x.shape[at] if x.ndim else 1, at)
+    if x.ndim and hasattr(src, "shape") and src.ndim and index.ndim != src.ndim:
+        raise RuntimeError("Index tensor must have the same number of dimensions as src tensor")
+    check_range(index, x.shape[at] if x.ndim else 1, at, error=RuntimeError)
     for d in range(index.ndim):
         if (d != at and index.shape[d] > x.shape[d]) or (hasattr(src, "shape") and src.ndim and index.shape[d] > src.shape[d]):
             raise RuntimeError(f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from "
@@ -180,12 +191,20 @@ def _scatter_reduce(xp: Any, x: Any, dim: int, index: Any, src: Any, reduce: str
     at = wrap_dim(dim, x.ndim)
     if reduce not in _REDUCERS:
         raise RuntimeError(f"reduce argument must be either sum, prod, mean, amax or amin, got {reduce}")
+    if src.dtype != x.dtype:
+        raise RuntimeError("scatter(): Expected self.dtype to be equal to src.dtype")
+    if not index.size:
+        return x.copy()
     _check_scatter(x, at, index, src)
+    if not x.ndim:  # one element counts as a row of one
+        return _scatter_reduce(xp, x.reshape(1), 0, index.reshape(-1), src.reshape(-1), reduce, include_self).reshape(())
+    if x.dtype == bool:  # sums, products and extremes of truth values are those of 0 and 1
+        return _scatter_reduce(xp, x.astype("i8"), dim, index, src.astype("i8"), reduce, include_self).astype(bool)
     out, where, new = wide(x).copy(), _along(xp, index, at), _cut(wide(src), index)
     if not include_self:
-        info = xp.iinfo(out.dtype) if out.dtype.kind in "iu" else xp.finfo(out.dtype)
-        low = -xp.inf if out.dtype.kind == "f" else info.min
-        high = xp.inf if out.dtype.kind == "f" else info.max
+        integral = out.dtype.kind in "iu"
+        low = xp.iinfo(out.dtype).min if integral else -xp.inf
+        high = xp.iinfo(out.dtype).max if integral else xp.inf
         out[where] = {"sum": 0, "prod": 1, "mean": 0, "amax": low, "amin": high}[reduce]
     getattr(xp, _REDUCERS[reduce]).at(out, where, new)
     if reduce == "mean":
@@ -212,7 +231,8 @@ def _scatter_reduce_rules() -> tuple:
         if reduce == "mean":
             return g / counts(x, dim, index, src, include_self)
         if reduce == "prod":
-            return ops.where(ops.eq(x, 0), 0, g * out / x)
+            whole = ops.where(ops.eq(x, 0), 1, x)  # the product of the others, also where this one is zero
+            return g * ops.scatter_reduce(whole, dim, index, src, "prod", include_self=include_self) / whole
         if reduce == "sum":
             return g
         return ops.where(ops.eq(x, out), g / ops.clamp(ties(out, x, dim, index, src, include_self), 1), 0)
@@ -221,7 +241,12 @@ def _scatter_reduce_rules() -> tuple:
         if reduce == "mean":
             return ops.gather(g / counts(x, dim, index, src, include_self), dim, index)
         if reduce == "prod":
-            return ops.where(ops.eq(src, 0), 0, ops.gather(g * out, dim, index) / src)
+            zero = ops.eq(src, 0)
+            zeros = ops.scatter_add(ops.zeros_like(x), dim, index, ops.cast(zero, x.dtype))
+            lone = zero & ops.eq(ops.gather(zeros, dim, index), 1)  # the only zero among what is multiplied with it
+            others = ops.scatter_reduce(x, dim, index, ops.where(lone, 1, src), "prod", include_self=include_self)
+            plain = ops.gather(g * out, dim, index) / ops.where(zero, 1, src)
+            return ops.where(lone, ops.gather(g * others, dim, index), plain)
         if reduce == "sum":
             return ops.gather(g, dim, index)
         share = g / ops.clamp(ties(out, x, dim, index, src, include_self), 1)
@@ -281,7 +306,10 @@ def add_rows(xp: Any, out: Any, at: int, index: Any, src: Any) -> None:
 
 
 def _check_source(name: str, x: Any, at: int, index: Any, source: Any) -> None:
-    want = (*x.shape[:at], index.size, *x.shape[at + 1:]) if x.ndim else source.shape
+    want = (*x.shape[:at], index.size, *x.shape[at + 1:]) if x.ndim else (index.size,) if source.ndim else ()
+    if name == "index_add" and tuple(source.shape) != tuple(want):
+        raise RuntimeError("index_add(): source tensor shape must match self tensor shape, excluding the specified dimension. "
+                           f"Got self.shape = {list(x.shape)} source.shape = {list(source.shape)}")
     if tuple(source.shape) != tuple(want):
         raise IndexError(f"{name}(): Source/destination tensor must have same slice shapes. Destination slice shape: "
                          f"{list(want)} "
@@ -324,8 +352,9 @@ def _index_copy(xp: Any, x: Any, dim: int, index: Any, source: Any) -> Any:
                            f"{x.dtype} and (source) {source.dtype}")
     check_range(index, x.shape[at] if x.ndim else 1, at)
     _check_source("index_copy_", x, at, index, source)
-    xp.moveaxis(out, at, 0)[index] = xp.moveaxis(source, at, 0)
-    return out
+    rows = out if x.ndim else out.reshape(1)
+    xp.moveaxis(rows, at, 0)[index.reshape(-1)] = xp.moveaxis(source if source.ndim else source.reshape(1), at, 0)
+    return rows.reshape(x.shape)
 
 
 index_copy = primitive(
@@ -338,16 +367,23 @@ index_copy = primitive(
 
 def _index_fill(xp: Any, x: Any, dim: int, index: Any, value: Any) -> Any:
     at, out = wrap_dim(dim, x.ndim), x.copy()
-    check_range(index, x.shape[at], at, negative=True)
-    xp.moveaxis(out, at, 0)[index] = value
-    return out
+    check_range(index, x.shape[at] if x.ndim else 1, at, negative=True)
+    rows = out if x.ndim else out.reshape(1)
+    xp.moveaxis(rows, at, 0)[index] = value
+    return rows.reshape(x.shape)
+
+
+def _filled(x: Any, dim: int, index: Any) -> Any:
+    """Where ``index_fill`` writes."""
+    nowhere = ops.full(tuple(x.shape), False, dtype=_dtype.bool_, device=x.device)
+    return ops.index_fill(nowhere, dim, index, True)
 
 
 index_fill = primitive(
     "index_fill(Tensor self, int dim, Tensor index, Operand value) -> Tensor", "index", kernel=_index_fill, infer=_same_meta,
     inplace=True, tags=("extern", "check"), dtypes="buifc",
     vjp=(lambda g, out, x, dim, index, value: ops.index_fill(g, dim, index, 0), None,
-         lambda g, out, x, dim, index, value: ops.sum(ops.index_select(g, dim, index))),
+         lambda g, out, x, dim, index, value: ops.sum(ops.where(_filled(x, dim, index), g, 0))),
     samples=lambda: [S(T((3, 4)), 0, indices((2,), 3), 1),
                      S(T((3, 4)), 1, T((2,), dtype=_I64, grad=False, values=[3, 1]), T(()))])
 

@@ -178,14 +178,19 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:  # 
     if indices.dtype is not _dtype.int64:
         raise RuntimeError("torch.take_along_dim(): dtype of indices should be Long but got " + str(indices.dtype))
     if dim is None:
-        return ops.gather(ops.reshape(input, (-1,)), 0, ops.reshape(indices, (-1,)))
+        return _gather_wrapped(ops.reshape(input, (-1,)), 0, ops.reshape(indices, (-1,)))
     if input.ndim != indices.ndim:
         raise RuntimeError("torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
                            f"{input.ndim} dimensions for input, and {indices.ndim} dimensions for indices")
     at = wrap_dim(dim, input.ndim)
     rest = broadcast_shapes((*input.shape[:at], 1, *input.shape[at + 1:]), (*indices.shape[:at], 1, *indices.shape[at + 1:]))
     grown = ops.expand(input, (*rest[:at], input.shape[at], *rest[at + 1:]))
-    return ops.gather(grown, at, ops.expand(indices, (*rest[:at], indices.shape[at], *rest[at + 1:])))
+    return _gather_wrapped(grown, at, ops.expand(indices, (*rest[:at], indices.shape[at], *rest[at + 1:])))
+
+
+def _gather_wrapped(x: Any, dim: int, index: Any) -> Any:
+    """``gather`` where negative indices count from the end."""
+    return ops.gather(x, dim, ops.where(ops.lt(index, 0), index + x.shape[dim], index))
 
 
 @public("torch.nonzero", "Tensor.nonzero")

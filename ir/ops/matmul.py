@@ -130,7 +130,7 @@ def _matmul_grad_right(g: Any, a: Any, b_dims: int) -> Any:
 
 
 def _matmul_kernel(xp: Any, a: Any, b: Any) -> Any:
-    if b.ndim == 2 and a.ndim > 2:  # one large product; NumPy would make a loop of small ones
+    if b.ndim == 2 and a.ndim > 2 and a.size:  # one large product; NumPy would make a loop of small ones
         return xp.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
     return xp.matmul(a, b)
 
@@ -329,7 +329,11 @@ def _tensordot_parts(a: Any, b: Any, dims: Any) -> Any:
     if len(left) != len(right):
         raise RuntimeError(f"both dimension lists should have same length, got {left} and {right}")
     for i, j in zip(left, right):
-        if a.shape[i] != b.shape[j]:
+        if a.shape[i] == 1 and b.shape[j] != 1:  # as if repeated
+            b = ops.cast(ops.sum(b, (j,), True), b.dtype)
+        elif b.shape[j] == 1 and a.shape[i] != 1:
+            a = ops.cast(ops.sum(a, (i,), True), a.dtype)
+        elif a.shape[i] != b.shape[j]:
             raise RuntimeError(f"contracted dimensions need to match, but first has size {a.shape[i]} in dim {i} and "
                                f"second has size {b.shape[j]} in dim {j}")
     rows = [i for i in range(a.ndim) if i not in left]

@@ -12,6 +12,7 @@ from ..samples import S, T
 from ..usage import reads
 from . import returns
 from .reduce import place_rule
+from .view import product
 
 _I64 = _dtype.int64
 
@@ -256,8 +257,11 @@ def _searchsorted(xp: Any, ranked: Any, values: Any, out_int32: bool, right: boo
     kind = "i4" if out_int32 else "i8"
     if ranked.ndim == 1:
         return xp.asarray(xp.searchsorted(ranked, values, how), kind)
-    rows, wanted = ranked.reshape(-1, ranked.shape[-1]), values.reshape(-1, values.shape[-1])
-    found = xp.stack([xp.searchsorted(r, v, how) for r, v in zip(rows, wanted)]) if len(rows) else xp.empty(wanted.shape)
+    if not values.size:
+        return xp.empty(values.shape, kind)
+    wanted = values.reshape(-1, values.shape[-1])
+    rows = ranked.reshape(len(wanted), ranked.shape[-1])
+    found = xp.stack([xp.searchsorted(r, v, how) for r, v in zip(rows, wanted)])
     return found.reshape(values.shape).astype(kind)
 
 
@@ -366,7 +370,7 @@ def _unique_consecutive(xp: Any, x: Any, dim: int | None) -> tuple:
     rows = x.reshape(-1) if dim is None else xp.moveaxis(x, wrap_dim(dim, x.ndim), 0)
     if not len(rows):
         return x.reshape(-1) if dim is None else x.copy(), xp.zeros(x.shape if dim is None else 0, "i8"), xp.zeros(0, "i8")
-    changed = (rows[1:] != rows[:-1]).reshape(len(rows) - 1, -1).any(-1)
+    changed = (rows[1:] != rows[:-1]).reshape(len(rows) - 1, product(rows.shape[1:])).any(-1)
     fresh = xp.concatenate([xp.ones(1, bool), changed])
     inverse = xp.cumsum(fresh) - 1
     counts = xp.diff(xp.append(xp.flatnonzero(fresh), len(rows)))

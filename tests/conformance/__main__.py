@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ warnings.simplefilter("ignore")
 import torch  # noqa: E402
 
 from . import modules, operators, optimizers, report  # noqa: E402
+from .names import SPACES, Missing, lookup  # noqa: E402
 from .outcome import Late, Outcome, reason_of, time_limit  # noqa: E402
 from .pool import spread  # noqa: E402
 
@@ -32,7 +34,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one column of one entry")
     parser.add_argument("--brief", action="store_true", help="scores only")
     parser.add_argument("--readme", action="store_true", help="write the scores into README.md (whole runs only)")
-    parser.add_argument("--traceback", action="store_true", help="print where the first failure of each entry was raised")
     return parser.parse_args()
 
 
@@ -47,8 +48,16 @@ def tasks(options: argparse.Namespace) -> list[tuple[str, str, tuple[str, ...]]]
     return found
 
 
+def _load() -> None:
+    """Import all of flambeau before the children are made: each then runs the same code."""
+    for name in SPACES:
+        with contextlib.suppress(Missing):
+            lookup(name[6:] or "nn")
+
+
 def main() -> int:
     options = arguments()
+    _load()
     torch.set_num_threads(1)
     started, record = time.monotonic(), report.Record()
 

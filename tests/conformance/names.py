@@ -64,6 +64,8 @@ def lookup(path: str) -> Any:
                 root = importlib.import_module("flambeau." + ".".join(parts[:i + 1]))
                 continue
             raise Missing(f"no torch.{path}") from None
+        except ImportError as error:
+            raise Missing(f"no torch.{path}: {error}") from error
     return root
 
 
@@ -113,6 +115,9 @@ def ours(value: Any, prefer: str = "") -> Any:
         if value.__module__.startswith("torch.") and ".testing." not in value.__module__:
             raise Missing(f"no {value.__module__}.{value.__qualname__}")
         return _rebuilt(value)
+    home, name = getattr(value, "__module__", None) or "", getattr(value, "__name__", "")
+    if home == "torch._C._nn":  # the in-place forms of activations have no public name, but an argument
+        return functools.partial(lookup(f"nn.functional.{name[:-1]}"), inplace=True) if name.endswith("_") else lookup(name)
     if ".testing." in (getattr(value, "__module__", None) or type(value).__module__ or ""):
         return value  # the test suite's own classes
     if isinstance(value, type) and value.__module__.startswith("torch") or type(value).__module__.startswith("torch"):
