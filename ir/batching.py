@@ -116,7 +116,7 @@ def _settle_dtypes(c: Call, args: list[Any], tensors: list[int]) -> None:
 
 def along(c: Call) -> Any:
     """One tensor, and dimensions counted from behind the batch: reductions, scans, sorts."""
-    if len(c.op.tensor_slots) != 1:
+    if len(c.op.tensor_slots) != 1 or not any(p.name in _DIMS for p in c.op.schema.params):
         return NotImplemented
     at = c.op.tensor_slots[0]
     x, n = c.args[at], c.ndim(at)

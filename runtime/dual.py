@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flambeau.ir.dtype import float64
 from flambeau.ir.grad import fit_gradients
 from flambeau.ir.op import Op, call, get_op, ops
 from flambeau.ir.tree import tree_map
@@ -186,9 +187,9 @@ def _transposed(op: Op, args: tuple, out: Any, tangents: list[Any]) -> list[Any]
     """The rule's transpose applied to the tangents: the rule is run on gradients that are on a tape of their own."""
     outs = out if isinstance(out, (tuple, list)) else (out,)
     level = GradLevel()
-    zeros = [ops.zeros_like(ops.detach(o)) if isinstance(o, Tensor) else None for o in outs]
-    seeds = [level.leaf(z) if z is not None and z.dtype.differentiable else None for z in zeros]
-    given = tuple(z if s is None else s for s, z in zip(seeds, zeros))
+    points = [_somewhere(o) if isinstance(o, Tensor) else None for o in outs]
+    seeds = [level.leaf(p) if p is not None and p.dtype.differentiable else None for p in points]
+    given = tuple(p if s is None else s for s, p in zip(seeds, points))
     with entered(level), GradMode(True):
         g = given if isinstance(out, (tuple, list)) else given[0]
         needs = [any(x is not None for x in t) if isinstance(t, list) else t is not None for t in tangents]
@@ -199,6 +200,15 @@ def _transposed(op: Op, args: tuple, out: Any, tangents: list[Any]) -> list[Any]
              if p is not None and t is not None]
     answers = iter(level.gradients([p for p, _ in pairs], wanted, [t for _, t in pairs]) if pairs else [None] * len(wanted))
     return [None if s is None else next(answers) for s in seeds]
+
+
+def _somewhere(like: Any) -> Any:
+    """A gradient to differentiate a rule at. The rule is linear, so any would do, but for rules that pass over zeros."""
+    if not like.dtype.differentiable:
+        return ops.zeros_like(ops.detach(like))
+    steps = ops.arange(1, like.numel() + 1, 1, dtype=float64, device=like.device)
+    found = ops.cast(ops.reshape(ops.sin(steps), tuple(like.shape)), like.dtype)
+    return ops.mul(found, 0.8 + 0.6j) if like.dtype.is_complex else found
 
 
 def _aligned(op: Op, args: tuple, tangents: list[Any]) -> list[Any]:
