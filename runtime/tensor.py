@@ -420,13 +420,16 @@ def _rebuild(kind: type[Tensor], array: Any, device: str, requires_grad: bool, a
 
 
 class Layout:
-    """How a tensor's elements are laid out (PyTorch: ``torch.layout``)."""
+    """How a tensor's elements are laid out (PyTorch: ``torch.layout``). Tensors here are strided, all of them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def __repr__(self) -> str:
-        return "torch.strided"
+        return f"torch.{self.name}"
 
 
-strided = Layout()
+strided = Layout("strided")
 
 
 def _pointer(array: Any) -> int:

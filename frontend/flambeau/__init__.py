@@ -72,7 +72,7 @@ _LAZY = {  # public names that live in a sub-module which is imported when they 
     "is_anomaly_enabled": "autograd",
     **dict.fromkeys(("no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
                      "is_inference_mode_enabled"), "autograd.grad_mode"),
-    **dict.fromkeys(("finfo", "iinfo", "memory_format", "contiguous_format", "preserve_format", "channels_last",
+    **dict.fromkeys(("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged", "finfo", "iinfo", "memory_format", "contiguous_format", "preserve_format", "channels_last",
                      "channels_last_3d", "set_default_device", "get_default_device", "use_deterministic_algorithms",
                      "are_deterministic_algorithms_enabled", "set_float32_matmul_precision",
                      "get_float32_matmul_precision", "typename", "broadcast_shapes", *_LEGACY_TYPES), "_types"),

@@ -15,6 +15,8 @@ from flambeau.ir.ops.convert import LEGACY_TYPES
 from flambeau.runtime.tensor import Layout, Size, Tensor
 
 layout = Layout  # PyTorch's name
+sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc, jagged = map(
+    Layout, ("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"))
 
 
 class finfo:  # noqa: N801 - PyTorch's name

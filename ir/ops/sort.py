@@ -22,7 +22,8 @@ def _pair(x: Any, shape: Any) -> tuple[TensorMeta, TensorMeta]:
 
 
 def _order(xp: Any, x: Any, at: int, descending: bool) -> Any:
-    """Positions in stable order; NaN counts as the largest."""
+    """Positions in stable order; NaN counts as the largest (NumPy knows no order of bfloat16's NaN)."""
+    x = x.astype("f4") if x.dtype == _dtype.bfloat16.np else x
     if not descending:
         return xp.argsort(x, axis=at, kind="stable")
     turned = xp.flip(x, at)

@@ -1,0 +1,5 @@
+"""Signal processing (PyTorch: ``torch.signal``)."""
+
+from . import windows
+
+__all__ = ["windows"]
