@@ -63,7 +63,7 @@ _fused.builder = _form_builder
 _memory.keep_freed_memory()
 
 _LAZY = {  # public names that live in a sub-module which is imported when they are first used
-    "Generator": "_interop", "save": "serialization", "load": "serialization",
+    "Generator": "_interop", "UntypedStorage": "storage", "TypedStorage": "storage", "save": "serialization", "load": "serialization",
     "compile": "compiler", "is_compiling": "compiler", "as_torch": "dropin", "default_generator": "random",
     **dict.fromkeys(("autocast", "clear_autocast_cache", "autocast_increment_nesting", "autocast_decrement_nesting",
                      *(f"{verb}_autocast_{what}" for verb in ("get", "set") for what in ("dtype", "cpu_dtype", "gpu_dtype")),
@@ -72,7 +72,8 @@ _LAZY = {  # public names that live in a sub-module which is imported when they 
     "is_anomaly_enabled": "autograd",
     **dict.fromkeys(("no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
                      "is_inference_mode_enabled"), "autograd.grad_mode"),
-    **dict.fromkeys(("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged", "finfo", "iinfo", "memory_format", "contiguous_format", "preserve_format", "channels_last",
+    **dict.fromkeys(("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"), "_types"),
+    **dict.fromkeys(("finfo", "iinfo", "memory_format", "contiguous_format", "preserve_format", "channels_last",
                      "channels_last_3d", "set_default_device", "get_default_device", "use_deterministic_algorithms",
                      "are_deterministic_algorithms_enabled", "set_float32_matmul_precision",
                      "get_float32_matmul_precision", "typename", "broadcast_shapes", *_LEGACY_TYPES), "_types"),
