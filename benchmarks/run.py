@@ -7,6 +7,7 @@ round again and again, so that what the machine does meanwhile falls on all of t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -24,28 +25,28 @@ RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 2e-3
 
 
-def run_case(name: str, peers: dict[str, Peer], rounds: int, block_seconds: float) -> dict[str, Any]:
+def run_case(name: str, peers: dict[tuple[str, str], Peer], rounds: int, block_seconds: float) -> dict[str, Any]:
     """Medians and minima per contender, and how far the values of all of them lie apart."""
     row: dict[str, Any] = {}
     prepared: dict[tuple[str, str], dict[str, Any]] = {}
     for library, mode in CONTENDERS:
-        answer = peers[library].ask(do="prepare", case=name, mode=mode)
+        answer = peers[library, mode].ask(do="prepare", case=name, mode=mode)
         if "error" in answer:
             row[f"{library} {mode}"] = {"error": answer["error"]}
         else:
             prepared[library, mode] = answer
     samples: dict[tuple[str, str], list[list[float]]] = {key: [] for key in prepared}
-    plans = {key: _plan(peers[key[0]], name, key[1], block_seconds) for key in prepared}
+    plans = {key: _plan(peers[key], name, key[1], block_seconds) for key in prepared}
     for _ in range(rounds):
         for library, mode in prepared:
             calls, inner = plans[library, mode]
-            turn = peers[library].ask(do="time", case=name, mode=mode, calls=calls, inner=inner)
+            turn = peers[library, mode].ask(do="time", case=name, mode=mode, calls=calls, inner=inner)
             samples[library, mode].append(turn["seconds"])
     for (library, mode), turns in samples.items():
         seconds = [second for turn in turns for second in turn]
         row[f"{library} {mode}"] = {"median_ms": statistics.median(seconds) * 1e3, "min_ms": min(seconds) * 1e3,
                                     "calls": len(seconds)}
-        peers[library].ask(do="drop", case=name, mode=mode)
+        peers[library, mode].ask(do="drop", case=name, mode=mode)
     row["ratio"] = {mode: _ratio(samples["torch", mode], samples["flambeau", mode]) for mode in ("eager", "compiled")
                     if {("torch", mode), ("flambeau", mode)} <= prepared.keys()}
     row["difference"] = _difference(list(prepared.values()))
@@ -86,10 +87,11 @@ def main() -> int:
     rounds, block = (3, 0.05) if args.quick else (args.rounds, 0.2)
 
     results: dict[str, Any] = {"machine": machine(), "cases": {}, "probes": {}}
-    with Peer("flambeau") as ours, Peer("torch") as theirs:
+    with contextlib.ExitStack() as stack:
+        peers = {contender: stack.enter_context(Peer(contender[0])) for contender in CONTENDERS}
         for name in args.cases:
             print(f"{name} ...", file=sys.stderr, flush=True)
-            results["cases"][name] = run_case(name, {"flambeau": ours, "torch": theirs}, rounds, block)
+            results["cases"][name] = run_case(name, peers, rounds, block)
     if not (args.quick or args.no_probes):
         results["probes"] = probes.run()
     text = render(results)

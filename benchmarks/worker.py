@@ -1,7 +1,7 @@
-"""One library in one process: prepares and times cases as the parent asks, a JSON line per request and per answer.
+"""One contender in one process: prepares and times cases as the parent asks, a JSON line per request and per answer.
 
-Each library lives in a process of its own, so that neither's idle threads, allocator or patches touch the other; the
-parent lets them work in turn.
+Each library lives in a process of its own, eager and compiled too, so that nobody's idle threads, allocator or patches
+touch another; the parent lets them work in turn. (NumPy's BLAS keeps its threads spinning for some 50 ms after a call.)
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-// The one thread pool. Chunks are handed out from a counter, and the caller waits only for workers that have taken
-// one: a worker the system has put aside costs nothing. Nested and concurrent calls run on the calling thread.
+// The one thread pool. Chunks are handed out from a counter, smaller and smaller ones towards the end, so that threads
+// of unequal speed end together. The caller waits only for workers that have taken one: a worker the system has put
+// aside costs nothing. Nested and concurrent calls run on the calling thread.
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -9,12 +10,12 @@ namespace {
 
 const int MAX_THREADS = 256;
 const int SPINS = 4000;          // about 50 us of waiting for the next job before a worker goes to sleep
-const int CHUNKS_PER_THREAD = 4;  // evens out threads of unequal speed
+const int SHARES_PER_THREAD = 2;  // a chunk is what is left over this many times the threads
 
 struct Job {
   RangeFn fn;
   void* context;
-  i64 n, chunk;
+  i64 n, grain;
 };
 
 Job job;
@@ -44,11 +45,13 @@ void pause() {
 
 void take_chunks() {
   inside = true;
-  for (;;) {
-    i64 begin = add(next_index, job.chunk);
-    if (begin >= job.n) break;
-    i64 end = begin + job.chunk;
-    job.fn(job.context, begin, end < job.n ? end : job.n);
+  i64 shares = SHARES_PER_THREAD * (i64)get(threads), begin = get(next_index);
+  while (begin < job.n) {
+    i64 grains = (job.n - begin) / shares / job.grain, end = begin + (grains > 1 ? grains : 1) * job.grain;
+    if (end > job.n) end = job.n;
+    if (!__atomic_compare_exchange_n(&next_index, &begin, end, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) continue;
+    job.fn(job.context, begin, end);
+    begin = get(next_index);
   }
   inside = false;
 }
@@ -108,9 +111,7 @@ void parallel_for(RangeFn fn, void* context, i64 n, i64 grain) {
     return;
   }
   start_workers();
-  i64 parts = (i64)threads * CHUNKS_PER_THREAD;
-  i64 chunk = (n + parts - 1) / parts;
-  job = {fn, context, n, (chunk + grain - 1) / grain * grain};
+  job = {fn, context, n, grain < 1 ? 1 : grain};
   set(next_index, (i64)0);
   set(job_open, 1);
   add(epoch, 1u);
