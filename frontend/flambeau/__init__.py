@@ -63,13 +63,14 @@ _fused.builder = _form_builder
 _memory.keep_freed_memory()
 
 _LAZY = {  # public names that live in a sub-module which is imported when they are first used
-    "Generator": "_interop", "UntypedStorage": "storage", "TypedStorage": "storage", "save": "serialization", "load": "serialization",
+    "Generator": "_interop", "UntypedStorage": "storage", "TypedStorage": "storage",
+    "save": "serialization", "load": "serialization",
     "compile": "compiler", "is_compiling": "compiler", "as_torch": "dropin", "default_generator": "random",
     **dict.fromkeys(("autocast", "clear_autocast_cache", "autocast_increment_nesting", "autocast_decrement_nesting",
                      *(f"{verb}_autocast_{what}" for verb in ("get", "set") for what in ("dtype", "cpu_dtype", "gpu_dtype")),
                      *(f"{verb}_autocast_{what}enabled" for verb in ("is", "set") for what in ("", "cpu_", "cache_"))), "amp"),
     "layout": "_types",
-    "is_anomaly_enabled": "autograd",
+    "is_anomaly_enabled": "autograd", "vmap": "func",
     **dict.fromkeys(("no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
                      "is_inference_mode_enabled"), "autograd.grad_mode"),
     **dict.fromkeys(("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"), "_types"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from flambeau.ir.op import ops
 from flambeau.runtime.autograd import GradMode, mode
+from flambeau.runtime.batched import Batched
 from flambeau.runtime.dual import Dual, DualLevel
 from flambeau.runtime.levels import entered, stripped
 from flambeau.runtime.tensor import Tensor
@@ -26,7 +27,7 @@ def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
     """``func(*primals)`` and a function from cotangents of the outputs to those of ``primals``.
 
     With ``has_aux`` the function returns (outputs, aux), and aux is returned third. Cotangents have the outputs' structure;
-    the result is a tuple with an entry for each primal, or the only one itself.
+    the result is a tuple with an entry for each primal.
     """
     return _vjp(func, primals, None, has_aux)
 
@@ -48,7 +49,6 @@ def _vjp(func: Callable, args: tuple, argnums: Argnums, has_aux: bool) -> Any:
                                    f"{o.dtype}")
         outputs, aux = _outside(level, found), _outside(level, aux)
     inputs, in_spec = tree_flatten(chosen)
-    single = argnums is None and len(args) == 1
 
     def vjp_fn(cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> Any:
         given, given_spec = tree_flatten(cotangents)
@@ -61,8 +61,7 @@ def _vjp(func: Callable, args: tuple, argnums: Argnums, has_aux: bool) -> Any:
                                    f"{o.shape}.")
         with GradMode(mode.grad if create_graph is None else create_graph):
             grads = level.gradients(flat, inputs, given)
-        result = tree_unflatten([_zeros(x) if g is None else g for g, x in zip(grads, inputs)], in_spec)
-        return result[0] if single else result
+        return tree_unflatten([_zeros(x) if g is None else g for g, x in zip(grads, inputs)], in_spec)
 
     return (outputs, vjp_fn, aux) if has_aux else (outputs, vjp_fn)
 
@@ -74,15 +73,11 @@ def _zeros(x: Any) -> Any:
 def _leaf(level: GradLevel, x: Any) -> Any:
     if not isinstance(x, Tensor):
         raise ValueError(f"Thing passed to transform API must be Tensor, got {type(x)}")
-    return level.leaf(_fresh(x))
+    return level.leaf(x)
 
 
 def _constant(level: GradLevel, x: Any) -> Any:
     return level.wrap(x) if isinstance(x, Tensor) else x
-
-
-def _fresh(x: Any) -> Any:
-    return x
 
 
 def _outside(level: GradLevel, tree: Any) -> Any:
@@ -216,7 +211,7 @@ def _jvp(func: Callable, primals: Any, tangents: Any, argnums: Argnums, strict: 
         aux = tree_map(lambda x: stripped(x, level) if isinstance(x, Tensor) else x, aux)
         outs, out_spec = tree_flatten(found)
         _check_outputs(outs, found, what)
-        pairs = [_primal_and_tangent(level, o, strict) for o in outs]
+    pairs = [_primal_and_tangent(level, o, strict) for o in outs]
     values = tree_unflatten([p for p, _ in pairs], out_spec)
     slopes = tree_unflatten([t for _, t in pairs], out_spec)
     return (values, slopes, aux) if has_aux else (values, slopes)
@@ -262,7 +257,7 @@ def jacrev(func: Callable, argnums: Argnums = 0, *, has_aux: bool = False, chunk
         outs, out_spec = tree_flatten(output)
         _refuse_complex("jacrev", outs, "outputs")
         inputs, in_spec = tree_flatten(_sliced(args, argnums))
-        rows = _swept(lambda basis: vjp_fn(tree_unflatten(basis, out_spec)), outs, chunk_size, len(inputs))
+        rows = _swept(lambda basis: vjp_fn(tree_unflatten(basis, out_spec)), outs, chunk_size)
         table: list[list[Any]] = [[] for _ in outs]  # by output, then by input
         for whole, x in zip(rows, inputs):
             start = 0
@@ -276,8 +271,7 @@ def jacrev(func: Callable, argnums: Argnums = 0, *, has_aux: bool = False, chunk
     return wrapper
 
 
-def jacfwd(func: Callable, argnums: Argnums = 0, has_aux: bool = False, *, randomness: str = "error",
-           chunk_size: int | None = None) -> Callable:
+def jacfwd(func: Callable, argnums: Argnums = 0, has_aux: bool = False, *, randomness: str = "error") -> Callable:
     """As :func:`jacrev`, column by column in forward mode."""
     @functools.wraps(func)
     def wrapper(*args: Any) -> Any:
@@ -292,7 +286,7 @@ def jacfwd(func: Callable, argnums: Argnums = 0, has_aux: bool = False, *, rando
             shapes[:] = [spec, found[2] if has_aux else None, [tuple(o.shape) for o in outs]]
             return outs
 
-        columns = _swept(push, inputs, chunk_size, None, randomness, aux=shapes)
+        columns = _swept(push, inputs, None, randomness, shapes)
         out_spec, aux, out_shapes = shapes
         table: list[list[Any]] = [[] for _ in out_shapes]
         for k, (whole, shape) in enumerate(zip(columns, out_shapes)):
@@ -315,7 +309,7 @@ def _refuse_complex(name: str, tree: Any, what: str) -> None:
             raise RuntimeError(f"{name}: Expected all {what} to be real but received complex tensor at flattened {what[:-1]}.")
 
 
-def _swept(fn: Callable, tensors: list[Any], chunk_size: int | None, count: int | None, randomness: str = "error",
+def _swept(fn: Callable, tensors: list[Any], chunk_size: int | None, randomness: str = "error",
            aux: list[Any] | None = None) -> list[Any]:
     """``fn`` of every vector of the standard basis of ``tensors``, taken together: each result with a row per vector."""
     total = sum(t.numel() for t in tensors)
@@ -327,20 +321,15 @@ def _swept(fn: Callable, tensors: list[Any], chunk_size: int | None, count: int 
             rows = tree_flatten(fn([ops.select(b, 0, 0) for b in basis]))[0]
             parts.append([ops.unsqueeze(r, 0) for r in rows])
             continue
-        found = vmap(lambda b: _with_aux_dropped(fn(b)), randomness=randomness)(basis)
+        found = vmap(lambda b: tree_flatten(fn(b))[0], randomness=randomness)(basis)
         if aux and len(aux) > 1 and aux[1] is not None:
             aux[1] = _first_of_batch(aux[1])
         parts.append(tree_flatten(found)[0])
     return parts[0] if len(parts) == 1 else [ops.cat(list(p), 0) for p in zip(*parts)]
 
 
-def _with_aux_dropped(found: Any) -> list[Any]:
-    return tree_flatten(found)[0]
-
-
 def _first_of_batch(aux: Any) -> Any:
     """What does not depend on the basis, without the batch it was seen in."""
-    from flambeau.runtime.batched import Batched  # noqa: PLC0415
     return tree_map(lambda x: ops.select(x.value, 0, 0) if isinstance(x, Batched) else x, aux)
 
 
