@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flambeau.codegen import build, cache
-from flambeau.ir.graph import Graph, Node
+from flambeau.ir.graph import Graph
 from flambeau.ir.loops_text import parse_plan
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import call, use_handler
@@ -128,10 +128,10 @@ def _written(request: Request) -> dict[str, Any]:
     from flambeau.passes import manager  # noqa: PLC0415
     from flambeau.passes.pipeline import compile_to_plan  # noqa: PLC0415
 
+    if request.flat:
+        _check_elementwise(request)
     graph, present = _traced(request)
     pure = manager.lowered(graph, cpp_target().keep)
-    if request.flat and not all(_elementwise(node) for node in pure.nodes):
-        raise ValueError(f"{request.op.name} is more than elementwise work")
     plan = compile_to_plan(pure, cpp_target().machine)
     source = PlanSource(plan)
     if not all(isinstance(entry, str) for entry in source.entries):
@@ -173,10 +173,20 @@ def _traced(request: Request) -> tuple[Graph, list[bool]]:
     return graph, present
 
 
-def _elementwise(node: Node) -> bool:
-    """Whether a node maps element to element of one shape; numbers that are spread out do too."""
-    assert node.op is not None
-    return node.op.family == "pointwise" or not node.inputs
+def _check_elementwise(request: Request) -> None:
+    """Raise unless each step maps element to element, which is looked at where that shows: in three dimensions."""
+    from flambeau.passes.decompose import decompose  # noqa: PLC0415
+
+    def deep(x: Any) -> Any:
+        if isinstance(x, Given):
+            return Given(deep(x.meta))
+        return TensorMeta((2, 3, 5), x.dtype) if isinstance(x, TensorMeta) else x
+
+    changed = {name: tree_map(deep, getattr(request, name)) for name in ("g", "out", "args")}
+    graph, _ = _traced(replace(request, static=True, **changed))
+    for node in decompose(graph, lambda op: op.family == "pointwise").nodes:
+        if node.op.family != "pointwise" and (node.inputs or node.meta.shape):  # type: ignore[union-attr]
+            raise ValueError(f"{request.op.name} is more than elementwise work")
 
 
 def _outline(plan: Plan) -> Plan:

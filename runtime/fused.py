@@ -132,7 +132,8 @@ class Forms:
 
     def call(self, args: tuple) -> Any:
         """The result (or results) of the op on a :func:`big` first argument, untaped; None where NumPy is to do it."""
-        return _Call(self, args[0]._a.shape, args).run(None, None, None, args)
+        a = args[0]._a  # (results keep the layout of what is no row-major array: NumPy sees to that)
+        return _Call(self, a.shape, args).run(None, None, None, args) if a.flags.c_contiguous else None
 
     def gradients(self, needs: tuple[bool, ...], g: Any, out: Any, args: tuple) -> list[Any] | None:
         """What ``op.gradients`` returns; None where that is to do it."""
@@ -289,6 +290,11 @@ def _gains(op: Op) -> bool:
         return False
     if any(op.schema.params[i].type == "Tensor[]" for i in op.tensor_slots) or op.tensor_slots[0] != 0:
         return False
+    if "collapse" in op.extra:
+        return True
+    if "template" in op.extra:
+        return False
     if op.family == "composite":
-        return "collapse" in op.extra or (op.promote in ("default", "float") and (op.kernel is not None or op.differentiable))
+        numbers = all(p.is_tensor or p.type in ("Number", "float", "bool", "str", "dtype") for p in op.schema.params)
+        return numbers and (op.kernel is not None or op.differentiable)
     return op.promote == "float" and op.scalar is not None and op.scalar.cpp[0].isalpha()

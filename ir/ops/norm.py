@@ -166,7 +166,7 @@ def _rms_norm_grads(g: Any, out: Any, x: Any, normalized_shape: Any, weight: Any
 
 rms_norm = composite(
     "rms_norm(Tensor self, int[] normalized_shape, Tensor? weight=None, float? eps=None) -> Tensor", _rms_norm_parts,
-    joint_vjp=_rms_norm_grads, api=("torch.rms_norm", "nn.functional.rms_norm"),
+    joint_vjp=_rms_norm_grads, collapse="rows", api=("torch.rms_norm", "nn.functional.rms_norm"),
     tags=("amp:float32@cuda",),
     samples=lambda: [S(T((3, 4)), (4,), T((4,))), S(T((2, 3, 4)), (3, 4)), S(T((2, 4)), (4,), None, 1e-3)],
     doc="``input`` over the root of its mean square over the trailing dimensions ``normalized_shape``, scaled.")
