@@ -99,9 +99,13 @@ def each(fn: Callable[..., tuple], *arrays: np.ndarray) -> tuple[np.ndarray, ...
     rows = [a.reshape(count, *a.shape[-2:]) for a in arrays]
     if count:
         found = [fn(*[r[i] for r in rows]) for i in range(count)]
-    else:  # the shapes of results without a matrix to compute one of
-        found = [fn(*[np.eye(*a.shape[-2:], dtype=a.dtype) for a in arrays])]
+    else:  # there is none, but the results have shapes
+        found = [fn(*[(np.ones if a.dtype.kind == "i" else np.eye)(*_sizes(a)).astype(a.dtype) for a in arrays])]
     return tuple(np.stack(r)[:count].reshape(*lead, *np.shape(r[0])) for r in zip(*found))
+
+
+def _sizes(a: np.ndarray) -> tuple:
+    return (a.shape[-2:],) if a.dtype.kind == "i" else a.shape[-2:]
 
 
 def lapack(name: str, *arrays: np.ndarray) -> Any:

@@ -11,6 +11,7 @@ from ..family import broadcast_shapes, composite, ops, primitive
 from ..meta import TensorMeta
 from ..op import public, type_name, write_out
 from ..samples import S, T
+from ..usage import reads
 from . import returns
 from .linalg_common import (
     adjoint,
@@ -62,11 +63,10 @@ def _cholesky_meta(a: Any, upper: bool, check_errors: bool, caller: str) -> tupl
 
 
 def _cholesky_rule(g: Any, out: Any, a: Any, upper: bool, check_errors: bool, caller: str) -> Any:
-    """L^-H sym(L^H g) L^-1 / 2, where sym mirrors the lower triangle: the symmetric gradient, as PyTorch's."""
+    """L^-H M L^-1 / 2, where M is the lower triangle of L^H g, mirrored: the symmetric gradient, as PyTorch's."""
     g0, lower = (adjoint(g[0]), adjoint(out[0])) if upper else (g[0], out[0])
     inner = ops.tril(ops.matmul(adjoint(lower), g0))
-    diagonal = ops.diag_embed(ops.diagonal(inner, 0, -2, -1))
-    inner = inner + adjoint(ops.tril(inner, -1)) - (diagonal - adjoint(diagonal)) * 0.5
+    inner = inner + adjoint(ops.tril(inner, -1))
     inner = ops.linalg_solve_triangular(adjoint(lower), inner, upper=True)
     return ops.linalg_solve_triangular(lower, inner, upper=False, left=False) * 0.5
 
@@ -104,9 +104,20 @@ def _cholesky_solve_parts(b: Any, factor: Any, upper: bool) -> Any:
     return ops.linalg_solve_triangular(adjoint(lower), y, upper=True)
 
 
+def _cholesky_solve_rule(g: Any, out: Any, b: Any, factor: Any, upper: bool, *, needs: Any) -> list:
+    """The factor's other triangle has a gradient too: PyTorch takes the factor as it is."""
+    gb = ops.cholesky_solve(g, factor, upper)
+    if not needs[1]:
+        return [gb, None]
+    both = ops.matmul(gb, adjoint(out))
+    both = both + adjoint(both)
+    return [gb if needs[0] else None, -(ops.matmul(factor, both) if upper else ops.matmul(both, factor))]
+
+
 cholesky_solve = composite(
-    "cholesky_solve(Tensor self, Tensor L, bool upper=False) -> Tensor", _cholesky_solve_parts, tags=("out", "no_half"),
-    dtypes="fc", samples=lambda: [S(T((3, 2)), triangle(3, 3, upper=False)), S(T((2, 3, 1)), triangle(3, 3, upper=True), True)],
+    "cholesky_solve(Tensor self, Tensor L, bool upper=False) -> Tensor", _cholesky_solve_parts,
+    tags=("out", "no_half", "by_rule"), joint_vjp=reads("g", "out", "factor")(_cholesky_solve_rule), dtypes="fc",
+    samples=lambda: [S(T((3, 2)), triangle(3, 3, upper=False)), S(T((2, 3, 1)), triangle(3, 3, upper=True), True)],
     doc="X with L L^H X = B (``upper``: U^H U X = B). Shapes: [*, n, k], [*, n, n] -> [*, n, k].")
 
 
@@ -117,8 +128,14 @@ def _cholesky_inverse_parts(factor: Any, upper: bool) -> Any:
     return ops.matmul(adjoint(inverse), inverse)
 
 
+def _cholesky_inverse_rule(g: Any, out: Any, factor: Any, upper: bool) -> Any:
+    both = ops.matmul(ops.matmul(out, g + adjoint(g)), out)
+    return -(ops.matmul(factor, both) if upper else ops.matmul(both, factor))
+
+
 cholesky_inverse = composite(
-    "cholesky_inverse(Tensor self, bool upper=False) -> Tensor", _cholesky_inverse_parts, tags=("out", "no_half"), dtypes="fc",
+    "cholesky_inverse(Tensor self, bool upper=False) -> Tensor", _cholesky_inverse_parts, vjp=_cholesky_inverse_rule,
+    tags=("out", "no_half", "by_rule"), dtypes="fc",
     samples=lambda: [S(triangle(3, 3, upper=False)), S(triangle(2, 3, 3, upper=True), True)],
     doc="The inverse of L L^H (``upper``: of U^H U). Shapes: [*, n, n] -> [*, n, n].")
 

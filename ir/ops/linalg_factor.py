@@ -146,7 +146,7 @@ def _reflect(x: Any, v: Any, tau: Any, left: bool) -> Any:
 def _householder_parts(a: Any, tau: Any) -> Any:
     _check_reflectors("torch.linalg.householder_product", a, tau)
     m, n = a.shape[-2:]
-    x = ops.expand(ops.eye(m, n, dtype=a.dtype, device=a.device), a.shape)
+    x = ops.copy(a, ops.eye(m, n, dtype=a.dtype, device=a.device))
     for i in reversed(range(tau.shape[-1])):
         x = _reflect(x, _reflector(a, i), ops.select(tau, -1, i), True)
     return x
@@ -254,11 +254,11 @@ def _differences(values: Any) -> Any:
 
 
 def _eigh_rule(g: Any, out: Any, a: Any, uplo: str) -> Any:
-    """V (diag(gL) + (V^H gV) / E) V^H."""
+    """V (diag(gL) + (V^H gV) / E) V^H, made symmetric."""
     values, vectors = out
     turned = adjoint(vectors)
     inner = over(_without_diagonal(ops.matmul(turned, g[1])), _differences(values))
-    inner = inner + ops.cast(ops.diag_embed(g[0]), inner.dtype)
+    inner = (inner + adjoint(inner)) * 0.5 + ops.cast(ops.diag_embed(g[0]), inner.dtype)
     return ops.matmul(vectors, ops.matmul(inner, turned))
 
 

@@ -66,7 +66,8 @@ def _cofactors_rule(g: Any, out: Any, a: Any) -> Any:
 
 cofactors = primitive(
     "linalg_cofactors(Tensor A) -> Tensor", "linalg", kernel=_cofactors, vjp=_cofactors_rule, api=(), tags=_TAGS, dtypes="fc",
-    infer=lambda a: meta(a, a.shape), samples=lambda: [S(well(3, 3)), S(well(2, 2, 2)), S(T((2, 2), values=[[1, 2], [2, 4]], grad=False))],
+    infer=lambda a: meta(a, a.shape),
+    samples=lambda: [S(well(3, 3)), S(well(2, 2, 2)), S(T((2, 2), values=[[1, 2], [2, 4]], grad=False))],
     doc="The derivatives of the determinant: signed minors. Shapes: [*, n, n] -> [*, n, n].")
 
 
@@ -153,7 +154,7 @@ matrix_exp = primitive(
 def _matrix_power_parts(a: Any, n: int) -> Any:
     check_square("linalg.matrix_power", a, half=True)
     if n == 0:
-        return ops.clone(ops.expand(eye_like(a), a.shape))
+        return ops.copy(a, eye_like(a))
     if n < 0:
         a, n = ops.linalg_inv(a), -n
     result = None
@@ -381,7 +382,7 @@ def lstsq(A: Any, B: Any, rcond: Any = None, *, driver: str | None = None, out: 
     if A.shape[-2] != b.shape[-2]:
         raise RuntimeError(f"torch.linalg.lstsq: input.size(-2) should match other.size({-1 if vector else -2})")
     x, residuals, rank, sizes = ops.linalg_lstsq_matrices(A, b, rcond, driver)
-    found = returns.linalg_lstsq(ops.squeeze(x, -1) if vector else x, residuals, rank, sizes)
+    found = returns.linalg_lstsq(ops.squeeze(x, -1) if vector else x, residuals, rank, ops.detach(sizes))
     return found if out is None else returns.linalg_lstsq(*write_out(lstsq_of, tuple(found), tuple(out)))
 
 
@@ -421,11 +422,10 @@ def tensorsolve(A: Any, B: Any, dims: Any = None, *, out: Any = None) -> Any:
 @public("linalg.vander")
 def vander(x: Any, N: Any = None) -> Any:  # noqa: N803 - PyTorch's name
     """The powers 0 ... N - 1 of each element, along a new last dimension."""
-    n = x.shape[-1] if N is None and x.ndim else N
-    if n is None or n <= 1:
+    x = x if x.ndim else ops.unsqueeze(x, 0)
+    n = x.shape[-1] if N is None else N
+    if n <= 1:
         raise RuntimeError("N must be greater than 1.")
-    if x.dtype is _dtype.bool_ or x.ndim < 1:
-        raise RuntimeError("vander: Expected a tensor of numbers with at least one dimension")
     x = ops.cast(x, _dtype.int64) if x.dtype.is_integral else x
     powers = ops.cumprod(ops.expand(ops.unsqueeze(x, -1), (*x.shape, n - 1)), -1)
     return ops.cat([ops.full((*x.shape, 1), 1, dtype=powers.dtype, device=x.device), powers], -1)

@@ -104,7 +104,7 @@ def _permutation(pivots: Any, m: int) -> Any:
     lead, k = pivots.shape[:-1], pivots.shape[-1]
     order = np.tile(np.arange(m), (int(np.prod(lead)), 1))
     rows = np.arange(len(order))
-    flat = pivots.reshape(-1, k).astype(np.int64) - 1
+    flat = pivots.reshape(len(order), k).astype(np.int64) - 1
     for i in range(k):
         j = flat[:, i]
         order[rows, i], order[rows, j] = order[rows, j], order[rows, i].copy()

@@ -45,7 +45,8 @@ def _matrix_norm_parts(a: Any, order: Any, dim: Any, keepdim: bool, dtype: Any) 
         return _largest_sum(a, float(order), rows, columns, keepdim)
     rest = [d for d in range(a.ndim) if d not in (rows, columns)]
     sizes = ops.linalg_svdvals(ops.permute(a, (*rest, rows, columns)))
-    found = (ops.sum(sizes, (-1,)) if order == "nuc" else ops.amax(sizes, (-1,)) if order > 0 else ops.amin(sizes, (-1,)))
+    none = not sizes.shape[-1] and order != -2
+    found = (ops.sum(sizes, (-1,)) if order == "nuc" or none else ops.amax(sizes, (-1,)) if order > 0 else ops.amin(sizes, (-1,)))
     if keepdim:
         for d in sorted((rows, columns)):
             found = ops.unsqueeze(found, d)
@@ -56,6 +57,8 @@ def _largest_sum(a: Any, order: float, rows: int, columns: int, keepdim: bool) -
     """The largest (smallest) sum of a column (order 1, -1) or of a row (inf, -inf)."""
     summed, kept = (rows, columns) if abs(order) == 1 else (columns, rows)
     sums = ops.vector_norm(a, 1.0, (summed,), True)
+    if order > 0 and not a.shape[kept]:
+        return ops.sum(sums, (rows, columns), keepdim)
     found = ops.amax(sums, (kept,), True) if order > 0 else ops.amin(sums, (kept,), True)
     return found if keepdim else ops.squeeze(found, (rows, columns))
 

@@ -76,8 +76,9 @@ _spread("std")
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None, out: Any = None) -> Any:  # noqa: A002
     """The vector norm of order ``p`` (``"fro"``: 2) over ``dim``."""
     if isinstance(p, str) and p != "fro":
-        raise RuntimeError(f"norm of order {p!r}: use linalg.matrix_norm")
-    found = ops.vector_norm(input, 2.0 if p == "fro" or p is None else float(p), dim, keepdim, dtype=dtype)
+        found = ops.linalg_matrix_norm(input, p, (-2, -1) if dim is None else dim, keepdim, dtype=dtype)
+    else:
+        found = ops.vector_norm(input, 2.0 if p == "fro" or p is None else float(p), dim, keepdim, dtype=dtype)
     return found if out is None else write_out(amax, found, out)
 
 

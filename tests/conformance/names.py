@@ -147,13 +147,13 @@ def _rebuilt(function: types.FunctionType) -> types.FunctionType:
     from .values import to_ours  # noqa: PLC0415 - values holds callables, callables hold values
 
     env = {"__builtins__": __builtins__}
-    new = types.FunctionType(function.__code__, env, function.__name__)
+    closure = tuple(types.CellType() for _ in function.__closure__ or ())
+    new = types.FunctionType(function.__code__, env, function.__name__, None, closure)
     for name in _names(function.__code__):
         if name in function.__globals__:
             found = function.__globals__[name]
             env[name] = new if found is function else to_ours(found)
-    cells = tuple(types.CellType(to_ours(c.cell_contents)) for c in function.__closure__ or ())
-    made = types.FunctionType(function.__code__, env, function.__name__,
-                              to_ours(function.__defaults__), cells)
-    made.__kwdefaults__ = to_ours(function.__kwdefaults__)
-    return made
+    for cell, theirs in zip(closure, function.__closure__ or ()):
+        cell.cell_contents = to_ours(theirs.cell_contents)
+    new.__defaults__, new.__kwdefaults__ = to_ours(function.__defaults__), to_ours(function.__kwdefaults__)
+    return new
