@@ -149,6 +149,8 @@ class _Training:
         self.again = tuple(range(self.joint.n_inputs)) if self.symbolic else self._inputs_of_gradients()
         self.random = any("random" in n.op.tags for n in graph.nodes)  # type: ignore[union-attr]
         self.epilogue = _with_epilogue(graph, functional, self.run_values)
+        if self.symbolic:  # what is assumed of the sizes on the way must be known when the guards are written
+            self._run_backward = self._build_backward()
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Any]:
         return self.epilogue(inputs)

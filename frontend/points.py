@@ -223,6 +223,8 @@ class Point:
         if captured.graph.nodes or captured.graph.outputs:
             compiled = _as_traced(settings.backend, captured.graph, captured.examples, dict(settings.options),
                                   settings.fullgraph)
+        if captured.seal():
+            stage("guards", captured.guards)
         run = captured.attach(compiled)
         entry = Entry(captured, run)
         self.entries.insert(0, entry)

@@ -77,13 +77,15 @@ class ShapeGuard:
 class ShapeEnv:
     """The symbols of one trace, where they come from, and what was assumed about them.
 
-    ``loc`` is set by the tracer so that guards can name the user's line.
+    ``loc`` is set by the tracer so that guards can name the user's line. Once the guards are written the environment is
+    ``frozen``: an assumption that nothing would check raises `RuntimeError`.
     """
 
     hints: dict[str, int] = field(default_factory=dict)
     sources: dict[str, list[Any]] = field(default_factory=dict)
     guards: list[ShapeGuard] = field(default_factory=list)
     loc: str = ""
+    frozen: bool = False
     _equal: dict[Any, Any] = field(default_factory=dict)  # symbol -> what it was found equal to
     _decided: dict[Any, bool] = field(default_factory=dict)
 
@@ -128,6 +130,9 @@ class ShapeEnv:
             return known
         key = (kind, a, b)
         if key not in self._decided:
+            if self.frozen:
+                show = _sympy().show
+                raise RuntimeError(f"whether {show(a)} {kind} {show(b)} was asked after the guards had been written")
             self._decided[key] = hint
             self._guard(kind, a, b, hint)
         return self._decided[key]

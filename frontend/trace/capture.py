@@ -17,6 +17,7 @@ from flambeau.frontend.trace.effects import CannotRebuild, Rebuilder
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.interp import Stop, Tracer
 from flambeau.frontend.trace.resume import Layout
+from flambeau.frontend.trace.shapes import Shapes
 from flambeau.frontend.trace.source import Constant, Root, Source
 from flambeau.frontend.trace.values import NULL_VALUE, Const, Observed, ScalarValue, SymValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
@@ -58,11 +59,24 @@ class Captured:
     broke: Break | None
     instructions: int
     file: str
+    shapes: Shapes
 
     @property
     def empty(self) -> bool:
         """Nothing to compile."""
         return not self.graph.nodes
+
+    def seal(self) -> bool:
+        """Guard what the backend assumed of symbolic sizes too, and allow no more assumptions; say whether it did."""
+        if self.shapes.env is None:
+            return False
+        self.shapes.env.frozen = True
+        known = {guard.key for guard in self.guards.guards}
+        added = [guard for guard in self.shapes.guards() if guard.key not in known]
+        if added:
+            old = self.guards
+            self.guards = g.GuardFunction([*old.guards, *added], old.parameters, self.inputs, self.file)
+        return bool(added)
 
     def attach(self, compiled: Callable[[Sequence[Any]], Sequence[Any]]) -> FunctionType:
         """The run function: inputs and frame values -> result, or `Broken`."""
@@ -212,7 +226,7 @@ class Capture:
         names = parameter_names(self.layout)
         file = f"<flambeau guard {next(_files)} of {self.code.co_name}>"
         guards = g.GuardFunction(tr.guards.finished() + tr.shapes.guards() + tr.alias_guards(), names, sources, file)
-        return Captured(graph, sources, examples, guards, w, names, broke, tr.instructions, file)
+        return Captured(graph, sources, examples, guards, w, names, broke, tr.instructions, file, tr.shapes)
 
     def _inputs(self, tr: Tracer) -> tuple[list[Source], list[Any]]:
         """Sources and example values of the graph's inputs; inputs nobody reads are dropped unless they carry a size."""
