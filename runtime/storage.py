@@ -26,6 +26,120 @@ class Storage:
         if device is not _device.cpu:
             self.device = device
 
+    # ---- what PyTorch's UntypedStorage can do
+
+    def flat(self) -> Any:
+        """The bytes as a flat uint8 array that shares them: from the first element to the last."""
+        array = self.array
+        if not array.flags.c_contiguous:
+            reach = sum((n - 1) * s for n, s in zip(array.shape, array.strides)) + array.itemsize if array.size else 0
+            module = array_module(self.device)
+            array = module.lib.stride_tricks.as_strided(array, (reach // array.itemsize,), (array.itemsize,))
+        return array.reshape(-1).view(np.uint8)
+
+    def nbytes(self) -> int:
+        """The number of bytes."""
+        return self.flat().size
+
+    __len__ = size = nbytes
+
+    def data_ptr(self) -> int:
+        """Address of the first byte."""
+        return self.array.ctypes.data if isinstance(self.array, np.ndarray) else self.array.data.ptr
+
+    def element_size(self) -> int:
+        """1."""
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        found = self.flat()[index]
+        return Storage(found, self.device) if isinstance(index, slice) else int(found)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.flat()[index] = value
+        self.version += 1
+
+    def tolist(self) -> list[int]:
+        """The bytes as ints."""
+        return self.flat().tolist()
+
+    def clone(self) -> Storage:
+        """A copy."""
+        return Storage(self.flat().copy(), self.device)
+
+    def cpu(self) -> Storage:
+        """This storage in host memory."""
+        return self if self.device.type == "cpu" else Storage(to_device(self.flat(), self.device, _device.cpu))
+
+    def cuda(self, device: Any = None) -> Storage:
+        """A copy on a CUDA device."""
+        target = _device.as_device("cuda" if device is None else device)
+        return Storage(to_device(self.flat(), self.device, target), target)
+
+    def copy_(self, source: Storage, non_blocking: bool = False) -> Storage:
+        """Overwrite the bytes. Raises ``ValueError`` for another length."""
+        self.flat()[:] = source.flat()
+        self.version += 1
+        return self
+
+    def fill_(self, value: int) -> Storage:
+        """Set every byte."""
+        self.flat()[:] = value
+        self.version += 1
+        return self
+
+    def untyped(self) -> Storage:
+        """This storage."""
+        return self
+
+    def resizable(self) -> bool:
+        """False: tensors look at these very bytes."""
+        return False
+
+    def resize_(self, nbytes: int) -> Storage:
+        """Only to the present size. Raises ``RuntimeError`` for another one."""
+        if nbytes != self.nbytes():
+            raise RuntimeError(f"a storage of {self.nbytes()} bytes cannot get {nbytes}: tensors look at these very bytes; "
+                               "make a new tensor")
+        return self
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    def is_shared(self) -> bool:
+        """False: memory is not shared between processes."""
+        return False
+
+    def share_memory_(self) -> Storage:
+        """This storage: worker processes receive copies of what they need."""
+        return self
+
+    def is_pinned(self, device: Any = None) -> bool:
+        """False: host memory is never pinned here."""
+        return False
+
+    def __repr__(self) -> str:
+        shown = "\n".join(f" {b}" for b in self.tolist())
+        return f"{shown}\n[torch.storage.UntypedStorage(device={self.device}) of size {self.nbytes()}]"
+
+    def __copy__(self) -> Storage:
+        return self.clone()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Storage:
+        found = memo.get(id(self))
+        if found is None:  # what a copied tensor sees keeps its dtype
+            found = memo[id(self)] = Storage(self.array.copy(), self.device)
+        return found
+
+    def __reduce__(self) -> tuple:
+        return _from_bytes, (self.cpu().flat().tobytes(), str(self.device))
+
+
+def _from_bytes(data: bytes, device: str) -> Storage:
+    host = Storage(np.frombuffer(bytearray(data), np.uint8))
+    return host if device == "cpu" else host.cuda(device)
+
 
 _cupy: Any = None
 

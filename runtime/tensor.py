@@ -235,6 +235,23 @@ class Tensor(TensorLike):
             return array.astype(dtype)
         return array.copy() if copy else array
 
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """NumPy's description of the memory. (bfloat16 has none, and a tensor with a gradient says so by ``__array__``.)"""
+        if self._rg or self._a.dtype.char not in "?bBhilqefdFDI":
+            raise AttributeError("__array_interface__")
+        return self.numpy().__array_interface__
+
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None) -> Any:
+        """A DLPack capsule over the memory. Raises ``BufferError`` for a tensor that requires a gradient."""
+        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        from .dlpack import export  # noqa: PLC0415 - few programs do this
+        return export(self, **{name: value for name, value in given.items() if value is not None})
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's kind of device, and its number."""
+        return (2, self.device.index or 0) if self._storage.device.type == "cuda" else (1, 0)
+
     __array_priority__ = 1000  # ndarray (op) tensor is the tensor's to answer
 
     def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Tensor:

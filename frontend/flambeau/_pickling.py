@@ -88,10 +88,7 @@ class Pickler(_PurePickler):
 
 def owner_bytes(storage: Storage) -> np.ndarray:
     """The storage's bytes on the host, as a flat uint8 array."""
-    array = storage.array if storage.device.type == "cpu" else storage.array.get()
-    if array.flags.c_contiguous:
-        return array.reshape(-1).view(np.uint8)
-    return np.lib.stride_tricks.as_strided(array, (array.size,), (array.itemsize,)).view(np.uint8)
+    return storage.cpu().flat()
 
 
 def _tensor_call(t: Tensor) -> _Call:

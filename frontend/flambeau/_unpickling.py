@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import functools
 import importlib
+import io
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -154,6 +155,10 @@ def _set(items: Any = ()) -> set:
     return set(_keys(items))
 
 
+def _frozenset(items: Any = ()) -> frozenset:
+    return frozenset(_keys(items))
+
+
 def _complex(real: Any = 0, imag: Any = 0) -> complex:
     return complex(real, imag) if not isinstance(real, str) else complex(real)
 
@@ -199,7 +204,8 @@ def _safe_names() -> dict[tuple[str, str], Any]:
         ("collections", "OrderedDict"): _ordered, ("collections", "Counter"): _counted,
         ("collections", "defaultdict"): _with_default, ("_codecs", "encode"): _encode}
     for module in ("builtins", "__builtin__"):
-        found |= {(module, "set"): _set, (module, "bytearray"): _bytearray, (module, "complex"): _complex}
+        found |= {(module, "set"): _set, (module, "frozenset"): _frozenset, (module, "bytearray"): _bytearray,
+                  (module, "complex"): _complex}
         found |= {(module, base.__name__): base for base in (dict, list, int, float, str)}  # as a defaultdict's factory
     for module in ("torch", "torch.storage"):
         found |= {(module, name): StorageType(name) for name in STORAGE_NAMES}
@@ -207,7 +213,7 @@ def _safe_names() -> dict[tuple[str, str], Any]:
 
 
 _callable: frozenset[Any] = frozenset({rebuild_tensor, _rebuild_v3, _parameter, _of_class, _layout, Size, Device, _ordered,
-                                       _counted, _with_default, _encode, _set, _bytearray, _complex})
+                                       _counted, _with_default, _encode, _set, _frozenset, _bytearray, _complex})
 _WITH_ATTRIBUTES = (collections.OrderedDict, collections.Counter, collections.defaultdict)
 
 
@@ -375,6 +381,13 @@ class SafeReader(_PureUnpickler):
             check_key(key)
         _PureUnpickler.load_additems(self)
 
+    def load_frame(self) -> None:
+        size = int.from_bytes(self.read(8), "little")
+        frame = self._unframer.file_read(min(size, 1 << 31))
+        if len(frame) != size:
+            raise pickle.UnpicklingError("pickle exhausted before end of frame: the file is truncated")
+        self._unframer.current_frame = io.BytesIO(frame)
+
     def _settable(self, thing: Any) -> None:
         if not isinstance(thing, dict) and not any(type(thing) is kind for kind in self._users.values()):
             raise _damaged(f"an item of a {_named(type(thing))} is set")
@@ -388,7 +401,7 @@ for _code, _step in (
         (pickle.REDUCE, SafeReader.load_reduce), (pickle.NEWOBJ, SafeReader.load_newobj), (pickle.BUILD, SafeReader.load_build),
         (pickle.SETITEM, SafeReader.load_setitem), (pickle.SETITEMS, SafeReader.load_setitems),
         (pickle.DICT, SafeReader.load_dict), (pickle.FROZENSET, SafeReader.load_frozenset),
-        (pickle.ADDITEMS, SafeReader.load_additems),
+        (pickle.ADDITEMS, SafeReader.load_additems), (pickle.FRAME, SafeReader.load_frame),
         *((code, SafeReader.refuse) for code in (
             pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEWOBJ_EX, pickle.BYTEARRAY8,
             pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.PERSID))):

@@ -43,14 +43,18 @@ def as_torch() -> ModuleType:
 
 
 class _TorchFinder(MetaPathFinder):
-    """Answers for every `torch.x`, and never declines one: the next finder could load a second copy of a file."""
+    """Answers for every `torch.x`, and never declines one: the next finder could load a second copy of a file.
+
+    `safetensors` is ours too, as the package of that name hands tensors to PyTorch's own binary core.
+    """
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
                   ) -> ModuleSpec | None:
         root, _, rest = fullname.partition(".")
-        if root != "torch":
+        if root not in ("torch", "safetensors"):
             return None
-        ours = f"flambeau.{rest}" if rest else "flambeau"
+        parts = ["flambeau", *([root] if root != "torch" else []), *([rest] if rest else [])]
+        ours = ".".join(parts)
         return ModuleSpec(fullname, _Alias(_import(ours, fullname)))
 
 
