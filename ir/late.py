@@ -82,6 +82,11 @@ MODULES: dict[str, dict[str, str]] = {
         "fft": "fft fft2 fftfreq fftn fftshift hfft hfft2 hfftn ifft ifft2 ifftn ifftshift ihfft ihfft2 ihfftn irfft "
               "irfft2 irfftn rfft rfft2 rfftfreq rfftn",
     },
+    "spectral": {
+        "ops": "istft_covered",
+        "torch": "istft stft",
+        "Tensor": "istft stft",
+    },
 }
 
 _loaded: set[str] = set()

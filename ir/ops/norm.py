@@ -335,6 +335,8 @@ def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = No
     n = _count(input)
     if n == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {_size_text(input)}")
+    if isinstance(n, int) and n == 0:
+        return _like(_affine(upcast(input), weight, bias), input.dtype)  # no statistics to take or to keep
     out, mean, var = ops.batch_norm_train(input, weight, bias, eps)
     if running_mean is not None:
         ops.copy_(running_mean, running_mean * (1 - momentum) + ops.detach(mean) * momentum)
@@ -444,6 +446,8 @@ def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out:
 
 def p_norm(x: Any, p: float, dim: Any, keepdim: bool) -> Any:
     """The ``p``-norm along ``dim``, with gradient 0 where the norm is 0."""
+    if x.dtype.is_complex:
+        x = abs(x)
     if p == 2:
         square = ops.sum(x * x, dim, keepdim)
         zero = square == 0
@@ -452,7 +456,7 @@ def p_norm(x: Any, p: float, dim: Any, keepdim: bool) -> Any:
     if p == math.inf:
         return ops.amax(size, dim, keepdim)
     if p == 0:
-        return ops.sum(ops.cast(x != 0, x.dtype), dim, keepdim)
+        return ops.vector_norm(x, 0.0, dim, keepdim)
     if p == 1:
         return ops.sum(size, dim, keepdim)
     total = ops.sum(size ** p, dim, keepdim)
