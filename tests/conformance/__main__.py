@@ -16,12 +16,12 @@ warnings.simplefilter("ignore")
 
 import torch  # noqa: E402
 
-from . import modules, operators, optimizers, report  # noqa: E402
+from . import compiled, modules, operators, optimizers, report  # noqa: E402
 from .names import SPACES, Missing, lookup  # noqa: E402
 from .outcome import Late, Outcome, reason_of, time_limit  # noqa: E402
 from .pool import spread  # noqa: E402
 
-AREAS = {"ops": operators, "modules": modules, "optim": optimizers}
+AREAS = {"ops": operators, "modules": modules, "optim": optimizers, "compiled": compiled}
 
 
 def arguments() -> argparse.Namespace:

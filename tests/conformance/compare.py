@@ -61,10 +61,11 @@ def _same_tensor(got: Any, want: torch.Tensor, where: str, values: bool) -> None
     if tuple(got.shape) != tuple(want.shape):
         raise Differs(f"{where} has shape {tuple(got.shape)}, not {tuple(want.shape)}")
     if values:
-        _same_values(np.asarray(got.detach().numpy()), array_of(want), str(want.dtype)[6:], where)
+        same_arrays(np.asarray(got.detach().numpy()), array_of(want), str(want.dtype)[6:], where)
 
 
-def _same_values(got: np.ndarray, want: np.ndarray, dtype: str, where: str) -> None:
+def same_arrays(got: np.ndarray, want: np.ndarray, dtype: str, where: str) -> None:
+    """Raise :class:`Differs` unless two arrays are equal up to what rounding in ``dtype`` may do."""
     if dtype not in TOLERANCES:
         bad = got != want
     else:

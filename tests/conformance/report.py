@@ -15,7 +15,9 @@ TITLES = {"f32": "float32 forward", "bwd32": "float32 backward", "f64": "float64
           "bwdc64": "complex64 backward", "method": "methods", "inplace": "in-place variants", "operator": "operators",
           "alias": "aliases", "errors": "error inputs", "seeded": "same numbers from the same seed",
           "modules": "modules, training and evaluating", "init": "modules' initial parameters from the same seed",
-          "optimizers": "optimizers", "optim options": "optimizers' options, resumed ones too"}
+          "optimizers": "optimizers", "optim options": "optimizers' options, resumed ones too",
+          "compiled": "compiled as one graph, beside eager",
+          "compiled bwd": "compiled, gradients beside eager's"}
 
 
 class Record:
