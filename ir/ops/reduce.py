@@ -68,7 +68,10 @@ sum_to_size = primitive(
 
 @public("Tensor.sum_to_size")
 def _sum_to_size_method(self: Any, *size: Any) -> Any:
-    return ops.sum_to_size(self, tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else size)
+    shape = tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
+    if self.dtype.is_integral and (not shape or shape != tuple(self.shape)):
+        self = ops.cast(self, _dtype.int64)  # as every sum of integers
+    return ops.sum_to_size(self, shape)
 
 
 nansum = composite(
@@ -317,7 +320,7 @@ var_ = composite(
     promote="real", dtypes="fc", api=(), samples=lambda: [
         S(T((3, 4))), S(T((3, 4, 2)), 1), S(T((3, 4, 2)), (0, -1), True, correction=0), S(T((3, 4)), 0, correction=2)],
     vjp=lambda g, out, x, dim, keepdim, correction: restore_dims(g, x.shape, dim, keepdim) * (
-        (x - ops.mean(x, dim, True)) * (2 / _divisor(x.shape, dim, correction))))
+        (x - ops.mean(x, dim, True)) * 2 / _divisor(x.shape, dim, correction)))
 
 std_ = composite(
     "std(Tensor self, int[]? dim=None, bool keepdim=False, *, Number correction=1) -> Tensor",
@@ -325,8 +328,8 @@ std_ = composite(
     kernel=lambda xp, x, dim, keepdim, correction: xp.sqrt(_var(xp, x, dim, keepdim, correction)), promote="real", dtypes="fc",
     api=(), samples=lambda: [S(T((3, 4))), S(T((3, 4, 2)), 1), S(T((3, 4, 2)), (0, -1), True, correction=0)],
     vjp=lambda g, out, x, dim, keepdim, correction: restore_dims(
-        ops.where(ops.eq(out, 0), 0, g / out), x.shape, dim, keepdim) * ((x - ops.mean(x, dim,
-            True)) * (1 / _divisor(x.shape, dim, correction))))
+        ops.where(ops.eq(out, 0), 0, g / out), x.shape, dim, keepdim) * (x - ops.mean(x, dim, True)) / _divisor(
+            x.shape, dim, correction))
 
 # ---- norms and exponentials ---------------------------------------------------------------------------
 
@@ -379,7 +382,7 @@ _LSE_SAMPLES = [S(T((3, 4)), 1), S(T((3, 4)), (0, 1)), S(T((3, 4)), 0, True), S(
 def _logsumexp_parts(x: Any, dim: Any, keepdim: bool) -> Any:
     if x.dtype.is_integral:
         x = ops.cast(x, _dtype.get_default_dtype())
-    high = top(x, dim)
+    high = top(ops.real(x) if x.dtype.is_complex else x, dim)
     high = ops.where(ops.isinf(high), 0, high)
     total = ops.log(ops.sum(ops.exp(x - high), dim, keepdim))
     return total + (high if keepdim else ops.view(high, tuple(total.shape)))
@@ -387,7 +390,7 @@ def _logsumexp_parts(x: Any, dim: Any, keepdim: bool) -> Any:
 
 def _logsumexp(xp: Any, x: Any, dim: Any, keepdim: bool) -> Any:
     axis = axes(dim, x.ndim)
-    high = xp.max(x, axis=axis, keepdims=True, initial=-xp.inf if x.dtype.kind == "f" else None)
+    high = xp.max(x.real if x.dtype.kind == "c" else x, axis=axis, keepdims=True, initial=-xp.inf)
     high = xp.where(xp.isinf(high), 0, high)
     total = xp.log(xp.sum(xp.exp(x - high), axis=axis, keepdims=True)) + high
     return total if keepdim else xp.squeeze(total, axis)
@@ -396,7 +399,7 @@ def _logsumexp(xp: Any, x: Any, dim: Any, keepdim: bool) -> Any:
 logsumexp = composite(
     "logsumexp(Tensor self, int[] dim, bool keepdim=False) -> Tensor", _logsumexp_parts, kernel=_logsumexp, promote="float",
     tags=("amp:float32@cuda", "out"), samples=lambda: _LSE_SAMPLES, vjp=lambda g, out, x, dim, keepdim: restore_dims(
-        g, x.shape, dim, keepdim) * ops.exp(x - restore_dims(out, x.shape, dim, keepdim)))
+        g, x.shape, dim, keepdim) * conj_of(ops.exp(x - restore_dims(out, x.shape, dim, keepdim))))
 
 
 def _softmax_parts(x: Any, dim: int, dtype: Any) -> Any:
