@@ -32,6 +32,8 @@ _sequence = itertools.count()
 class _Mode(AutocastMode):
     grad = True
     inference = False
+    step: Any = None  # runs a node of the tape in place of `_run_node`, where somebody watches (detect_anomaly)
+    run: Any = None  # the backward pass that is running
 
 
 mode = _Mode()
@@ -61,7 +63,6 @@ class GradNode:
     pre_hooks: dict[int, dict[int, Callable]] | None = None  # output number -> tensor hooks
     post_hooks: dict[int, Callable] | None = None
     retained: dict[int, Any] | None = None  # output number -> weak tensor whose .grad is kept
-    metadata: dict[str, Any] | None = None
 
     def __init__(self, edges: Sequence[Any], metas: Sequence[TensorMeta | None]) -> None:
         self.edges = edges
@@ -81,26 +82,59 @@ class GradNode:
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
         """The nodes this one's gradients go to, with output numbers."""
-        return tuple((None, 0) if e is None else e if isinstance(e, tuple) else (AccumulateGrad(e), 0) for e in self.edges)
+        return tuple((None, 0) if e is None else e if isinstance(e, tuple) else (AccumulateGrad.of(e), 0) for e in self.edges)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the user notes of the node."""
+        return self.__dict__.setdefault("_metadata", {})
+
+    def _sequence_nr(self) -> int:
+        return self.seq
 
     def register_hook(self, fn: Callable) -> HookHandle:
         """Call ``fn(grad_inputs, grad_outputs)`` after the node ran; what it returns replaces ``grad_inputs``."""
-        self.post_hooks = self.post_hooks or {}
+        self.post_hooks = {} if self.post_hooks is None else self.post_hooks
         return HookHandle(self.post_hooks, fn)
+
+    def register_prehook(self, fn: Callable) -> HookHandle:
+        """Call ``fn(grad_outputs)`` before the node runs; what it returns replaces ``grad_outputs``."""
+        self.pre_hooks = {} if self.pre_hooks is None else self.pre_hooks
+        return HookHandle(self.pre_hooks.setdefault(-1, {}), fn)
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {hex(id(self))}>"
 
 
-class AccumulateGrad:
-    """What ``next_functions`` shows where gradients reach a leaf."""
+class AccumulateGrad(GradNode):
+    """What ``next_functions`` shows where gradients reach a leaf; its hooks are the leaf's."""
 
     def __init__(self, variable: Tensor) -> None:
-        self.variable = variable
-        self.next_functions = ()
+        self.variable, self.edges, self.metas, self.seq = variable, (), (None,), 2**63 - 1
+
+    @classmethod
+    def of(cls, leaf: Tensor) -> AccumulateGrad:
+        """The leaf's one (which lives as long as somebody holds it)."""
+        ref = leaf.__dict__.get("_accumulate_grad")
+        found = None if ref is None else ref()
+        if found is None:
+            found = cls(leaf)
+            leaf.__dict__["_accumulate_grad"] = weakref.ref(found)
+        return found
 
     def name(self) -> str:
         return "torch::autograd::AccumulateGrad"
+
+    def __repr__(self) -> str:
+        return f"<AccumulateGrad object at {hex(id(self))}>"
+
+    def register_hook(self, fn: Callable) -> HookHandle:
+        """Call ``fn((), (grad,))`` after the gradient was added to the leaf's."""
+        return register_post_accumulate_grad_hook(self.variable, lambda leaf: fn((), (leaf._grad,)))
+
+    def register_prehook(self, fn: Callable) -> HookHandle:
+        """Call ``fn((grad,))`` before the gradient is added; what it returns replaces it."""
+        return register_hook(self.variable, lambda g: None if (found := fn((g,))) is None else _as_tuple(found)[0])
 
 
 class HookHandle:
@@ -395,9 +429,10 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
          create_graph: bool = False, only_inputs: bool = True, allow_unused: bool | None = None,
          is_grads_batched: bool = False, materialize_grads: bool = False) -> tuple[Any, ...]:
     """The gradients of ``outputs`` with respect to ``inputs`` (PyTorch: ``torch.autograd.grad``)."""
-    if is_grads_batched:
-        raise NotImplementedError("is_grads_batched=True: call autograd.grad once per row instead")
     roots, wanted = _as_tuple(outputs), _as_tuple(inputs)
+    if is_grads_batched:
+        from .batched_grads import batched_grad  # noqa: PLC0415 - brings the rules of vmap
+        return batched_grad(roots, wanted, _as_tuple(grad_outputs), retain_graph, create_graph, allow_unused, materialize_grads)
     grads = _root_gradients(roots, grad_outputs, create_graph)
     for t in wanted:
         if not t.requires_grad:
@@ -412,7 +447,31 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
 
 
 def _as_tuple(x: Any) -> tuple:
-    return tuple(x) if isinstance(x, (tuple, list)) or not hasattr(x, "shape") else (x,)
+    if hasattr(x, "output_nr") and hasattr(x, "node"):
+        return (_EdgeTensor(x),)
+    if isinstance(x, (tuple, list)) or not hasattr(x, "shape"):
+        return tuple(_EdgeTensor(t) if hasattr(t, "ownership_token") else t for t in x)
+    return (x,)
+
+
+class _EdgeTensor:
+    """A gradient edge in the place of the tensor it belongs to."""
+
+    _rg = requires_grad = True
+    _view = _hooks = shape = None
+
+    def __new__(cls, edge: Any) -> Any:
+        return edge.node.variable if isinstance(edge.node, AccumulateGrad) else super().__new__(cls)
+
+    def __init__(self, edge: Any) -> None:
+        self.grad_fn = self._grad_fn = edge.node
+        self._out_nr = edge.output_nr
+        meta = edge.node.metas[edge.output_nr]
+        if meta is not None:
+            self.shape, self.dtype = tuple(meta.shape), meta.dtype
+
+    def numel(self) -> int:
+        return TensorMeta(self.shape, self.dtype).numel()
 
 
 def _root_gradients(roots: tuple, given: Any, create_graph: bool) -> list[Any]:
@@ -431,7 +490,7 @@ def _root_gradients(roots: tuple, given: Any, create_graph: bool) -> list[Any]:
                 grads[i] = tensor_class(np.ones(t._a.shape, t._a.dtype))
             else:
                 grads[i] = ops.full(tuple(t.shape), 1.0, dtype=t.dtype, device=t.device)
-        elif tuple(g.shape) != tuple(t.shape):
+        elif t.shape is not None and tuple(g.shape) != tuple(t.shape):
             raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a shape "
                                f"of {t.shape}.")
     return grads
@@ -440,8 +499,8 @@ def _root_gradients(roots: tuple, given: Any, create_graph: bool) -> list[Any]:
 class _Run:
     """One run of the engine: gradients collected so far, and the nodes ready to go."""
 
-    def __init__(self, create_graph: bool) -> None:
-        self.create_graph = create_graph
+    def __init__(self, roots: tuple, needed: set | None) -> None:
+        self.roots, self.needed = roots, needed
         self.buffers: dict[GradNode, list[Any]] = {}
         self.heap: list[tuple[int, Any]] = []
         self.leaf_grads: dict[int, tuple[Tensor, Any]] = {}
@@ -468,11 +527,30 @@ def _run(roots: tuple, grads: list[Any], retain: bool | None, create_graph: bool
         with use_handler(state.handler.inner):
             return _run(roots, grads, retain, create_graph, inputs, accumulate)
     retain = create_graph if retain is None else retain
-    run = _Run(create_graph)
     edges = None if inputs is None else [edge_of(t) for t in inputs]
-    captured: dict[Any, Any] = {}
     needed = None if edges is None else _reachable(roots, edges)
     wanted_nodes = {e for e in edges or () if isinstance(e, tuple)}
+    step, outer = mode.step or _run_node, mode.run
+    run = mode.run = _Run(roots, needed)
+    try:
+        captured, leaf_grads = _walk(run, grads, wanted_nodes, step, retain, create_graph)
+    finally:
+        mode.run = outer
+    if inputs is None:
+        _accumulate(leaf_grads.values(), {id(g._storage) for g in grads}, create_graph)
+        return []
+    found = [captured.get(e) if isinstance(e, tuple) else leaf_grads.get(id(t), (t, None))[1]
+             for t, e in zip(inputs, edges or ())]
+    if accumulate:
+        pairs = [(t, g) for t, g in zip(inputs, found) if g is not None]
+        _accumulate(pairs, {id(g._storage) for g in grads}, create_graph)
+    return found
+
+
+def _walk(run: _Run, grads: list[Any], wanted_nodes: set, step: Callable, retain: bool, create_graph: bool) -> tuple[dict, dict]:
+    """Run the nodes: gradients captured at ``wanted_nodes``, and those that reached leaves (by id)."""
+    roots, needed = run.roots, run.needed
+    captured: dict[Any, Any] = {}
     with GradMode(create_graph):
         for t, g in zip(roots, grads):
             run.send(edge_of(t), g)
@@ -484,19 +562,10 @@ def _run(roots: tuple, grads: list[Any], retain: bool | None, create_graph: bool
                     captured[(node, nr)] = g
             if needed is not None and not any(_edge_key(e) in needed for e in node.edges if e is not None):
                 continue
-            _run_node(run, node, outs, needed)
+            step(run, node, outs, needed)
             if not retain:
                 node.release()
-        leaf_grads = {key: (t, _apply_hooks(t._hooks, g)) for key, (t, g) in run.leaf_grads.items()}
-    if inputs is None:
-        _accumulate(leaf_grads.values(), {id(g._storage) for g in grads}, create_graph)
-        return []
-    found = [captured.get(e) if isinstance(e, tuple) else leaf_grads.get(id(t), (t, None))[1]
-             for t, e in zip(inputs, edges or ())]
-    if accumulate:
-        pairs = [(t, g) for t, g in zip(inputs, found) if g is not None]
-        _accumulate(pairs, {id(g._storage) for g in grads}, create_graph)
-    return found
+        return captured, {key: (t, _apply_hooks(t._hooks, g)) for key, (t, g) in run.leaf_grads.items()}
 
 
 def _run_node(run: _Run, node: GradNode, outs: list[Any], needed: set | None) -> None:
@@ -534,6 +603,30 @@ def _reachable(roots: tuple, edges: list[Any]) -> set:
     return {k for k, v in memo.items() if v} | targets
 
 
+def will_run(run: Any, t: Any) -> bool:
+    """Whether the gradient of ``t`` is computed in the backward pass ``run``."""
+    edge = edge_of(t)
+    if edge is None:
+        return False
+    if run.needed is None:
+        run.needed_by_hooks = getattr(run, "needed_by_hooks", None) or _reachable_from(run.roots)
+        return _edge_key(edge) in run.needed_by_hooks
+    return _edge_key(edge) in run.needed
+
+
+def _reachable_from(roots: tuple) -> set:
+    """Nodes (and ids of leaves) that gradients of ``roots`` reach."""
+    found: set = set()
+    stack = [e for e in (edge_of(t) for t in roots) if e is not None]
+    while stack:
+        edge = stack.pop()
+        key = _edge_key(edge)
+        if key not in found:
+            found.add(key)
+            stack += [e for e in edge[0].edges if e is not None] if isinstance(edge, tuple) else []
+    return found
+
+
 def _apply_hooks(hooks: dict[int, Callable] | None, g: Any) -> Any:
     for hook in list(hooks.values()) if hooks else ():
         changed = hook(g)
@@ -545,6 +638,9 @@ def _apply_hooks(hooks: dict[int, Callable] | None, g: Any) -> Any:
 def _apply_pre_hooks(node: GradNode, outs: list[Any]) -> list[Any]:
     if node.pre_hooks:
         outs = [g if g is None else _apply_hooks(node.pre_hooks.get(nr), g) for nr, g in enumerate(outs)]
+        for hook in list(node.pre_hooks.get(-1, {}).values()):
+            changed = hook(tuple(outs))
+            outs = outs if changed is None else list(_as_tuple(changed))
     if node.retained:
         for nr, ref in node.retained.items():
             t = ref()

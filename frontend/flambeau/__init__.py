@@ -70,7 +70,7 @@ _LAZY = {  # public names that live in a sub-module which is imported when they 
                      *(f"{verb}_autocast_{what}" for verb in ("get", "set") for what in ("dtype", "cpu_dtype", "gpu_dtype")),
                      *(f"{verb}_autocast_{what}enabled" for verb in ("is", "set") for what in ("", "cpu_", "cache_"))), "amp"),
     "layout": "_types",
-    "is_anomaly_enabled": "autograd", "vmap": "func",
+    **dict.fromkeys(("is_anomaly_enabled", "is_anomaly_check_nan_enabled", "set_anomaly_enabled"), "autograd"), "vmap": "func",
     **dict.fromkeys(("no_grad", "enable_grad", "set_grad_enabled", "inference_mode", "is_grad_enabled",
                      "is_inference_mode_enabled"), "autograd.grad_mode"),
     **dict.fromkeys(("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"), "_types"),

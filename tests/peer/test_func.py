@@ -279,7 +279,8 @@ def hessians(t: Any) -> Any:
     f = lambda x: (x.sin() * x.prod()).sum()  # noqa: E731
     fr = t.func
     return (fr.hessian(f)(x_of(t, 3)), fr.jacrev(fr.jacrev(f))(x_of(t, 3)), fr.jacfwd(fr.jacfwd(f))(x_of(t, 3)),
-            fr.jacrev(fr.jacfwd(f))(x_of(t, 3)), fr.hessian(lambda x, y: (x * y).sum() ** 2, argnums=(0, 1))(x_of(t, 2), x_of(t, 2)))
+            fr.jacrev(fr.jacfwd(f))(x_of(t, 3)),
+            fr.hessian(lambda x, y: (x * y).sum() ** 2, argnums=(0, 1))(x_of(t, 2), x_of(t, 2)))
 
 
 @program

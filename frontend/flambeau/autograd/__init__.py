@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+from typing import Any
+
 from flambeau.runtime.autograd import backward, grad
 from flambeau.runtime.tensor import Tensor
 
 from . import anomaly, functional, grad_mode, profiler
-from .anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
+from .anomaly import detect_anomaly, is_anomaly_check_nan_enabled, is_anomaly_enabled, set_anomaly_enabled, set_detect_anomaly
 from .function import Function, FunctionCtx, once_differentiable
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
+
+
+def __getattr__(name: str) -> Any:
+    """``graph`` and ``forward_ad`` are imported when they are first asked for."""
+    if name not in ("graph", "forward_ad"):
+        raise AttributeError(f"module 'flambeau.autograd' has no attribute {name!r}")
+    return importlib.import_module(f"flambeau.autograd.{name}")
+
+
+class set_multithreading_enabled(contextlib.ContextDecorator):  # noqa: N801 - PyTorch's name
+    """Accepted: backward runs in one thread."""
+
+    def __init__(self, mode: bool) -> None:
+        self.mode = mode
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: Any) -> None:
+        return None
 
 
 def Variable(data: Tensor, requires_grad: bool = False, volatile: bool | None = None) -> Tensor:  # noqa: N802 - PyTorch's name
@@ -19,4 +43,5 @@ def Variable(data: Tensor, requires_grad: bool = False, volatile: bool | None = 
 
 __all__ = ["Function", "FunctionCtx", "GradcheckError", "Variable", "anomaly", "backward", "detect_anomaly", "enable_grad",
            "functional", "grad", "grad_mode", "gradcheck", "gradgradcheck", "inference_mode", "is_anomaly_enabled",
-           "is_grad_enabled", "no_grad", "once_differentiable", "profiler", "set_detect_anomaly", "set_grad_enabled"]
+           "is_anomaly_check_nan_enabled", "is_grad_enabled", "no_grad", "once_differentiable", "profiler",
+           "set_anomaly_enabled", "set_detect_anomaly", "set_grad_enabled", "set_multithreading_enabled"]
