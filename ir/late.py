@@ -87,6 +87,9 @@ MODULES: dict[str, dict[str, str]] = {
         "torch": "istft stft",
         "Tensor": "istft stft",
     },
+    "window_functions": {
+        "torch": "bartlett_window blackman_window hamming_window hann_window kaiser_window",
+    },
 }
 
 _loaded: set[str] = set()
