@@ -10,7 +10,7 @@ import numpy as np
 from . import dtype as _dtype
 from .dtype import DType, result_type
 from .meta import TensorMeta
-from .op import OPS, PUBLIC, Op, Scalar, inplace_of, ops, register, state, type_name
+from .op import _NUMBERS, OPS, PUBLIC, Op, Scalar, inplace_of, ops, register, state, type_name
 from .schema import parse
 from .tensorlike import TensorLike
 from .usage import parameter_uses  # noqa: F401 - re-exported for tests of derivative rules
@@ -190,12 +190,16 @@ def _finish(op: Op, inplace: bool, dunder: str | None) -> Op:
 
 
 _OPERATOR = """def operator(self, other):
-    if type(other) in _known or _is_operand(other):
+{guard}    if type(other) in _known or _is_operand(other):
         return _state.handler(_op, ({first}, {second}{rest}))
     if isinstance(other, _ndarray):
         other = _as_tensor(other)
         return _state.handler(_op, ({first}, {second}{rest}))
     return NotImplemented
+"""
+_GUARD = """    if type(self) in _numbers:
+        raise TypeError(f"descriptor of {_op.name!r} for 'torch.Tensor' objects doesn't apply to a "
+                        f"{type(self).__name__!r} object")
 """
 _known_operands: set[type] = {int, float, complex, bool}  # exact types met as operands
 
@@ -217,9 +221,9 @@ def _install_operators(op: Op, name: str) -> None:
     rest = "".join(f", {p.default!r}" for p in op.schema.params[2:])
     for prefix, target, operands in (("", op, ("self", "other")), ("r", op, ("other", "self")),
                                      ("i", inplace_of(op), ("self", "other"))):
-        text = _OPERATOR.format(first=operands[0], second=operands[1], rest=rest)
+        text = _OPERATOR.format(first=operands[0], second=operands[1], rest=rest, guard=_GUARD if prefix == "r" else "")
         env: dict[str, Any] = {"_op": target, "_state": state, "_known": _known_operands, "_is_operand": _is_operand,
-                               "_ndarray": np.ndarray, "_as_tensor": _as_tensor}
+                               "_ndarray": np.ndarray, "_as_tensor": _as_tensor, "_numbers": _NUMBERS}
         exec(text, env)  # noqa: S102 - the text above
         fn = env["operator"]
         fn.__name__ = fn.__qualname__ = f"__{prefix}{name}__"

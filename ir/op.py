@@ -269,11 +269,12 @@ def _make_function(op: Op, self_name: str) -> Any:
     if has_out:
         parts += ([] if kwonly else ["*"]) + ["out=None"]
     packed = "".join(n + ", " for n in names)
-    body = [f"def _call({', '.join(parts)}):"]
+    body = [f"def _call({', '.join(parts)}):", *(_number_guard(op) if self_name == "input" else ())]
     if has_out:
         body += ["    if out is not None:", f"        return _write_out(_op, _state.handler(_op, ({packed})), out)"]
     body.append(f"    return _state.handler(_op, ({packed}))")
-    env: dict[str, Any] = {"_op": op, "_state": state, "_write_out": write_out, **consts}
+    env: dict[str, Any] = {"_op": op, "_state": state, "_write_out": write_out, "_numbers": _NUMBERS,
+                           "_refuse_number": _refuse_number, **consts}
     exec(_code("\n".join(body)), env)  # noqa: S102 - generated from the schema above
     fn = env["_call"]
     variables = tuple(self_name if v == "self" else v for v in fn.__code__.co_varnames)
@@ -282,6 +283,29 @@ def _make_function(op: Op, self_name: str) -> Any:
     fn.__doc__, fn.__module__ = op.doc or None, "flambeau"
     fn.__flambeau_pure__, fn.op = True, op
     return fn
+
+
+_NUMBERS = frozenset({bool, int, float, complex})
+
+
+def _number_guard(op: Op) -> list[str]:
+    """Which Python numbers the public function of an op of several operands refuses: PyTorch admits one in the first place
+    only for arithmetic (tag "numbers") and beside a tensor (tag "number_first"); tag "tensors": nowhere."""
+    found = [p for p in op.schema.params if p.type in ("Tensor", "Operand") and not p.optional][:2]
+    if len(found) < 2 or "numbers" in op.tags or op.family not in ("pointwise", "composite"):
+        return []
+    tests = [f"type({p.name}) in _numbers" for p in found]
+    test = " and ".join(tests) if "number_first" in op.tags else " or ".join(
+        text for i, (p, text) in enumerate(zip(found, tests)) if not i or p.type == "Tensor" or "tensors" in op.tags)
+    return [f"    if {test}:", f"        _refuse_number(_op, {', '.join(p.name for p in found)})"]
+
+
+def _refuse_number(op: Op, *values: Any) -> None:
+    at = next(i for i, v in enumerate(values) if type(v) in _NUMBERS)
+    p = [p for p in op.schema.params if p.type in ("Tensor", "Operand") and not p.optional][at]
+    raise TypeError(f"{op.name}(): argument '{'input' if p.name == 'self' else p.name}' (position "
+                    f"{op.schema.params.index(p) + 1}) must be Tensor, not {type(values[at]).__name__}; make one with "
+                    f"torch.tensor({values[at]!r})")
 
 
 @functools.cache

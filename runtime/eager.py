@@ -100,7 +100,7 @@ def _kernel_runner(op: Op) -> Runner:
             out = fast.fresh(result)
         else:
             out = wrap(_finish(result, compute, out_dtype), device)
-        if grad and differentiable:
+        if grad and differentiable and (out_dtype is None or out_dtype.differentiable):
             if record is not None:
                 record(args, out)
             else:

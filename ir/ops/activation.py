@@ -26,7 +26,7 @@ _erf, _sigmoid_kernel, _tanh = _kernel("erf"), _kernel("sigmoid"), _kernel("tanh
 
 relu = composite(
     "relu(Tensor self) -> Tensor", lambda x: ops.where(x <= 0, 0, x), kernel=lambda xp, x: xp.maximum(x, x.dtype.type(0)),
-    vjp=lambda g, out, x: ops.where(out > 0, g, 0), inplace=True, dtypes="uif", refuses="bc", promote="default",
+    vjp=lambda g, out, x: ops.where(out <= 0, 0, g), inplace=True, dtypes="uif", refuses="bc", promote="default",
     samples=_SMOOTH, doc="``max(x, 0)``, elementwise.")
 
 relu6 = composite("relu6(Tensor self) -> Tensor", lambda x: ops.clamp(x, 0, 6), api=(), samples=unary(-3.0, 9.0),
@@ -45,6 +45,8 @@ def _prelu_parts(x: Any, weight: Any) -> Any:
             raise RuntimeError(f"Mismatch of parameter numbers and input channel size. Found parameter numbers = "
                                f"{weight.numel()} and channel size = {x.shape[1] if x.ndim > 1 else 1}.")
         weight = ops.reshape(weight, (1, -1, *(1,) * (x.ndim - 2)))
+    elif not x.ndim:
+        weight = ops.reshape(weight, ())
     return ops.where(x > 0, x, x * weight)
 
 
@@ -58,8 +60,16 @@ threshold = composite(
     lambda x, threshold, value: ops.where(x > threshold, x, value), inplace=True, api=("torch.threshold",),
     samples=lambda: [S(T((3, 5)), 0.1, 20.0)], doc="``x`` where above ``threshold``, ``value`` elsewhere.")
 
+def _hardtanh_parts(x: Any, low: Any, high: Any) -> Any:
+    if low > high:
+        raise ValueError("min_val cannot be greater than max_val")
+    if x.dtype.is_integral:
+        low, high = int(low), int(high)
+    return ops.clamp(x, low, high)
+
+
 hardtanh = composite(
-    "hardtanh(Tensor self, Number min_val=-1.0, Number max_val=1.0) -> Tensor", lambda x, low, high: ops.clamp(x, low, high),
+    "hardtanh(Tensor self, Number min_val=-1.0, Number max_val=1.0) -> Tensor", _hardtanh_parts,
     vjp=lambda g, out, x, low, high: ops.where((x > low) & (x < high), g, 0), api=(), inplace=True, samples=_SMOOTH,
     doc="``x`` kept within [min_val, max_val].")
 
@@ -243,8 +253,9 @@ def rrelu(input: Any, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: 
     """Leaky ReLU whose slope is drawn from [lower, upper) for each element in training, and their mean otherwise."""
     if not training:
         return (ops.leaky_relu_ if inplace else ops.leaky_relu)(input, (lower + upper) / 2)
-    slope = ops.rand_like(input) * (upper - lower) + lower
-    out = ops.where(input > 0, input, input * slope)
+    if lower > upper:
+        raise RuntimeError(f"Lower bound should be less than or equal to the upper bound, but got {lower} and {upper}")
+    out = input * ops.rrelu_slopes(ops.detach(input), lower, upper)
     return ops.copy_(input, out) if inplace else out
 
 

@@ -127,6 +127,8 @@ def _stacker(name: str, dim: Any, grow: str | None) -> None:
     def stacked(tensors: Any, *, out: Any = None) -> Any:
         """The tensors joined along one dimension, made to have it first."""
         from ..op import PUBLIC  # noqa: PLC0415
+        if not tensors:
+            raise RuntimeError(f"{name} expects a non-empty TensorList")
         parts = [PUBLIC["torch"][grow](t) for t in tensors] if grow else list(tensors)
         result = ops.cat(parts, dim(parts[0]))
         return result if out is None else write_out(cat, result, out)
@@ -228,6 +230,10 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
                                f"padding ({a}, {b}) at dimension {d} of input {list(input.shape)}")
         if mode == "circular" and (a > n or b > n):
             raise RuntimeError("Padding value causes wrapping around more than once.")
+        if mode == "circular" and (a < 0 or b < 0):  # what is cut off does not come in again at the other end
+            cut = max(-a, 0)
+            input = ops.narrow(input, d, cut, n - cut - max(-b, 0))  # noqa: A001
+            n, a, b = input.shape[d], max(a, 0), max(b, 0)
         if a or b:
             input = ops.index_select(input, d, _source_positions(n, a, b, mode, input.device))  # noqa: A001
     return input
@@ -253,8 +259,8 @@ flip = primitive(
 
 
 @public("Tensor.flip")
-def _flip_method(self: Any, *dims: Any) -> Any:
-    return ops.flip(self, sizes_of(dims))
+def _flip_method(self: Any, *args: Any, dims: Any = None) -> Any:
+    return flip_dims(self, sizes_of(args) if dims is None else dims)
 
 
 @public("torch.flip")
@@ -391,6 +397,13 @@ repeat_counts = primitive(
 @public("torch.rot90", "Tensor.rot90")
 def rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:  # noqa: A002
     """``input`` turned by ``k`` quarters in the plane of ``dims``."""
+    dims = (dims,) if isinstance(dims, int) else tuple(dims)
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    if input.ndim < 2:
+        raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.ndim}")
+    if dims[0] == dims[1] or abs(dims[0] - dims[1]) == input.ndim:
+        raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
     a, b = wrap_dims(dims, input.ndim) if tuple(dims) == tuple(sorted(dims)) else tuple(wrap_dim(d, input.ndim) for d in dims)
     k %= 4
     if k == 1:

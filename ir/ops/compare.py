@@ -76,6 +76,9 @@ isclose = composite(
 def _isclose(x: Any, y: Any, rtol: float, atol: float, equal_nan: bool) -> Any:
     if x.dtype is not y.dtype:
         raise RuntimeError(f"{x.dtype} did not match {y.dtype}")
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if value < 0:
+            raise RuntimeError(f"isclose: {name} must be greater than or equal to zero, but got {value}")
     close = ops.eq(x, y)
     if equal_nan and not x.dtype.is_integral:
         close = close | (ops.ne(x, x) & ops.ne(y, y))
@@ -141,7 +144,7 @@ def _bitwise(name: str, sign: str, dunder: str) -> Any:
     exec(f"def kernel(xp, x, y):\n    check('bitwise_{name}_cpu', x, y)\n    return x {sign} y",
         env)  # noqa: S102 - one of three signs
     return pointwise(f"bitwise_{name}(Operand self, Operand other) -> Tensor", kernel=env["kernel"], scalar=infix(sign),
-                     dtypes="bui", dunder=dunder,
+                     dtypes="bui", dunder=dunder, tags=("number_first",),
                      samples=lambda: [S(T((3, 4), -3, 6), T((3, 4), -3, 6)), S(T((3, 1), -3, 6), T((4,), -3, 6)),
                                       S(T((3, 4), -3, 6), 1)])
 
@@ -166,7 +169,8 @@ def _shift(name: str, sign: str, dunder: str) -> Any:
     def kernel(xp: Any, x: Any, y: Any) -> Any:
         return getattr(xp, name.replace("bitwise_", "") + "_shift")(x, y)
     return pointwise(f"{name}_shift(Operand self, Operand other) -> Tensor", kernel=kernel, scalar=infix(sign), dtypes="ui",
-                     dunder=dunder, samples=lambda: [S(T((3, 4), 0, 9), T((3, 4), 0, 4)), S(T((3, 4), 0, 9), 2)])
+                     tags=("number_first",), dunder=dunder,
+                     samples=lambda: [S(T((3, 4), 0, 9), T((3, 4), 0, 4)), S(T((3, 4), 0, 9), 2)])
 
 
 bitwise_left_shift = _shift("bitwise_left", "<<", "lshift")

@@ -12,7 +12,13 @@ from ..samples import S, T, unary
 
 conj = pointwise("conj(Tensor self) -> Tensor", kernel=lambda xp, x: xp.conj(x) if x.dtype.kind == "c" else x.copy(),
                  vjp=lambda g, out, x: ops.conj(g), dtypes="fc", inplace=False, samples=unary(), tags=("complex",),
-                 api=("torch.conj", "torch.conj_physical", "torch.resolve_conj", "Tensor.conj", "Tensor.conj_physical"))
+                 api=("torch.conj", "torch.conj_physical", "Tensor.conj", "Tensor.conj_physical"))
+
+
+@public("torch.conj_physical_", "Tensor.conj_physical_")
+def conj_physical_(input: Any) -> Any:  # noqa: A002
+    """In-place :func:`conj_physical`."""
+    return ops.conj_(input) if input.dtype.is_complex else input
 
 
 def _complex_meta(real: Any, imag: Any) -> TensorMeta:
@@ -70,7 +76,7 @@ def is_conj(input: Any) -> bool:  # noqa: A002
     return False
 
 
-@public("torch.resolve_neg", "Tensor.resolve_neg", "Tensor.resolve_conj")
+@public("torch.resolve_neg", "torch.resolve_conj", "Tensor.resolve_neg", "Tensor.resolve_conj")
 def resolve(input: Any) -> Any:  # noqa: A002
     """``input``: nothing is left to resolve."""
     return input

@@ -47,7 +47,12 @@ def _arange_dtype(start: Any, end: Any, step: Any, dtype: Any) -> _dtype.DType:
     return _dtype.get_default_dtype() if any(isinstance(v, float) for v in (start, end, step)) else _dtype.int64
 
 
-def _arange_length(start: Any, end: Any, step: Any) -> Any:
+def _arange_length(start: Any, end: Any, step: Any, dtype: Any = None) -> Any:
+    if dtype is _dtype.int64 and any(isinstance(v, float) for v in (start, end, step)) and not any(
+            math.isinf(v) or math.isnan(v) for v in (start, end, step)):
+        start, end, step = int(start), int(end), int(step)
+        if step == 0:
+            raise ValueError("step must be nonzero")
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if (step > 0 and start > end) or (step < 0 and start < end):
@@ -61,7 +66,7 @@ def _arange_length(start: Any, end: Any, step: Any) -> Any:
 
 def _arange(xp: Any, start: Any, end: Any, step: Any, dtype: Any, device: Any) -> Any:
     kind = _arange_dtype(start, end, step, dtype)
-    n = _arange_length(start, end, step)
+    n = _arange_length(start, end, step, dtype)
     wide = "f8" if kind.is_floating_point else "i8"
     if wide == "i8" and not isinstance(start, float) and not isinstance(step, float):
         return xp.arange(start, start + n * step, step, dtype="i8").astype(kind.np, copy=False)
@@ -81,12 +86,14 @@ arange_ = primitive(
     "arange(Number start, Number end, Number step=1, *, dtype? dtype=None, device? device=None) -> Tensor", "create",
     kernel=_arange, lower=_arange_element, api=(), tags=("check",),
     infer=lambda start, end, step, dtype, device: TensorMeta(
-        (_arange_length(start, end, step),), _arange_dtype(start, end, step, dtype), as_device(device)),
+        (_arange_length(start, end, step, dtype),), _arange_dtype(start, end, step, dtype), as_device(device)),
     samples=lambda: [S(0, 5), S(1, 8, 2), S(5, 0, -2), S(0.0, 1.0, 0.25), S(0, 4, dtype=_dtype.float32)])
 
 
 def _linspace(xp: Any, start: float, end: float, steps: int, dtype: Any, device: Any) -> Any:
     kind = dtype or _dtype.get_default_dtype()
+    if steps == 1:
+        return xp.asarray([start]).astype(kind.np)
     if kind.is_integral:
         i = xp.arange(steps, dtype="f8")
         step = (end - start) / (steps - 1) if steps > 1 else 0.0
@@ -106,7 +113,7 @@ def _linspace_parts(start: Any, end: Any, steps: int, dtype: Any, device: Any) -
     elif steps > 1:
         step = (end - start) / (steps - 1)
     i = ops.arange(0, steps, 1, dtype=wide, device=device)
-    both = ops.where(ops.lt(i, steps // 2), i * step + start, end - (steps - 1 - i) * step)
+    both = ops.where(ops.lt(i, (steps + 1) // 2 if steps == 1 else steps // 2), i * step + start, end - (steps - 1 - i) * step)
     return ops.cast(both, kind)
 
 

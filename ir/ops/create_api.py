@@ -125,7 +125,8 @@ def arange(*bounds: Any, start: Any = None, end: Any = None, step: Any = 1, out:
     if len(given) == 2:
         given.append(step)
     first, last, by = map(_number, given)
-    return _done(ops.arange(first, last, by, dtype=dtype, device=device), requires_grad, out)
+    kind = out.dtype if dtype is None and out is not None else dtype
+    return _done(ops.arange(first, last, by, dtype=kind, device=device), requires_grad, out)
 
 
 @public("torch.linspace")

@@ -207,7 +207,7 @@ def kl_div(input: Any, target: Any, size_average: bool | None = None, reduce: bo
                       "same as 'batchmean' in the next major release.", stacklevel=2)
     values = ops.exp(target) * (target - input) if log_target else ops.xlogy(target, target) - target * input
     if reduction == "batchmean":
-        return ops.sum(values) / input.shape[0]
+        return ops.sum(values) / input.shape[0] if input.ndim else values
     return reduced(values, reduction)
 
 
@@ -233,6 +233,9 @@ def gaussian_nll_loss(input: Any, target: Any, var: Any, full: bool = False, eps
         var = ops.full(tuple(input.shape), float(var), dtype=input.dtype, device=input.device)
     elif var.ndim < input.ndim and tuple(input.shape[:-1]) == tuple(var.shape):
         var = ops.unsqueeze(var, -1)
+    elif tuple(var.shape) != tuple(input.shape) and (
+            var.ndim != input.ndim or sum(v for n, v in zip(input.shape, var.shape) if n != v) != 1):
+        raise ValueError("var is of incorrect size")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(reduction + " is not valid")
     safe = var + ops.detach(ops.clamp(var, eps, None) - var)  # the value is clamped, the gradient is not
@@ -254,6 +257,8 @@ def weight_of(weight: Any, target: Any) -> Any:
 @runs_in("float32@cuda")
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """Cosine of the angle between vectors along ``dim``. Shapes: two that broadcast -> theirs without ``dim``."""
+    shape = broadcast_shapes(tuple(x1.shape), tuple(x2.shape))
+    x1, x2 = ops.expand(x1, shape), ops.expand(x2, shape)  # before the norms: dim is one of the common dimensions
     n1 = ops.clamp(p_norm(x1, 2, dim, True), eps, None)
     n2 = ops.clamp(p_norm(x2, 2, dim, True), eps, None)
     return ops.sum((x1 / n1) * (x2 / n2), dim)
@@ -316,7 +321,7 @@ def margin_ranking_loss(input1: Any, input2: Any, target: Any, margin: float = 0
 def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, size_average: bool | None = None,
                          reduce: bool | None = None, reduction: str = "mean") -> Any:
     """``x`` for targets 1, ``max(0, margin - x)`` for -1. Shapes: equal -> [] (or theirs)."""
-    values = ops.where(target == 1, input, 0) + ops.where(target == -1, _margin(margin - input), 0)
+    values = ops.where(target != -1, input, 0) + ops.where(target != 1, _margin(margin - input), 0)
     return reduced(values, legacy_reduction(reduction, size_average, reduce))
 
 
@@ -359,7 +364,7 @@ def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, 
     if weight is not None and weight.ndim != 1:
         raise ValueError("weight must be one-dimensional")
     reduction = legacy_reduction(reduction, size_average, reduce)
-    rows = input if input.ndim == 2 else ops.unsqueeze(input, 0)
+    rows = input if input.ndim == 2 else ops.reshape(input, (1, input.numel()))
     index = ops.reshape(target, (rows.shape[0], 1))
     values = _margin(margin - ops.gather(rows, 1, index) + rows) ** p
     if weight is not None:
@@ -375,7 +380,7 @@ def multilabel_margin_loss(input: Any, target: Any, size_average: bool | None = 
                            reduction: str = "mean") -> Any:
     """Margins of the target classes (a row up to its first -1) over all others. Shapes: [N, C], [N, C] -> [] (or [N])."""
     reduction = legacy_reduction(reduction, size_average, reduce)
-    rows, wanted = (input, target) if input.ndim == 2 else (ops.unsqueeze(input, 0), ops.unsqueeze(target, 0))
+    rows, wanted = (input, target) if input.ndim == 2 else (ops.reshape(t, (1, t.numel())) for t in (input, target))
     n, c = rows.shape
     valid = ops.cumsum(ops.cast(wanted < 0, _dtype.int64), 1) == 0
     safe = ops.where(valid, wanted, 0)

@@ -37,21 +37,21 @@ def _function(name: str, vjp: Any, *, kernel: Callable[..., Any] | None = None, 
 
 exp = _function("exp", lambda g, out, x: g * conj_of(out), triton="tl.exp", dtypes="buifc", tags=_WIDE)
 exp2 = _function("exp2", lambda g, out, x: g * conj_of(out) * math.log(2), triton="tl.exp2")
-expm1 = _function("expm1", lambda g, out, x: g * (out + 1), tags=_WIDE)
+expm1 = _function("expm1", lambda g, out, x: g * conj_of(out + 1), tags=_WIDE)
 log = _function("log", lambda g, out, x: g / conj_of(x), triton="tl.log", dtypes="buifc", low=0.2, high=3, tags=_WIDE)
 log2 = _function("log2", lambda g, out, x: g / (conj_of(x) * math.log(2)), triton="tl.log2", dtypes="buifc", low=0.2, high=3,
     tags=_WIDE)
 log10 = _function("log10", lambda g, out, x: g / (conj_of(x) * math.log(10)), dtypes="buifc", low=0.2, high=3, tags=_WIDE)
-log1p = _function("log1p", lambda g, out, x: g / (x + 1), low=-0.9, high=3, tags=_WIDE)
+log1p = _function("log1p", lambda g, out, x: g / conj_of(x + 1), low=-0.9, high=3, tags=_WIDE)
 sqrt = _function("sqrt", lambda g, out, x: g / (2 * conj_of(out)), triton="tl.sqrt_rn", dtypes="buifc", low=0.2, high=4)
-rsqrt = _function("rsqrt", lambda g, out, x: g * (-0.5 * out * out * out), kernel=lambda xp, x: 1 / xp.sqrt(x),
+rsqrt = _function("rsqrt", lambda g, out, x: g * conj_of(-0.5 * out * out * out), kernel=lambda xp, x: 1 / xp.sqrt(x),
                   triton="tl.rsqrt", low=0.2, high=4, tags=_WIDE)
 reciprocal = _function("reciprocal", lambda g, out, x: -g * conj_of(out * out), kernel=lambda xp, x: 1 / x, dtypes="buifc",
                        low=0.3, high=3, scalar=Scalar("(1 / {0})", "(1 / {0})"), tags=_WIDE)
 square = composite("square(Tensor self) -> Tensor", lambda x: x ** 2, dtypes="buifc",
                    kernel=lambda xp, x: x * x if x.dtype.kind != "b" else x.astype(xp.int64),
                    inplace=True, tags=("out",), samples=unary(), vjp=lambda g, out, x: g * 2 * conj_of(x))
-sigmoid = _function("sigmoid", lambda g, out, x: g * (1 - out) * out, kernel=lambda xp, x: 1 / (1 + xp.exp(-x)),
+sigmoid = _function("sigmoid", lambda g, out, x: g * conj_of((1 - out) * out), kernel=lambda xp, x: 1 / (1 + xp.exp(-x)),
                     triton="tl.sigmoid", api=("nn.functional.sigmoid",))
 logit = composite("logit(Tensor self, float? eps=None) -> Tensor",
                   lambda x, eps: ops.log(_within(x, eps) / (1 - _within(x, eps))), inplace=True, tags=("out",),
@@ -59,6 +59,7 @@ logit = composite("logit(Tensor self, float? eps=None) -> Tensor",
 
 
 def _within(x: Any, eps: float | None) -> Any:
+    x = ops.cast(x, _dtype.get_default_dtype()) if x.dtype.is_integral else x
     return x if eps is None else ops.clamp(x, eps, 1 - eps)
 
 
@@ -127,7 +128,8 @@ def _pow_parts(x: Any, y: Any) -> Any:
 pow_ = pointwise(
     "pow(Operand self, Operand exponent) -> Tensor", kernel=_pow, vjp=(_pow_base_rule, _pow_exponent_rule), dunder="pow",
     decompose=_pow_parts, scalar=call2("pow"), dtypes="uifc", refuses="b",
-    tags=_WIDE, samples=lambda: [S(T((3, 5), 0.2, 2), T((3, 5), 0, 3)), S(T((3, 1), 0.2, 2), T((4,), 0, 3)), S(T((3, 4)), 2),
+    tags=(*_WIDE, "number_first"),
+    samples=lambda: [S(T((3, 5), 0.2, 2), T((3, 5), 0, 3)), S(T((3, 1), 0.2, 2), T((4,), 0, 3)), S(T((3, 4)), 2),
                      S(T((3, 4), 0.5, 2), 3), S(T((3, 4), 0.2, 2), 0.5, ), S(2, T((3, 4), 0, 3)), S(T((3, 4), 0.5, 2), 0)])
 
 
@@ -192,8 +194,8 @@ rad2deg = composite("rad2deg(Tensor self) -> Tensor", lambda x: x * (180 / math.
 
 logaddexp = composite(
     "logaddexp(Tensor self, Tensor other) -> Tensor", lambda x, y: _logaddexp(x, y, ops.exp, ops.log1p), tags=("out",),
-    kernel=lambda xp, x, y: xp.logaddexp(x, y), promote="default", samples=lambda: binary()()[:4],
-    vjp=(lambda g, out, x, y: g * ops.exp(x - out), lambda g, out, x, y: g * ops.exp(y - out)))
+    kernel=lambda xp, x, y: logaddexp_arrays(xp, x, y), promote="default", samples=lambda: binary()()[:4],
+    vjp=(lambda g, out, x, y: g * conj_of(ops.exp(x - out)), lambda g, out, x, y: g * conj_of(ops.exp(y - out))))
 logaddexp2 = composite(
     "logaddexp2(Tensor self, Tensor other) -> Tensor",
     lambda x, y: _logaddexp(x, y, ops.exp2, lambda e: ops.log1p(e) / math.log(2)), tags=("out",),
@@ -201,7 +203,20 @@ logaddexp2 = composite(
     vjp=(lambda g, out, x, y: g * ops.exp2(x - out), lambda g, out, x, y: g * ops.exp2(y - out)))
 
 
+def logaddexp_arrays(xp: Any, x: Any, y: Any) -> Any:
+    """``log(exp(x) + exp(y))``; of complex numbers the one with the larger real part is taken out."""
+    if x.dtype.kind != "c":
+        return xp.logaddexp(x, y)
+    first = (x.real >= y.real) | xp.isnan(x)
+    high, low = xp.where(first, x, y), xp.where(first, y, x)
+    return xp.where((low == high) & xp.isinf(low), high, high + xp.log1p(xp.exp(low - high)))
+
+
 def _logaddexp(x: Any, y: Any, exp: Callable[[Any], Any], log1p: Callable[[Any], Any]) -> Any:
+    if x.dtype.is_complex:
+        first = ops.ge(ops.real(x), ops.real(y))
+        high, low = ops.where(first, x, y), ops.where(first, y, x)
+        return high + log1p(exp(low - high))
     high = ops.maximum(x, y)
     same_infinity = ops.eq(x, y) & ops.isinf(x)
     return ops.where(same_infinity, x, high + log1p(exp(-ops.abs(x - y))))
@@ -209,7 +224,7 @@ def _logaddexp(x: Any, y: Any, exp: Callable[[Any], Any], log1p: Callable[[Any],
 
 xlogy = composite("xlogy(Operand self, Operand other) -> Tensor",
                   lambda x, y: _xlogy(x, y), inplace=True, dtypes="uif",
-                  tags=("out",), samples=lambda: [S(T((3, 4), 0.2, 2), T((3, 4), 0.2, 2)), S(T((3, 4)), 2)])
+                  tags=("out", "number_first"), samples=lambda: [S(T((3, 4), 0.2, 2), T((3, 4), 0.2, 2)), S(T((3, 4)), 2)])
 
 
 def _xlogy(x: Any, y: Any) -> Any:
@@ -222,8 +237,18 @@ def _xlogy(x: Any, y: Any) -> Any:
 @public("torch.ldexp", "Tensor.ldexp")
 def ldexp(input: Any, other: Any, *, out: Any = None) -> Any:  # noqa: A002
     """``input * 2 ** other``."""
+    for i, value in enumerate((input, other)):
+        if not hasattr(value, "dtype"):
+            raise TypeError(f"ldexp(): argument '{('input', 'other')[i]}' (position {i + 1}) must be Tensor, not "
+                            f"{type(value).__name__}")
     result = ops.mul(input, ops.pow(2.0, other))
     return result if out is None else write_out(pow_, result, out)
+
+
+@public("Tensor.ldexp_")
+def ldexp_(self: Any, other: Any) -> Any:
+    """In-place :func:`ldexp`."""
+    return ops.mul_(self, ops.pow(2.0, other))
 
 
 nextafter = pointwise("nextafter(Tensor self, Tensor other) -> Tensor", kernel=lambda xp, x, y: xp.nextafter(x, y),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from .. import dtype as _dtype
 from ..family import broadcast_shapes, common_device, composite, conj_of, ops, primitive, promotion, wrap_dim
 from ..meta import TensorMeta
 from ..op import Op, public, type_name
@@ -228,6 +229,11 @@ bilinear = composite(
 
 
 def _plus(base: Any, product: Any, beta: Any, alpha: Any) -> Any:
+    if product.dtype.is_integral:  # the factors are converted to the integers' dtype
+        beta, alpha = int(beta), int(alpha)
+    if product.dtype is _dtype.bool_:
+        product = product if alpha else ops.logical_and(product, ops.zeros_like(product))
+        return ops.logical_or(product, base) if beta else product
     if alpha != 1:
         product = product * alpha
     if beta == 0:  # base is ignored, NaN or not

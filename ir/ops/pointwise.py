@@ -40,7 +40,7 @@ def _times(x: Any, alpha: Any) -> Any:
 add = pointwise(
     "add(Operand self, Operand other, *, Number alpha=1) -> Tensor", dunder="add",
     kernel=lambda xp, x, y, alpha: x + y if alpha == 1 else x + y * alpha,
-    vjp=(lambda g, out, x, y, alpha: g, lambda g, out, x, y, alpha: g if alpha == 1 else g * alpha),
+    vjp=(lambda g, out, x, y, alpha: g, lambda g, out, x, y, alpha: g if alpha == 1 else g * alpha), tags=("numbers",),
     decompose=lambda x, y, alpha: NotImplemented if alpha == 1 else x + y * alpha,
     scalar=infix("+"), dtypes="buifc", ufunc="add",
     samples=lambda: [*binary()(), Sample((T((3, 4)), T((3, 4))), {"alpha": 2}, "uifc")])
@@ -51,7 +51,7 @@ def _sub(xp: Any, x: Any, y: Any, alpha: Any) -> Any:
 
 
 sub = pointwise(
-    "sub(Operand self, Operand other, *, Number alpha=1) -> Tensor", dunder="sub", kernel=_sub, tags=("no_bool",),
+    "sub(Operand self, Operand other, *, Number alpha=1) -> Tensor", dunder="sub", kernel=_sub, tags=("no_bool", "numbers"),
     vjp=(lambda g, out, x, y, alpha: g, lambda g, out, x, y, alpha: -g if alpha == 1 else g * -alpha),
     decompose=lambda x, y, alpha: NotImplemented if alpha == 1 else x - y * alpha,
     scalar=infix("-"), dtypes="uifc", samples=lambda: [*binary()(), S(T((3, 4)), T((3, 4)), alpha=2)], ufunc="subtract")
@@ -61,13 +61,13 @@ rsub = composite(
     api=("torch.rsub",), dtypes="uifc", samples=lambda: [S(T((3, 4)), 3), S(T((3, 4)), T((4,)))])
 
 mul = pointwise(
-    "mul(Operand self, Operand other) -> Tensor", kernel=lambda xp, x, y: x * y, dunder="mul",
+    "mul(Operand self, Operand other) -> Tensor", kernel=lambda xp, x, y: x * y, dunder="mul", tags=("numbers",),
     vjp=(lambda g, out, x, y: g * conj_of(y), lambda g, out, x, y: g * conj_of(x)),
     scalar=infix("*"), dtypes="buifc", samples=binary(), ufunc="multiply")
 
 div = pointwise(
     "div(Operand self, Operand other) -> Tensor", promote="float", kernel=lambda xp, x, y: xp.true_divide(x, y),
-    vjp=(lambda g, out, x, y: g / conj_of(y), lambda g, out, x, y: -g * conj_of(out / y)), dunder="truediv",
+    vjp=(lambda g, out, x, y: g / conj_of(y), lambda g, out, x, y: -g * conj_of(out / y)), dunder="truediv", tags=("numbers",),
     scalar=infix("/"), dtypes="buifc", api=(), inplace=False, samples=binary(0.5, 3.0))
 
 
@@ -93,12 +93,12 @@ def _trunc_divide(xp: Any, x: Any, y: Any) -> Any:
 _zero_rules = (lambda g, out, x, y: ops.zeros_like(g), lambda g, out, x, y: ops.zeros_like(g))
 
 floor_divide = pointwise(
-    "floor_divide(Operand self, Operand other) -> Tensor", tags=("divides",), kernel=_floor_divide, vjp=_zero_rules,
+    "floor_divide(Operand self, Operand other) -> Tensor", tags=("divides", "numbers"), kernel=_floor_divide, vjp=_zero_rules,
     dunder="floordiv", scalar=call2("floor_divide", "libdevice.floor_divide"), dtypes="uif", refuses="bc", samples=binary(1, 5))
 
 trunc_divide = pointwise(
-    "trunc_divide(Operand self, Operand other) -> Tensor", tags=("divides",), kernel=_trunc_divide, vjp=_zero_rules, api=(),
-    scalar=call2("trunc_divide", "libdevice.trunc_divide"), dtypes="uif", refuses="bc", samples=binary(1, 5))
+    "trunc_divide(Operand self, Operand other) -> Tensor", tags=("divides", "numbers"), kernel=_trunc_divide, api=(),
+    vjp=_zero_rules, scalar=call2("trunc_divide", "libdevice.trunc_divide"), dtypes="uif", refuses="bc", samples=binary(1, 5))
 
 
 def _divide(rounding_mode: str | None) -> Any:
@@ -139,7 +139,7 @@ def _fmod(xp: Any, x: Any, y: Any) -> Any:
 
 
 remainder = pointwise(
-    "remainder(Operand self, Operand other) -> Tensor", tags=("divides",), kernel=_remainder, dunder="mod",
+    "remainder(Operand self, Operand other) -> Tensor", tags=("divides", "number_first"), kernel=_remainder, dunder="mod",
     vjp=(lambda g, out, x, y: g, lambda g, out, x, y: -g * ops.floor_divide(x, y)),
     scalar=call2("remainder", "libdevice.remainder"), dtypes="uif", refuses="bc", samples=binary(0.6, 5, 1, 3))
 
@@ -317,7 +317,7 @@ def _extreme(name: str, triton: str, vjp: Any) -> Any:
     def kernel(xp: Any, x: Any, y: Any) -> Any:
         return getattr(xp, name)(x, y)
     return pointwise(f"{name}(Operand self, Operand other) -> Tensor", kernel=kernel,
-                     vjp=vjp, scalar=Scalar(f"{name}({{0}}, {{1}})", triton),
+                     vjp=vjp, scalar=Scalar(f"{name}({{0}}, {{1}})", triton), tags=("tensors",),
                      dtypes="buif", refuses="c", inplace=False,
                      samples=lambda: [S(T((3, 5), distinct=True), T((3, 5), distinct=True)), S(T((3, 1)), T((1, 4))),
                                       S(T((2, 3)), T(()))])

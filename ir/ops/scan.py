@@ -10,6 +10,7 @@ from ..meta import TensorMeta, meta_of
 from ..op import public
 from ..samples import S, T
 from . import returns
+from .maths import logaddexp_arrays
 
 
 def _reversed_sum(x: Any, dim: int) -> Any:
@@ -54,12 +55,33 @@ cumprod = primitive(
 
 
 def _logcumsumexp(xp: Any, x: Any, dim: int) -> Any:
-    return xp.logaddexp.accumulate(x, axis=wrap_dim(dim, x.ndim)) if x.ndim else x.copy()
+    if not x.ndim or not x.size:
+        return x.copy()
+    if x.dtype.kind != "c":
+        return xp.logaddexp.accumulate(x, axis=wrap_dim(dim, x.ndim))
+    rows = xp.moveaxis(x, wrap_dim(dim, x.ndim), 0).copy()
+    for i in range(1, len(rows)):
+        rows[i] = logaddexp_arrays(xp, rows[i - 1], rows[i])
+    return xp.moveaxis(rows, 0, wrap_dim(dim, x.ndim))
+
+
+def _logcumsumexp_rule(g: Any, out: Any, x: Any, dim: int) -> Any:
+    """``exp(x) * sum of g * exp(-out) from here on``, summed in logarithms: positive and negative parts each for themselves."""
+    def summed(log_g: Any) -> Any:
+        return ops.exp(ops.flip(ops.logcumsumexp(ops.flip(log_g - out, (dim,)), dim), (dim,)) + x)
+
+    if not x.ndim:
+        return g
+    if x.dtype.is_complex:
+        return ops.conj(summed(ops.log(ops.conj(g))))
+    log_size = ops.log(ops.abs(g))
+    none = float("-inf")
+    return summed(ops.where(ops.gt(g, 0), log_size, none)) - summed(ops.where(ops.lt(g, 0), log_size, none))
 
 
 logcumsumexp = primitive(
     "logcumsumexp(Tensor self, int dim) -> Tensor", "scan", kernel=_logcumsumexp, infer=lambda x, dim: meta_of(x), promote="keep",
-    vjp=lambda g, out, x, dim: ops.exp(x) * _reversed_sum(g * ops.exp(-out), dim), tags=("extern", "out", "check"),
+    vjp=_logcumsumexp_rule, tags=("extern", "out", "check"),
     samples=lambda: _SCANS)
 
 
@@ -111,6 +133,12 @@ diff_ = composite("diff(Tensor self, int n=1, int dim=-1) -> Tensor", _diff_part
 @public("torch.diff", "Tensor.diff")
 def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:  # noqa: A002
     """The differences of neighbours along ``dim``, ``n`` times over."""
+    if not input.ndim:
+        raise RuntimeError("diff expects input to be at least one-dimensional")
+    if n < 0:
+        raise RuntimeError(f"order must be non-negative but got {n}")
+    if n == 0:
+        return ops.clone(input)
     parts = [t for t in (prepend, input, append) if t is not None]
     return ops.diff(ops.cat(parts, dim) if len(parts) > 1 else input, n, dim)
 

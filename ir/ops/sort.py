@@ -221,6 +221,9 @@ def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, 
     if interpolation not in ("linear", "lower", "higher", "nearest", "midpoint"):
         raise RuntimeError("quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
                            f"{interpolation}")
+    if not input.ndim and dim is not None:
+        wrap_dim(dim, 0)
+        dim = None
     n = input.ndim
     flat = ops.reshape(input, (-1,)) if dim is None else ops.transpose(input, dim, -1)
     ranked = ops.sort(flat, -1)[0]

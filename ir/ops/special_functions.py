@@ -125,12 +125,13 @@ def _log1p_beside(x: Any, y: Any) -> Any:
 
 
 xlog1py = composite("xlog1py(Operand self, Operand other) -> Tensor", _xlog1py, kernel=_scipy("xlog1py"), promote="float",
-                    tags=("out",), dtypes="uif", api=("special.xlog1py",),
+                    tags=("out", "number_first"), dtypes="uif", api=("special.xlog1py",),
                     vjp=(lambda g, out, x, y: g * _log1p_beside(x, y), lambda g, out, x, y: g * x / (y + 1)),
                     samples=lambda: [S(T((3, 4), 0.2, 2), T((3, 4), 0.2, 2)), S(T((3, 1)), T((4,), 0.1, 2)), S(T((3, 4)), 2),
                                      S(2, T((3, 4), 0.1, 2))],
                     doc="``x log(1 + y)``, 0 where x is 0.")
-zeta = pointwise("zeta(Operand self, Operand other) -> Tensor", promote="float", kernel=_scipy("zeta"), tags=("extern",),
+zeta = pointwise("zeta(Operand self, Operand other) -> Tensor", promote="float", kernel=_scipy("zeta"),
+                 tags=("extern", "number_first"),
                  vjp=(None, lambda g, out, x, q: g * -x * ops.zeta(x + 1, q)), inplace=False, api=("special.zeta",),
                  dtypes="uif", refuses="c",
                  samples=lambda: [S(T((3, 4), 1.5, 4, grad=False), T((3, 4), 0.5, 3)), S(2.5, T((3, 4), 0.5, 3)),
@@ -224,8 +225,9 @@ def _polynomial(name: str, kernel: Callable[..., Any]) -> Any:
         x, n = xp.broadcast_arrays(xp.asarray(x, kind), xp.asarray(n, kind))
         return kernel(xp, x, n).astype(kind)
 
-    return pointwise(f"{name}(Operand x, Operand n) -> Tensor", promote="float", kernel=typed, tags=("extern", "nograd"),
-                     inplace=False, api=(f"special.{name}",), dtypes="uif", refuses="c",
+    return pointwise(f"{name}(Operand x, Operand n) -> Tensor", promote="float", kernel=typed,
+                     tags=("extern", "nograd", "number_first"), inplace=False, api=(f"special.{name}",), dtypes="uif",
+                     refuses="c",
                      samples=lambda: [S(T((3, 4), grad=False), T((3, 4), 0, 6, grad=False)),
                                       S(T((3, 1), grad=False), T((5,), values=[-1, 0, 1, 7, 12], grad=False)),
                                       S(T((3,), values=[-1, 0, 1], grad=False), 3), S(0.5, T((4,), 0, 12, grad=False))])

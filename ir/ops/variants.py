@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import dtype as _dtype
 from ..family import ops, wrap_dim
-from ..op import OPS, PUBLIC, inplace_of, public
+from ..op import OPS, PUBLIC, inplace_of, public, type_name
 from . import returns
 
 #: in-place names that differ from the op's, or whose op is called otherwise
@@ -96,10 +96,12 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
     """The covariance matrix of variables in rows."""
     if input.ndim > 2:
         raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an input with {input.ndim} dimensions")
-    x = ops.reshape(input, (1, -1)) if input.ndim < 2 else input
+    x = ops.reshape(input, (1, input.numel())) if input.ndim < 2 else input
+    x = ops.cast(x, _dtype.get_default_dtype()) if x.dtype.is_integral else x
     weights = None
-    for w in (fweights, aweights):
+    for name, w in (("fweights", fweights), ("aweights", aweights)):
         if w is not None:
+            _check_weights(name, w, x.shape[1])
             weights = w if weights is None else weights * w
     if weights is None:
         total: Any = x.shape[1]
@@ -113,6 +115,19 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
     return ops.squeeze(ops.mm(centred * weights, ops.t(_conj(centred))) / freedom)
 
 
+def _check_weights(name: str, w: Any, count: Any) -> None:
+    if w.ndim > 1:
+        raise RuntimeError(f"cov(): expected {name} to have one or fewer dimensions but got {name} with {w.ndim} dimensions")
+    if w.dtype.is_integral != (name == "fweights") or w.dtype is _dtype.bool_:
+        kind = "integral" if name == "fweights" else "floating point"
+        raise RuntimeError(f"cov(): expected {name} to have {kind} dtype but got {name} with {type_name(w.dtype)} dtype")
+    if w.numel() != count:
+        raise RuntimeError(f"cov(): expected {name} to have the same numel as there are observations in the input but got "
+                           f"{w.numel()} != {count}")
+    if w.numel() and bool(ops.any(ops.lt(w, 0))):
+        raise RuntimeError(f"cov(): {name} cannot be negative")
+
+
 def _conj(x: Any) -> Any:
     return ops.conj(x) if x.dtype.is_complex else x
 
@@ -120,11 +135,17 @@ def _conj(x: Any) -> Any:
 @public("torch.corrcoef", "Tensor.corrcoef")
 def corrcoef(input: Any) -> Any:  # noqa: A002
     """The correlation matrix of variables in rows."""
+    if input.ndim > 2:
+        raise RuntimeError("corrcoef(): expected input to have two or fewer dimensions but got an input with "
+                           f"{input.ndim} dimensions")
     c = cov(input)
     if not c.ndim:
         return c / c
-    spread = ops.sqrt(ops.diagonal(c))
-    return ops.clamp(c / ops.unsqueeze(spread, 1) / ops.unsqueeze(spread, 0), -1, 1)
+    spread = ops.sqrt(ops.real(ops.diagonal(c)) if c.dtype.is_complex else ops.diagonal(c))
+    found = c / ops.unsqueeze(spread, 1) / ops.unsqueeze(spread, 0)
+    if found.dtype.is_complex:
+        return ops.complex(ops.clamp(ops.real(found), -1, 1), ops.clamp(ops.imag(found), -1, 1))
+    return ops.clamp(found, -1, 1)
 
 
 @public("torch.vander")
@@ -142,7 +163,7 @@ def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
     choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
     rows = list(choose(range(input.shape[0]), r))
     if not rows:
-        return ops.full((0, r), 0, dtype=input.dtype, device=input.device)
+        return ops.reshape(ops.slice(input, 0, 0, 0), (0, r))
     return ops.index(input, [ops.constant(rows, dtype=_dtype.int64, device=input.device)])
 
 

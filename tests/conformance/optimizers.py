@@ -51,28 +51,26 @@ def run(info: OptimizerInfo, column: str) -> Outcome:
     return outcome
 
 
-def _start() -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(7)
-    return [torch.randn(shape, generator=generator) for shape in ((5, 3), (3,), (4, 1, 2))]
-
-
-def _targets(step: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(100 + step)
-    return [torch.randn(shape, generator=generator) for shape in ((5, 3), (3,), (4, 1, 2))]
+def _numbers(seed: int, info: OptimizerInfo) -> list[torch.Tensor]:
+    """Tensors like the parameters, for a line search in float64."""
+    dtype = torch.float64 if info.step_requires_closure else torch.float32
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator).to(dtype) for shape in ((5, 3), (3,), (4, 1, 2))]
 
 
 def _trace(library: Any, cls: Any, given: OptimizerInput, info: OptimizerInfo, resume: bool) -> Iterator[Any]:
     """The parameters after each step, then the state; with ``resume`` a new optimizer takes over in the middle."""
     convert: Callable[[Any], Any] = to_ours if library is flambeau else copied
-    params = [library.nn.Parameter(p) for p in convert(_start())]
+    params = [library.nn.Parameter(p) for p in convert(_numbers(7, info))]
     optimizer = _optimizer(convert, cls, given, params)
     found: list[Any] = []
-    for step in range(STEPS):
-        if resume and step == STEPS // 2:
+    steps = 2 if info.step_requires_closure else STEPS  # a line search multiplies rounding
+    for step in range(steps):
+        if resume and step == steps // 2:
             state = optimizer.state_dict()
             optimizer = _optimizer(convert, cls, given, params)
             optimizer.load_state_dict(state)
-        _step(library, optimizer, params, convert(_targets(step)), info)
+        _step(library, optimizer, params, convert(_numbers(100 + step, info)), info)
         found.append([convert(p.detach()) if library is torch else p.detach().clone() for p in params])
     state = optimizer.state_dict()
     return [found, {k: dict(v) for k, v in state["state"].items()}, state["param_groups"]]
@@ -90,7 +88,7 @@ def _step(library: Any, optimizer: Any, params: list[Any], targets: list[Any], i
         optimizer.zero_grad()
         loss = sum(((p - t) ** 2 * (1 + t * t)).sum() for p, t in zip(params, targets))
         loss.backward()
-        if info.only_supports_sparse_grads:
+        if info.only_supports_sparse_grads and library is torch:  # flambeau's takes the dense gradient
             for p in params:
                 p.grad = p.grad.to_sparse()
         return loss
