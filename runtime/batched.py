@@ -60,7 +60,7 @@ class BatchLevel(Level):
     """A running ``vmap`` over ``size`` elements."""
 
     name = "vmap"
-    keeps = False
+    keeps = survives = False
 
     def __init__(self, size: int, randomness: str = "error") -> None:
         super().__init__()

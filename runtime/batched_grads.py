@@ -20,7 +20,8 @@ def batched_grad(roots: tuple, wanted: tuple, given: tuple, retain: bool | None,
     level = BatchLevel(sizes.pop())
     with entered(level):
         grads = [None if g is None else Batched(ops.alias(g), level) for g in given]
-        found = autograd.grad(roots, wanted, grads, retain, create_graph, allow_unused=allow_unused, materialize_grads=materialize)
+        found = autograd.grad(roots, wanted, grads, retain, create_graph, allow_unused=allow_unused,
+                              materialize_grads=materialize)
     return tuple(None if g is None else _whole(g, level) for g in found)
 
 

@@ -8,6 +8,7 @@ the gradient it is given. Both are exact.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from flambeau.ir.dtype import float64
@@ -18,7 +19,7 @@ from flambeau.ir.tree import tree_map
 from .autograd import GradMode
 from .eager import _check_result
 from .levels import Level, Wrapped, below, entered
-from .tensor import Tensor
+from .tensor import Tensor, View
 from .tracked import GradLevel
 
 
@@ -27,7 +28,7 @@ class Dual(Wrapped):
 
     __slots__ = ()
     given: Any                      # the tangent, as the outer levels see it
-    source: tuple[Any, ...] | None  # of a view: (the tensor it is taken from, op, arguments)
+    source: tuple[Any, ...] | None  # of a view: (the tensor it is taken from, steps of op and arguments)
 
     def __init__(self, value: Any, level: Level, tangent: Any = None, source: tuple[Any, ...] | None = None) -> None:
         self.value, self.given, self.source = value, tangent, source
@@ -48,7 +49,9 @@ class Dual(Wrapped):
             whole = self.source[0].tangent
             if whole is not None:
                 with below(self.level):
-                    self.given = call(self.source[1], (whole, *self.source[2][1:]))
+                    for op, args in self.source[1]:
+                        whole = call(op, (whole, *args[1:]))
+                self.given = whole
         return self.given
 
     def own_tangent(self) -> Any:
@@ -85,6 +88,10 @@ class DualLevel(Level):
     def wrap(self, value: Any) -> Dual:
         return Dual(value, self)
 
+    def made_dual(self, value: Any, tangent: Any = None, source: Any = None) -> Dual:
+        """A result of this level."""
+        return Dual(value, self, tangent, source)
+
     def _inner(self, x: Any) -> Any:
         return x.value if isinstance(x, Dual) and x.level is self else x
 
@@ -111,23 +118,23 @@ class DualLevel(Level):
             found = _pushed(op, inner, out, tangents) if moving and op.differentiable and "nograd" not in op.tags else None
         if isinstance(out, (tuple, list)):
             found = found or [None] * len(out)
-            return type(out)([Dual(o, self, t) if isinstance(o, Tensor) else o for o, t in zip(out, found)])
-        return Dual(out, self, found[0] if found else None)
+            return type(out)([self.made_dual(o, t) if isinstance(o, Tensor) else o for o, t in zip(out, found)])
+        return self.made_dual(out, found[0] if found else None)
 
     def _view(self, op: Op, args: tuple, inner: tuple, out: Any) -> Any:
         if out is inner[0]:
             return args[0]
         if "nograd" in op.tags:
-            return Dual(out, self)
+            return self.made_dual(out)
         if out._storage is inner[0]._storage:
-            return Dual(out, self, source=(args[0], op, args))
+            return self.made_dual(out, source=(args[0], ((op, args),)))
         t = args[0].tangent
-        return Dual(out, self, None if t is None else call(op, (t, *args[1:])))
+        return self.made_dual(out, None if t is None else call(op, (t, *args[1:])))
 
     def _write(self, op: Op, functional: Op, args: tuple) -> Any:
         target = args[0]
         if self._inner(target) is target:
-            self.captured(op)
+            self.adopt(op, target)
         new = call(functional, args)
         _check_result(op, target, new)
         tangent = new.tangent if isinstance(new, Dual) else None
@@ -138,6 +145,70 @@ class DualLevel(Level):
             elif target.tangent is not None:
                 call(get_op("zero_"), (target.tangent,))
         return target
+
+
+    def adopt(self, op: Op, target: Any) -> None:
+        """A dual tensor is written to a tensor from outside the level."""
+        self.captured(op)
+
+
+class OpenDualLevel(DualLevel):
+    """A level that its user opens and closes: tensors from outside may be written to, and at the end every dual tensor
+    becomes a plain one, its value."""
+
+    name = "dual_level"
+    keeps = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[weakref.ref[Dual], type]] = []
+
+    def dual(self, value: Any, tangent: Any) -> Dual:
+        """A dual tensor over an alias of ``value``."""
+        with below(self):
+            return _Restored(ops.alias(value), self, tangent)
+
+    def wrap(self, value: Any) -> Dual:
+        return _Restored(value, self)
+
+    def made_dual(self, value: Any, tangent: Any = None, source: Any = None) -> Dual:
+        return _Restored(value, self, tangent, source)
+
+    def adopt(self, op: Op, target: Any) -> None:
+        kind, view, source = type(target), target._view, None
+        if isinstance(target, Wrapped):
+            self.captured(op)
+        if view is not None:
+            if not isinstance(view.base, Dual):
+                self.adopt(op, view.base)
+            source = (view.base, tuple((step[0], step[1]) for step in view.steps))
+        inner = Tensor(target._a, target._storage)
+        inner._rg, inner._grad_fn, inner._out_nr = target._rg, target._grad_fn, target._out_nr
+        inner._view = None if view is None else View(view.base.value, view.steps, view.version)  # type: ignore[attr-defined]
+        target.__class__ = _Restored
+        _Restored.__init__(target, inner, self, None, source, kind)
+
+    def end(self) -> None:
+        for ref, kind in self.made:
+            t = ref()
+            if t is not None:
+                value = t.value
+                for name in ("value", "given", "source", "level"):
+                    t.__dict__.pop(name, None)
+                t.__class__ = kind  # type: ignore[assignment]
+                t._a, t._storage, t._rg, t._grad_fn = value._a, value._storage, value._rg, value._grad_fn
+                t._out_nr, t._view, t._dtype = value._out_nr, value._view, value._dtype
+        self.made.clear()
+
+
+class _Restored(Dual):
+    """A dual tensor that its level turns into a plain one at the end."""
+
+    __slots__ = ()
+
+    def __init__(self, value: Any, level: Any, tangent: Any = None, source: Any = None, kind: type = Tensor) -> None:
+        super().__init__(value, level, tangent, source)
+        level.made.append((weakref.ref(self), kind))
 
 
 def _flat(items: Any) -> list[Any]:

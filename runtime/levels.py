@@ -130,6 +130,7 @@ class Level:
     """One transform that is running. ``number`` orders levels; ``keeps`` says that constants are wrapped too."""
 
     name = "a transform"
+    survives = True  # what is left of its tensors when it has ended are their values
     keeps = True  # factories and ops on outer tensors make tensors of this level, which in-place ops may then change
 
     def __init__(self) -> None:
@@ -233,7 +234,7 @@ def _processed(level: Level, op: Op, args: tuple) -> Any:
 
 def _outlived(op: Op, args: tuple, level: Level) -> tuple:
     """The arguments without the wrappers of a level that has ended: what they are outside it. Of a batch there is no such."""
-    if not level.keeps:
+    if not level.survives:
         raise RuntimeError(f"{op.name}: a tensor made inside {level.name} was used after it had ended; return it from the "
                            "transformed function instead")
     return tree_map(lambda x: stripped(x, level), args)
