@@ -53,7 +53,7 @@ class LBFGS(Optimizer):
 
     def _iterate(self, evaluate: Callable[[], Any], loss: float, gradient: Tensor, state: dict[str, Any],
                  options: dict[str, Any]) -> None:
-        lr = options["lr"].item() if isinstance(options["lr"], Tensor) else options["lr"]
+        lr = options["lr"].reshape(()) if isinstance(options["lr"], Tensor) else options["lr"]
         before = state["func_evals"] - 1
         for iteration in range(1, options["max_iter"] + 1):
             state["n_iter"] += 1
