@@ -63,11 +63,24 @@ def ctc_loss(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: A
     if any(t > log_probs.shape[0] for t in times):
         raise RuntimeError(f"Expected input_lengths to have value at most {log_probs.shape[0]}, but got value {max(times)}")
     loss = -_alignments(log_probs, ops.cast(_padded_targets(targets, sizes), _dtype.int64), times, sizes, blank)
+    loss = loss + _slope_of_logits(log_probs, times)
     if zero_infinity:
         loss = ops.where(loss == math.inf, 0, loss)
     if reduction == "mean":
         return ops.mean(loss / _vector([max(n, 1) for n in sizes], log_probs))
     return ops.sum(loss) if reduction == "sum" else loss
+
+
+def _slope_of_logits(log_probs: Any, times: list[int]) -> Any:
+    """Zeros [N] whose gradient is the probabilities, of the steps that count.
+
+    PyTorch's derivative is that of the loss as a function of what ``log_probs`` are the log-softmax of. Behind a log-softmax
+    this makes no difference; to who looks at the gradient of ``log_probs`` it does.
+    """
+    steps = ops.arange(0, log_probs.shape[0], 1, device=log_probs.device)
+    counts = ops.unsqueeze(steps, 1) < ops.cast(_vector(times, log_probs), _dtype.int64)
+    total = ops.sum(ops.where(ops.unsqueeze(counts, 2), ops.exp(log_probs), 0), (0, 2))
+    return total - ops.detach(total)
 
 
 def _vector(values: list[int], like: Any) -> Any:
