@@ -425,14 +425,16 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     _run(roots, grads, retain_graph, create_graph, inputs, accumulate=True)
 
 
+batched: Any = None  # `grad` for batches of gradients; set by flambeau.autograd
+
+
 def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None,
          create_graph: bool = False, only_inputs: bool = True, allow_unused: bool | None = None,
          is_grads_batched: bool = False, materialize_grads: bool = False) -> tuple[Any, ...]:
     """The gradients of ``outputs`` with respect to ``inputs`` (PyTorch: ``torch.autograd.grad``)."""
     roots, wanted = _as_tuple(outputs), _as_tuple(inputs)
     if is_grads_batched:
-        from .batched_grads import batched_grad  # noqa: PLC0415 - brings the rules of vmap
-        return batched_grad(roots, wanted, _as_tuple(grad_outputs), retain_graph, create_graph, allow_unused, materialize_grads)
+        return batched(roots, wanted, _as_tuple(grad_outputs), retain_graph, create_graph, allow_unused, materialize_grads)
     grads = _root_gradients(roots, grad_outputs, create_graph)
     for t in wanted:
         if not t.requires_grad:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 from typing import Any
 
+from flambeau.runtime import autograd as _tape
 from flambeau.runtime.autograd import backward, grad
 from flambeau.runtime.tensor import Tensor
 
@@ -21,6 +22,14 @@ def __getattr__(name: str) -> Any:
     if name not in ("graph", "forward_ad"):
         raise AttributeError(f"module 'flambeau.autograd' has no attribute {name!r}")
     return importlib.import_module(f"flambeau.autograd.{name}")
+
+
+def _batched_grad(*args: Any) -> tuple[Any, ...]:
+    """``grad(is_grads_batched=True)``, which brings the rules of ``vmap`` when it is first called."""
+    return importlib.import_module("flambeau.runtime.batched_grads").batched_grad(*args)
+
+
+_tape.batched = _batched_grad
 
 
 class set_multithreading_enabled(contextlib.ContextDecorator):  # noqa: N801 - PyTorch's name

@@ -15,6 +15,8 @@ from flambeau.runtime.dual import Dual, OpenDualLevel
 from flambeau.runtime.levels import below, entered
 from flambeau.runtime.tensor import Tensor
 
+from . import function_levels as _function_levels  # noqa: F401 - makes autograd.Function known to the level
+
 _open: list[tuple[OpenDualLevel, Any]] = []
 
 

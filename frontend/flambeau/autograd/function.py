@@ -9,7 +9,11 @@ from typing import Any
 from flambeau.ir.grad import fit_gradient
 from flambeau.runtime import autograd
 from flambeau.runtime.autograd import GradMode, GradNode, Saved, SavedOutput, edge_of
+from flambeau.runtime.levels import highest_of, levels
+from flambeau.runtime.observers import innermost_hooks
 from flambeau.runtime.tensor import Tensor
+
+applied_in_level: Any = None  # `apply` where a transform has wrapped an argument; set by function_levels
 
 
 class FunctionCtx:
@@ -21,17 +25,20 @@ class FunctionCtx:
         self.to_save: tuple[Any, ...] = ()
         self.dirty_tensors: tuple[Tensor, ...] = ()
         self.non_differentiable: tuple[Tensor, ...] = ()
+        self.saved_for_forward: tuple[Any, ...] = ()
         self._saved: tuple[Any, ...] | None = ()
         self._node: Any = None
 
     def save_for_backward(self, *tensors: Any) -> None:
         """Keep inputs and outputs (or None) for ``saved_tensors``; changing them in place is then an error."""
-        for t in tensors:
+        for i, t in enumerate(tensors):
             if t is not None and not isinstance(t, Tensor):
-                raise TypeError(f"save_for_backward can only save variables, but argument 0 is of type {type(t).__name__}")
+                raise TypeError(f"save_for_backward can only save variables, but argument {i} is of type {type(t).__name__}")
         self.to_save = tensors
 
-    save_for_forward = save_for_backward
+    def save_for_forward(self, *tensors: Any) -> None:
+        """Keep tensors for ``saved_tensors`` in ``jvp``."""
+        self.saved_for_forward = tensors
 
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
@@ -42,7 +49,7 @@ class FunctionCtx:
                 "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
                 "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access "
                 "saved tensors after calling backward.")
-        return tuple(s.get(self._node) if isinstance(s, (Saved, SavedOutput)) else s for s in self._saved)
+        return tuple(s.get(self._node) if hasattr(s, "get") else s for s in self._saved)
 
     saved_variables = saved_tensors
 
@@ -59,14 +66,39 @@ class FunctionCtx:
         self.materialize_grads = value
 
 
+    # what PyTorch's ctx objects, which are the nodes, do beside
+    @property
+    def next_functions(self) -> tuple:
+        """The nodes that gradients of the arguments go to."""
+        return self._node.next_functions
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the user notes of the node."""
+        return self._node.metadata
+
+    def name(self) -> str:
+        """The node's name."""
+        return self._node.name()
+
+    def register_hook(self, fn: Callable) -> Any:
+        """See ``graph.Node.register_hook``."""
+        return self._node.register_hook(fn)
+
+    def register_prehook(self, fn: Callable) -> Any:
+        """See ``graph.Node.register_prehook``."""
+        return self._node.register_prehook(fn)
+
+
 class FunctionNode(GradNode):
     """The tape's record of one ``apply``."""
 
     __slots__ = ("function", "ctx", "positions")
 
-    def __init__(self, function: type[Function], ctx: FunctionCtx, args: tuple) -> None:
+    def __init__(self, function: type[Function], ctx: FunctionCtx, args: tuple,
+                 edge: Callable[[Any], Any] = edge_of) -> None:
         tensors = [(i, a) for i, a in enumerate(args) if isinstance(a, Tensor)]
-        super().__init__([edge_of(a) for _, a in tensors], [])
+        super().__init__([edge(a) for _, a in tensors], [])
         self.function, self.ctx = function, ctx
         self.positions = (len(args), [(i, autograd._meta(a)) for i, a in tensors])
 
@@ -76,7 +108,7 @@ class FunctionNode(GradNode):
     def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
         if self.ctx.materialize_grads:
             grads = [autograd.zeros_of(m) if g is None and m is not None else g for g, m in zip(grads, self.metas)]
-        found = self.function.backward(self.ctx, *grads)
+        found = _backward_of(self.function)(self.ctx, *grads)
         found = found if isinstance(found, tuple) else (found,)
         count, tensors = self.positions
         if len(found) > count and all(g is None for g in found[count:]):
@@ -103,10 +135,21 @@ class FunctionNode(GradNode):
     def release(self) -> None:
         self.ctx._saved = None
 
-    # what PyTorch's ctx objects, which are the nodes, show of themselves
-    @property
-    def saved_tensors(self) -> tuple[Any, ...]:
-        return self.ctx.saved_tensors
+    def __getattr__(self, name: str) -> Any:
+        """What ``forward`` has left in ``ctx``: in PyTorch that is the node."""
+        if name.startswith("__") or name in ("ctx", "_metadata"):
+            raise AttributeError(name)
+        return getattr(self.ctx, name)
+
+
+def _backward_of(cls: type[Function]) -> Callable[..., Any]:
+    """The derivative, under whichever of its two names it was given."""
+    own, other = cls.backward is not Function.backward, cls.vjp is not Function.vjp
+    if own and other:
+        raise RuntimeError("Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only "
+                           "implement "
+                           "one of them.")
+    return cls.vjp if other else cls.backward
 
 
 def _sums_to(shape: Any, target: Any) -> bool:
@@ -122,6 +165,10 @@ class Function:
     """
 
     generate_vmap_rule = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd "
+                           "function with static forward method.")
 
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -139,9 +186,28 @@ class Function:
         raise NotImplementedError("You must implement either the backward or vjp method for your custom autograd.Function to "
                                   "use it with backward mode AD.")
 
+    vjp = backward
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Any:
+        """The outputs' tangents from those of the arguments (None: not a tensor)."""
+        raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward mode "
+                                  "AD.")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        """``(outputs, out_dims)`` of a batch: arguments with their batch dimension ``in_dims``; ``info.batch_size``,
+        ``info.randomness``."""
+        raise NotImplementedError("To use autograd.Function with vmap, you must either override the vmap staticmethod or set "
+                                  "generate_vmap_rule=True.")
+
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Run ``forward`` and record it."""
+        if levels.active:
+            level = highest_of(args)
+            if level is not None:
+                return applied_in_level(cls, level, args, kwargs)
         ctx = FunctionCtx()
         ctx.needs_input_grad = tuple(isinstance(a, Tensor) and a.requires_grad for a in args)
         recording = autograd.mode.grad and any(ctx.needs_input_grad)
@@ -154,7 +220,7 @@ class Function:
         outs = output if isinstance(output, tuple) else (output,)
         results = tuple(_taped(o, nr, node, args) if isinstance(o, Tensor) else o for nr, o in enumerate(outs))
         node.metas = [autograd._meta(o) if isinstance(o, Tensor) else None for o in results]
-        ctx._saved = tuple(_kept(t, outs, results) for t in ctx.to_save)
+        ctx._saved = tuple(_kept(t, outs, results, node) for t in ctx.to_save)
         ctx.to_save, ctx.dirty_tensors, ctx.non_differentiable = (), (), ()
         return results if isinstance(output, tuple) else results[0]
 
@@ -165,6 +231,14 @@ def _forward(cls: type[Function], ctx: FunctionCtx, args: tuple, kwargs: dict[st
     output = cls.forward(*args, **kwargs)
     cls.setup_context(ctx, args, output)
     return output
+
+
+class InplaceFunction(Function):
+    """A function that may work in place (PyTorch's old name for it)."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
 
 
 def _is_one_of(t: Any, tensors: tuple) -> bool:
@@ -189,14 +263,15 @@ def _taped(out: Tensor, nr: int, node: FunctionNode, args: tuple) -> Tensor:
     return out
 
 
-def _kept(t: Any, outs: tuple, results: tuple) -> Any:
+def _kept(t: Any, outs: tuple, results: tuple, node: FunctionNode) -> Any:
     """A tensor for the backward pass; an output is kept without its history, which would make a cycle."""
     if t is None:
         return None
+    hooks = innermost_hooks()
     for nr, (before, after) in enumerate(zip(outs, results)):
-        if t is before and after._rg:
-            return SavedOutput(after, nr)
-    return Saved(t)
+        if t is before and after._rg and after._grad_fn is node:
+            return SavedOutput(after, nr) if hooks is None else hooks.keep(after.detach(), nr)
+    return Saved(t) if hooks is None else hooks.keep(t)
 
 
 class _OnceNode(GradNode):

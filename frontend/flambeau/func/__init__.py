@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flambeau.autograd import function_levels as _function_levels  # noqa: F401 - makes autograd.Function known to transforms
+
 from .batching import vmap
 from .derivatives import grad, grad_and_value, hessian, jacfwd, jacrev, jvp, linearize, vjp
 from .modules import functional_call, stack_module_state
