@@ -283,6 +283,8 @@ def anomaly_state() -> tuple[bool, bool]:
 class InferenceStorage(Storage):
     """The storage of tensors made in inference mode: it does not count writes, so the tape cannot rely on it."""
 
+    inference = True
+
     @property
     def version(self) -> Any:  # type: ignore[override]
         return _NO_VERSION

@@ -135,7 +135,13 @@ class Tensor(TensorLike):
 
     @property
     def _version(self) -> int:
+        if self.is_inference():
+            raise RuntimeError("Inference tensors do not track version counter.")
         return self._storage.version
+
+    def is_inference(self) -> bool:
+        """Whether the tensor was made in inference mode."""
+        return getattr(self._storage, "inference", False)
 
     # ---- the tape
 
@@ -151,6 +157,8 @@ class Tensor(TensorLike):
         """Start (or stop, for a leaf) recording operations on this tensor. Raises ``RuntimeError`` for integer dtypes."""
         if requires_grad and not self.dtype.differentiable:
             raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+        if requires_grad and self.is_inference() and not autograd.mode.inference:
+            raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         if not requires_grad and self.grad_fn is not None:
             raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed "
                                "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.runtime.autograd import mode
+from flambeau.runtime.observers import set_inference
 
 
 def is_grad_enabled() -> bool:
@@ -146,10 +147,14 @@ class inference_mode(_GradSetting):  # noqa: N801 - PyTorch's name
         self._before = (mode.grad, mode.inference)
         if self.mode:
             mode.grad = False
+        elif mode.inference:
+            mode.grad = True
         mode.inference = self.mode
+        set_inference(self.mode)
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         mode.grad, mode.inference = self._before
+        set_inference(mode.inference)
 
     def clone(self) -> inference_mode:
         return type(self)(self.mode)
