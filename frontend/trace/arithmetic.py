@@ -38,10 +38,6 @@ _PLAIN = (Const, SymValue, ScalarValue)
 def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     """`a op b`, `op` being "+", ... or "+=", ..."""
     plain_op = op.removesuffix("=")
-    if isinstance(a, ScalarValue) or isinstance(b, ScalarValue):
-        found = _scalar_binary(tr, plain_op, a, b)
-        if found is not None:
-            return found
     if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
         if plain_op in ("//", "%") and isinstance(b, SymValue) and not tr.truth(compare(tr, ">", b, ZERO)):
             b = Const(tr.index(b))                   # the sign of a divisor is known; zero raises
@@ -59,25 +55,6 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     raise tr.observe(TypeError(f"unsupported operand type(s) for {op}: '{a.pytype().__name__}' and "
                                f"'{b.pytype().__name__}'")) if _both_known(a, b) else \
         Unsupported("operator", f"{op} between a {a.pytype().__name__} and a {b.pytype().__name__}")
-
-
-_SCALAR_OPS = {"+", "-", "*", "/"}
-_NUMBERS = (Const, ScalarValue)
-
-
-def _scalar_binary(tr: Tracer, op: str, a: Value, b: Value) -> Value | None:
-    """Arithmetic of changing floats stays an expression; anything else pins them."""
-    if not isinstance(a, _NUMBERS) or not isinstance(b, _NUMBERS):
-        return None
-    x, y = (v.hint if isinstance(v, ScalarValue) else v.value for v in (a, b))
-    if op not in _SCALAR_OPS or type(x) not in (int, float) or type(y) not in (int, float) or (op == "/" and not
-                                                                                             isinstance(b, Const)):
-        return tr.fold(_BINARY[op][0], [a, b], {})
-    try:
-        hint = _BINARY[op][0](x, y)
-    except ArithmeticError as error:
-        raise tr.observe(error) from None
-    return ScalarValue(hint, f"({{}} {op} {{}})", [a, b])
 
 
 def _both_known(a: Value, b: Value) -> bool:
@@ -230,8 +207,6 @@ def unary(tr: Tracer, op: str, a: Value) -> Value:
         return tr.call(method, [], {})
     if isinstance(a, TensorValue):
         return tr.call_pure(real, [a], {})
-    if isinstance(a, ScalarValue) and op == "-":
-        return ScalarValue(-a.hint, "(-{})", [a])
     return tr.fold(real, [a], {})
 
 

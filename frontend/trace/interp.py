@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import enum
 import functools
+import math
 import operator
 import os
 import re
@@ -64,7 +65,7 @@ from flambeau.ir.device import Device
 from flambeau.ir.dtype import DType
 from flambeau.ir.graph import Graph
 from flambeau.ir.meta import TensorMeta
-from flambeau.ir.op import use_handler
+from flambeau.ir.op import ops, use_handler
 from flambeau.ir.tensorlike import TensorLike
 from flambeau.ir.tracing import DataDependentError, GraphBuilder, GraphTensor
 from flambeau.runtime import tensor as _tensor
@@ -84,6 +85,15 @@ MAX_DEPTH = 120
 # Functions that symbolic ints take part in.
 _SYMBOLIC = {operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg, operator.pos, abs,
              operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne, operator.index}
+
+
+# Functions that make floats of changing numbers, and the operators among them as they are spelled.
+_TO_FLOAT: dict[Any, str] = {
+    operator.truediv: "({} / {})", operator.add: "({} + {})", operator.sub: "({} - {})", operator.mul: "({} * {})",
+    operator.pow: "({} ** {})", operator.neg: "(-{})", **dict.fromkeys((float, math.sqrt, math.exp, math.log, math.log2,
+                                                                        math.log10, math.log1p, math.pow, math.sin, math.cos,
+                                                                        math.tanh), ""),
+}
 
 
 class Stop(Exception):
@@ -471,15 +481,24 @@ class Tracer:
         return self.from_python(self.call_host(fn, *real, **named))
 
     def _with_scalars(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value | None:
-        """Call with changing floats as 0-d tensors, where that means the same: beside a floating tensor with sizes."""
-        if not any(isinstance(a, TensorValue) and a.tensor.shape and a.tensor.dtype.is_floating_point for a in args):
+        """Call with changing floats as 0-d tensors, where that means the same: beside a floating tensor with sizes, or
+        beside one without, whose dtype the float then takes."""
+        beside = [a.tensor for a in args if isinstance(a, TensorValue) and a.tensor.dtype.is_floating_point]
+        sized = any(t.shape for t in beside)
+        if not sized and {t.dtype for t in beside} not in ({dtypes.float32}, {dtypes.float64}):
             return None
-        before = len(self.graph.nodes)
+        before, casts = len(self.graph.nodes), 0
         try:
-            return self.call_pure(fn, [self._scalar_input(a) if isinstance(a, ScalarValue) else a for a in args], kwargs)
+            given = [self._scalar_input(a) if isinstance(a, ScalarValue) else a for a in args]
+            if not sized:
+                casts = sum(v is not a for v, a in zip(given, args))
+                given = [self.from_python(self.call_host(ops.cast, v.tensor, beside[0].dtype)) if v is not a else v
+                         for v, a in zip(given, args)]
+            return self.call_pure(fn, given, kwargs)
         except Unsupported as error:
-            if len(self.graph.nodes) != before or error.code != "raises":
+            if len(self.graph.nodes) != before + casts or error.code != "raises":
                 raise
+            del self.graph.nodes[before:]
             return None
 
     def _scalar_input(self, value: ScalarValue | SymValue) -> TensorValue:
@@ -514,6 +533,10 @@ class Tracer:
 
     def fold(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Call a pure function of constants now. Few functions keep a symbolic int symbolic; for others it is pinned."""
+        if fn in _TO_FLOAT and not kwargs and any(isinstance(a, (SymValue, ScalarValue)) for a in args):
+            found = self._changing_float(fn, args)
+            if found is not None:
+                return found
         try:
             real = [self.index(a) if isinstance(a, SymValue) and fn not in _SYMBOLIC else a.as_python(self) for a in args]
             named = {k: v.as_python(self) for k, v in kwargs.items()}
@@ -529,6 +552,28 @@ class Tracer:
             raise Unsupported("data-dependent", f"{_name(fn)} needs the data of a tensor") from error
         except Exception as error:
             raise self.observe(error) from None
+
+    def _changing_float(self, fn: Any, args: list[Value]) -> ScalarValue | None:
+        """A float that a function makes of changing numbers, computed at each call; None where it makes none."""
+        hints: list[Any] = []
+        for a in args:
+            if not isinstance(a, (Const, SymValue, ScalarValue)):
+                return None
+            hints.append(a.hint if isinstance(a, ScalarValue) else a.value.hint if isinstance(a, SymValue) else a.value)
+        if any(type(x) not in (int, float) for x in hints):
+            return None
+        try:
+            hint = fn(*hints)
+        except (ArithmeticError, ValueError) as error:
+            for a in args:
+                a.as_python(self) if isinstance(a, ScalarValue) else self.index(a)
+            raise self.observe(error) from None
+        if type(hint) is not float:
+            return None
+        operator_text = _TO_FLOAT[fn]
+        if operator_text:
+            return ScalarValue(hint, operator_text, args)
+        return ScalarValue(hint, f"{{}}({', '.join('{}' for _ in args)})", [Const(fn), *args])
 
     def inline(self, fn: FunctionValue, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Trace a Python function as part of the caller."""

@@ -250,7 +250,10 @@ class ScalarValue(Value):
         if self.source is not None:
             tr.guard_equal(self.source, self.hint)
         for part in self.parts:
-            part.as_python(tr)
+            if isinstance(part, SymValue):
+                tr.index(part)
+            else:
+                part.as_python(tr)
         return self.hint
 
     def as_python(self, tr: Tracer) -> Any:

@@ -1,9 +1,12 @@
 """Dynamic shapes and numbers: static first, then symbolic; few compiles for many sizes."""
+import math
+
 import pytest
 from tracer.support import compile, context_of, count, events, ops, plain, rand, tensor
 
 import flambeau
 import flambeau.nn as nn
+import flambeau.nn.functional as F
 from flambeau.frontend.compile import mark_dynamic
 
 
@@ -11,6 +14,7 @@ def compiles(fn, inputs, limit, backend="eager", **kwargs):
     compiled = compile(fn, backend=backend, **kwargs)
     for args in inputs:
         assert plain(compiled(*args)) == plain(fn(*args)), args
+    assert not count(compiled, "fallback"), events(compiled)
     assert count(compiled, "graph") <= limit, events(compiled)
     return compiled
 
@@ -29,6 +33,45 @@ def test_two_sizes_and_their_product():
         a, b = x.shape
         return x.reshape(a * b).sum() / (a + b), x.view(b, a).shape, x.numel()
     compiles(f, [(rand(n, 2 * n + 1),) for n in sizes(10)], 2)
+
+
+@pytest.mark.parametrize("fn", [
+    lambda x: x / math.sqrt(x.shape[0]),
+    lambda x: x * x.shape[0] ** -0.5,
+    lambda x: x * (1 / x.shape[0]) + float(x.shape[1]),
+    lambda x: x.sum() / (x.shape[0] / 3),
+    lambda x: (x.std(0), x.var(0, correction=0), x.shape[0] / 2),
+    lambda x: x * math.log(x.shape[0]) if x.shape[1] > 1 else x,
+])
+def test_floats_of_a_size_are_computed_at_each_call(fn):
+    compiles(fn, [(rand(n, 3),) for n in sizes(8, 3)], 2)
+
+
+def test_a_size_that_makes_a_float_is_fixed_where_its_value_is_asked():
+    def f(x):
+        return x * 2 if x.shape[0] / 3 > 2 else x
+    compiles(f, [(rand(n, 3),) for n in (3, 5, 7, 9)], 4)
+
+
+def test_division_by_zero_is_the_caller_s_at_each_call():
+    def f(x, k):
+        try:
+            return x * (1 / k)
+        except ZeroDivisionError:
+            return x
+    compiles(f, [(rand(3), k) for k in (2.5, 3.5, 4.5, 0.0, 5.5)], 3)
+
+
+def test_a_backend_s_assumptions_are_guarded():
+    """Whether pooled rows fill the image is asked when the gradient is lowered, after the guards of the trace."""
+    def f(x):
+        return F.max_pool2d(x, 2)
+    compiled = compile(f, backend="numpy", dynamic=True)
+    for n in (8, 9, 11, 8, 12, 6, 7):
+        x, y = (flambeau.arange(3.0 * n * n).reshape(1, 3, n, n).requires_grad_() for _ in "ab")
+        compiled(x).sum().backward()
+        f(y).sum().backward()
+        assert plain(x.grad) == plain(y.grad), n
 
 
 def test_slicing_cat_and_arange_with_sizes():
