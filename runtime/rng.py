@@ -1,7 +1,7 @@
 """Random numbers: PyTorch's CPU generator (mt19937), and how it turns bits into numbers.
 
-For one seed, the draws below equal PyTorch's on CPUs where it does not use MKL's streams (it does for ``bernoulli_`` on
-Intel); ``normal_`` of 16 and more float32 numbers agrees to the last place of ``log``, ``sin`` and ``cos``.
+For one seed, the draws below equal PyTorch's bit for bit on CPUs with AVX2 where it does not use MKL's streams (it does for
+``bernoulli_`` and ``exponential_`` on Intel): docs/random.md tells the rest. :mod:`.draws` has the arithmetic.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import numpy as np
 
 from flambeau.ir import device as _device
 from flambeau.ir.device import Device, as_device
+
+from . import draws
 
 DEFAULT_SEED = 67280421310721
 _STATE_BYTES = 8 + 4 + 624 * 4 + 1 + 8  # seed, position, key, whether a normal is kept, that normal
@@ -104,26 +106,59 @@ class Generator:
         """float64 in [0, 1) with 53 random bits."""
         return (self.bits64(n) & np.uint64((1 << 53) - 1)).astype(np.float64) * 2.0**-53
 
-    def normal(self, n: int, double: bool) -> np.ndarray:
-        """Standard normals by Box and Muller: PyTorch draws fewer than 16 one by one, more in blocks of 16."""
-        if n < 16:
-            return np.array([self._next_normal() for _ in range(n)], np.float64)
-        uniform = self.uniform64 if double else self.uniform32
-        data = uniform(n)
-        whole = n // 16 * 16
-        data[:whole] = _normal_blocks(data[:whole])
-        if n % 16:
-            data[n - 16:] = _normal_blocks(uniform(16))
-        return data
+    def uniform(self, n: int, low: float, high: float, kind: np.dtype) -> np.ndarray:
+        """Uniforms in [low, high) of a floating dtype. Halves are drawn as float32."""
+        data = self.uniform64(n) if kind == draws.F8 else self.uniform32(n)
+        low, high = data.dtype.type(low), data.dtype.type(high)
+        return draws.bounded(draws.scaled(data, high - low, low), kind, low, high)
 
-    def _next_normal(self) -> float:
-        if self._kept is not None:
-            found, self._kept = self._kept, None
-            return found
-        u1, u2 = self.uniform64(2)
-        radius, angle = math.sqrt(-2.0 * math.log1p(-u2)), 2.0 * math.pi * u1
-        self._kept = radius * math.sin(angle)
-        return radius * math.cos(angle)
+    def normal(self, n: int, mean: float, std: float, kind: np.dtype, serial: bool = False) -> np.ndarray:
+        """Normals of a floating dtype by Box and Muller, PyTorch's way.
+
+        Fewer than 16, and those for memory with gaps (``serial``), are drawn in pairs, of which the second is kept for the
+        next call; more in blocks of 16. A rest is made by drawing the last 16 again.
+        """
+        if n < 16 or serial:
+            return draws.rounded(draws.scaled(self._pairs(n), std, mean), kind)
+        uniform = self.uniform64 if kind == draws.F8 else self.uniform32
+        whole = n // 16 * 16
+        data = uniform(n if kind.itemsize > 2 else whole)
+        draws.normal_blocks(data[:whole], mean, std)
+        if n % 16:
+            last = uniform(16)
+            draws.normal_blocks(last, mean, std)
+            data = np.concatenate([data[:n - 16], last])
+        return data.astype(kind, copy=False)
+
+    def _pairs(self, n: int) -> np.ndarray:
+        """Standard normals in float64, the one kept from before first."""
+        found = np.empty(n, np.float64)
+        first = 0
+        if n and self._kept is not None:
+            found[0], self._kept, first = self._kept, None, 1
+        u = self.uniform64((n - first + 1) // 2 * 2)
+        even, odd = draws.normal_pairs(u[0::2], u[1::2])
+        found[first::2], rest = even, (n - first) // 2
+        found[first + 1::2] = odd[:rest]
+        if rest < len(odd):
+            self._kept = float(odd[-1])
+        return found
+
+    def exponential(self, n: int, rate: float) -> np.ndarray:
+        """Exponentially distributed numbers (float64)."""
+        return (-1.0 / rate) * draws.log1p(-self.uniform64(n))
+
+    def cauchy(self, n: int, median: float, sigma: float) -> np.ndarray:
+        """Numbers of Cauchy's distribution (float64)."""
+        return draws.scaled(draws.tan(math.pi * (self.uniform64(n) - 0.5)), sigma, median)
+
+    def log_normal(self, n: int, mean: float, std: float) -> np.ndarray:
+        """Exponentials of normals, drawn in pairs (float64)."""
+        return draws.exp(draws.scaled(self._pairs(n), std, mean))
+
+    def geometric(self, n: int, p: float) -> np.ndarray:
+        """How many trials of probability ``p`` it takes to succeed (float64)."""
+        return np.ceil(draws.log(self.uniform64(n)) / math.log1p(-p))
 
     def permutation(self, n: int) -> np.ndarray:
         """A random order of ``range(n)`` (Fisher and Yates, from the front)."""
@@ -138,17 +173,10 @@ class Generator:
     def integers(self, n: int, low: int, high: int) -> np.ndarray:
         """int64 in [low, high)."""
         span = high - low
+        if span >= 1 << 64:
+            return self.bits64(n).astype(np.int64)
         bits = self.bits64(n) if span >= 1 << 28 else self.bits32(n)
-        return (bits % np.uint64(span)).astype(np.int64) + low
-
-
-def _normal_blocks(data: np.ndarray) -> np.ndarray:
-    """Uniforms in blocks of 16 to normals: eight radii, then eight angles."""
-    blocks = data.reshape(-1, 2, 8)
-    one, two = data.dtype.type(1), data.dtype.type(-2)
-    radius = np.sqrt(two * np.log(one - blocks[:, 0]))
-    angle = data.dtype.type(2.0 * math.pi) * blocks[:, 1]
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).reshape(-1)
+        return (bits % np.uint64(span)).astype(np.int64) + np.int64(low)
 
 
 def _restore(state: np.ndarray) -> Generator:

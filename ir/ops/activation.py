@@ -8,6 +8,7 @@ from typing import Any
 from ..family import composite, ops
 from ..op import OPS, public
 from ..samples import S, T, unary
+from .norm import upcast
 
 _F = "nn.functional."
 _SMOOTH = unary(-3.0, 3.0)
@@ -90,8 +91,14 @@ hardshrink = composite(
 
 softshrink = composite(
     "softshrink(Tensor self, Number lambd=0.5) -> Tensor",
-    lambda x, lambd: ops.where(x > lambd, x - lambd, ops.where(x < -lambd, x + lambd, x * 0)), api=(_F + "softshrink",),
+    lambda x, lambd: _softshrink_parts(x, lambd), api=(_F + "softshrink",),
     samples=_SMOOTH, doc="``x`` moved towards 0 by ``lambd``, 0 where it is nearer.")
+
+def _softshrink_parts(x: Any, lambd: Any) -> Any:
+    if lambd < 0:
+        raise RuntimeError(f"softshrink: lambda must be in range [0, max] for input dtype {x.dtype}, but found {lambd}")
+    return ops.where(x > lambd, x - lambd, ops.where(x < -lambd, x + lambd, x * 0))
+
 
 tanhshrink = composite("tanhshrink(Tensor self) -> Tensor", lambda x: x - ops.tanh(x), api=(_F + "tanhshrink",),
                        samples=_SMOOTH, doc="``x - tanh(x)``, elementwise.")
@@ -251,11 +258,15 @@ def elu_call(input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
 @public(_F + "rrelu", "torch.rrelu")
 def rrelu(input: Any, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False) -> Any:
     """Leaky ReLU whose slope is drawn from [lower, upper) for each element in training, and their mean otherwise."""
+    if lower > upper:
+        raise RuntimeError(f"Lower bound should be less than or equal to the upper bound, but got {lower} and {upper}")
     if not training:
         return (ops.leaky_relu_ if inplace else ops.leaky_relu)(input, (lower + upper) / 2)
     if lower > upper:
         raise RuntimeError(f"Lower bound should be less than or equal to the upper bound, but got {lower} and {upper}")
-    out = input * ops.rrelu_slopes(ops.detach(input), lower, upper)
+    x = upcast(input)
+    out = x * ops.rrelu_slopes(ops.detach(x), lower, upper)
+    out = out if x is input else ops.cast(out, input.dtype)
     return ops.copy_(input, out) if inplace else out
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..family import ops
 from ..op import public
+from .random import drawn_like
 
 
 def _check(p: float) -> None:
@@ -15,6 +17,8 @@ def _check(p: float) -> None:
 
 def _mask(x: Any, shape: tuple, p: float) -> Any:
     """Ones with probability ``1 - p``, else zeros."""
+    if shape == tuple(x.shape):
+        return drawn_like(x, ops.bernoulli_fill, 1.0 - p, dtype=x.dtype, device=x.device)
     return ops.bernoulli_fill(shape, 1.0 - p, dtype=x.dtype, device=x.device)
 
 
@@ -72,7 +76,7 @@ def _alpha_dropout(x: Any, shape: tuple, p: float) -> Any:
     if p == 1.0:
         return x * 0
     mask = _mask(x, shape, p)
-    a = ((_ALPHA ** 2 * p + 1) * (1 - p)) ** -0.5
+    a = 1 / math.sqrt((_ALPHA ** 2 * p + 1) * (1 - p))
     shift = ((mask - 1) * (_ALPHA * a)) * -1 + _ALPHA * a * -p
     return x * (mask * a) + shift
 

@@ -12,7 +12,7 @@ from ..device import as_device
 from ..dtype import DType
 from ..family import ops, primitive
 from ..meta import TensorMeta, meta_of
-from ..op import public
+from ..op import public, type_name
 from ..randomness import generator as _generator
 from ..samples import S, T
 
@@ -31,15 +31,11 @@ def _count(size: Any) -> int:
 
 
 def _uniform(xp: Any, size: Any, low: Any, high: Any, dtype: Any, device: Any, generator: Any) -> Any:
-    dtype, g, n = _float_dtype(dtype, "uniform"), _generator(generator), _count(size)
+    dtype = _float_dtype(dtype, "uniform")
     if dtype.is_complex:
         parts = _uniform(np, (*size, 2), low, high, dtype.to_real(), device, generator)
         return xp.asarray(parts.view(dtype.np)[..., 0])
-    if dtype is _dtype.float64:
-        draws = g.uniform64(n) * (high - low) + low
-    else:
-        draws = g.uniform32(n) * np.float32(high - low) + np.float32(low)
-    return xp.asarray(draws.reshape(size).astype(dtype.np))
+    return xp.asarray(_generator(generator).uniform(_count(size), low, high, dtype.np).reshape(size))
 
 
 uniform = primitive(
@@ -50,24 +46,23 @@ uniform = primitive(
     samples=lambda: [S((3, 4)), S((5,), -1.0, 2.0)])
 
 
-def _normal(xp: Any, size: Any, mean: Any, std: Any, dtype: Any, device: Any, generator: Any) -> Any:
-    dtype, g = _float_dtype(dtype, "normal"), _generator(generator)
+def _normal(xp: Any, size: Any, mean: Any, std: Any, dtype: Any, device: Any, generator: Any, serial: bool) -> Any:
+    dtype = _float_dtype(dtype, "normal")
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
     if dtype.is_complex:
-        parts = _normal(np, (*size, 2), mean, std / math.sqrt(2), dtype.to_real(), device, generator)
+        parts = _normal(np, (*size, 2), mean, std / math.sqrt(2), dtype.to_real(), device, generator, serial)
         return xp.asarray(parts.view(dtype.np)[..., 0])
-    draws = g.normal(_count(size), dtype is _dtype.float64)
-    kind = draws.dtype.type
-    return xp.asarray((draws * kind(std) + kind(mean)).reshape(size).astype(dtype.np))
+    return xp.asarray(_generator(generator).normal(_count(size), mean, std, dtype.np, serial).reshape(size))
 
 
 normal_fill = primitive(
-    "normal_fill(int[] size, float mean=0, float std=1, *, dtype? dtype=None, device? device=None, any generator=None) "
-    "-> Tensor", "random", kernel=_normal, api=(), tags=_TAGS,
-    infer=lambda size, mean, std, dtype, device, generator: TensorMeta(
+    "normal_fill(int[] size, float mean=0, float std=1, *, dtype? dtype=None, device? device=None, any generator=None, "
+    "bool serial=False) -> Tensor", "random", kernel=_normal, api=(), tags=_TAGS,
+    infer=lambda size, mean, std, dtype, device, generator, serial: TensorMeta(
         tuple(size), _float_dtype(dtype, "normal"), as_device(device)),
-    samples=lambda: [S((3, 4)), S((40,), -1.0, 2.0)])
+    samples=lambda: [S((3, 4)), S((40,), -1.0, 2.0)],
+    doc="Normal numbers; ``serial``: drawn one by one, as for memory that is not contiguous.")
 
 
 def _check_range(low: int, high: int) -> None:
@@ -90,12 +85,9 @@ integers = primitive(
 def _random_bits(xp: Any, size: Any, dtype: Any, device: Any, generator: Any) -> Any:
     g, n = _generator(generator), _count(size)
     if dtype in (_dtype.int64, _dtype.float64):
-        top = (1 << 63) if dtype is _dtype.int64 else (1 << 53) + 1
-        draws = g.bits64(n) % np.uint64(top)
+        draws = g.bits64(n) % np.uint64(_beyond(dtype))
     else:
-        digits = {_dtype.float32: 24, _dtype.float16: 11, _dtype.bfloat16: 8}.get(dtype)
-        top = (1 << digits) + 1 if digits else 2 if dtype is _dtype.bool_ else int(np.iinfo(dtype.np).max) + 1
-        draws = g.bits32(n) % np.uint64(top)
+        draws = g.bits32(n) % np.uint64(_beyond(dtype))
     return xp.asarray(draws.reshape(size).astype(dtype.np))
 
 
@@ -140,8 +132,12 @@ bernoulli = primitive(
 def _exponential(xp: Any, size: Any, rate: Any, dtype: Any, device: Any, generator: Any) -> Any:
     if rate <= 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={rate}")
-    draws = -np.log1p(-_generator(generator).uniform64(_count(size))) / rate
-    return xp.asarray(draws.reshape(size).astype(dtype.np))
+    return xp.asarray(_rounded(_generator(generator).exponential(_count(size), rate), dtype).reshape(size))
+
+
+def _rounded(draws: Any, dtype: DType) -> Any:
+    """float64 draws in another dtype; to a half through float32, as C++ converts them."""
+    return (draws.astype(np.float32) if dtype.itemsize == 2 and dtype.kind == "f" else draws).astype(dtype.np, copy=False)
 
 
 exponential = primitive(
@@ -150,11 +146,59 @@ exponential = primitive(
     infer=lambda size, rate, dtype, device, generator: TensorMeta(tuple(size), dtype, as_device(device)),
     samples=lambda: [S((3, 4), 2.0, dtype=_dtype.float32)])
 
+def _distribution(name: str, params: str, wrong: Any, dtypes: str, doc: str) -> Any:
+    """An op that fills with float64 draws of the generator's method ``name``, rounded to a dtype."""
+    def kernel(xp: Any, size: Any, *rest: Any) -> Any:
+        *numbers, dtype, device, generator = rest
+        if wrong(*numbers):
+            raise RuntimeError(f"{name}_: {wrong(*numbers)}")
+        if dtype.kind not in dtypes:
+            raise NotImplementedError(f'"{name}" not implemented for {dtype.name!r}')
+        drawn = getattr(_generator(generator), name)(_count(size), *numbers)
+        return xp.asarray(_rounded(drawn, dtype).reshape(size))
+
+    return primitive(f"{name}(int[] size, {params}, *, dtype dtype, device? device=None, any generator=None) -> Tensor",
+                     "random", kernel=kernel, api=(), tags=_TAGS, doc=doc,
+                     infer=lambda size, *rest: TensorMeta(tuple(size), rest[-3], as_device(rest[-2])),
+                     samples=lambda: [S((3, 4), dtype=_dtype.float32)])
+
+
+cauchy = _distribution(
+    "cauchy", "float median=0, float sigma=1", lambda median, sigma: sigma <= 0 and
+    f"expects sigma > 0.0, but found sigma={sigma}", "f", "Numbers of Cauchy's distribution.")
+log_normal = _distribution(
+    "log_normal", "float mean=1, float std=2", lambda mean, std: std <= 0 and f"expects std > 0.0, but found std={std}", "f",
+    "Exponentials of normal numbers.")
+geometric = _distribution(
+    "geometric", "float p=0.5", lambda p: not 0 < p < 1 and f"expects p to be in (0, 1), but got p={p}", "uif",
+    "The number of trials of probability ``p`` until one succeeds.")
+
+def _permutation(xp: Any, n: int, dtype: Any, device: Any, generator: Any) -> Any:
+    if dtype is _dtype.bool_ or dtype.is_complex:
+        raise NotImplementedError(f'"randperm" not implemented for {type_name(dtype)!r}')
+    return xp.asarray(_generator(generator).permutation(n).astype(dtype.np))
+
+
 permutation = primitive(
-    "permutation(int n, *, dtype dtype, device? device=None, any generator=None) -> Tensor", "random",
-    kernel=lambda xp, n, dtype, device, generator: xp.asarray(_generator(generator).permutation(n).astype(dtype.np)),
+    "permutation(int n, *, dtype dtype, device? device=None, any generator=None) -> Tensor", "random", kernel=_permutation,
     infer=lambda n, dtype, device, generator: TensorMeta((n,), dtype, as_device(device)), api=(), tags=_TAGS,
     samples=lambda: [S(6, dtype=_dtype.int64)])
+
+
+def _slopes(xp: Any, x: Any, lower: Any, upper: Any, generator: Any) -> Any:
+    host = x if xp is np else xp.asnumpy(x)
+    slopes, drawn = np.ones(host.shape, host.dtype), host <= 0
+    kind = host.dtype.type if host.dtype.itemsize > 2 else np.float32
+    lower, upper = float(kind(lower)), float(kind(upper))
+    slopes[drawn] = (_generator(generator).uniform64(int(drawn.sum())) * (upper - lower) + lower).astype(kind)
+    return xp.asarray(slopes)
+
+
+rrelu_slopes = primitive(
+    "rrelu_slopes(Tensor self, float lower, float upper, *, any generator=None) -> Tensor", "random", kernel=_slopes, api=(),
+    infer=lambda x, lower, upper, generator: meta_of(x), promote="keep", tags=_TAGS,
+    samples=lambda: [S(T((3, 4), grad=False), 0.1, 0.3)],
+    doc="A slope from [lower, upper) for each element that is not positive, 1 for the others.")
 
 
 def _multinomial_meta(p: Any, num_samples: Any, replacement: Any, generator: Any) -> TensorMeta:
@@ -176,13 +220,13 @@ def _multinomial(xp: Any, p: Any, num_samples: int, replacement: bool, generator
     if (host.sum(-1) <= 0).any():
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     g = _generator(generator)
-    if replacement:
-        cumulative = np.cumsum(host, -1)
+    if replacement and num_samples != 1:
+        cumulative = np.cumsum(host.astype(np.float32) if host.dtype.itemsize == 2 else host, -1)
         cumulative = cumulative / cumulative[:, -1:]
         draws = g.uniform64(len(host) * num_samples).reshape(len(host), num_samples)
         found = np.stack([np.searchsorted(c, d, side="left") for c, d in zip(cumulative, draws)])
     else:
-        waits = -np.log1p(-g.uniform64(host.size)).reshape(host.shape).astype(host.dtype)
+        waits = g.exponential(host.size, 1.0).reshape(host.shape).astype(host.dtype)
         found = np.argsort(-(host / waits), -1, kind="stable")[:, :num_samples]
     return xp.asarray(found.astype(np.int64).reshape(*p.shape[:-1], num_samples))
 
@@ -247,7 +291,7 @@ def randperm(n: int, *, generator: Any = None, out: Any = None, dtype: Any = Non
 def rand_like(input: Any, *, generator: Any = None, dtype: Any = None, layout: Any = None, device: Any = None,
               requires_grad: bool = False, memory_format: Any = None) -> Any:
     """Uniform numbers of ``input``'s shape, dtype and device."""
-    t = ops.uniform(tuple(input.shape), dtype=dtype or input.dtype, device=device or input.device, generator=generator)
+    t = drawn_like(input, ops.uniform, dtype=dtype or input.dtype, device=device or input.device, generator=generator)
     return _done(t, requires_grad)
 
 
@@ -255,7 +299,8 @@ def rand_like(input: Any, *, generator: Any = None, dtype: Any = None, layout: A
 def randn_like(input: Any, *, generator: Any = None, dtype: Any = None, layout: Any = None, device: Any = None,
                requires_grad: bool = False, memory_format: Any = None) -> Any:
     """Standard normal numbers of ``input``'s shape, dtype and device."""
-    t = ops.normal_fill(tuple(input.shape), dtype=dtype or input.dtype, device=device or input.device, generator=generator)
+    t = drawn_like(input, ops.normal_fill, dtype=dtype or input.dtype, device=device or input.device, generator=generator,
+                   serial=_has_gaps(input))
     return _done(t, requires_grad)
 
 
@@ -264,7 +309,7 @@ def randint_like(input: Any, low: int, high: int | None = None, *, dtype: Any = 
                  device: Any = None, requires_grad: bool = False, memory_format: Any = None) -> Any:
     """Integers of ``input``'s shape, dtype and device."""
     low, high = (0, low) if high is None else (low, high)
-    t = ops.integers(tuple(input.shape), low, high, dtype=dtype or input.dtype, device=device or input.device)
+    t = drawn_like(input, ops.integers, low, high, dtype=dtype or input.dtype, device=device or input.device)
     return _done(t, requires_grad)
 
 
@@ -284,14 +329,46 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None
 def bernoulli_call(input: Any, p: float | None = None, *, generator: Any = None, out: Any = None) -> Any:
     """Ones with probability ``input`` (or ``p`` everywhere), else zeros. Shape: ``input``'s."""
     if p is None:
-        return _done(ops.bernoulli(input, generator=generator), False, out)
-    t = ops.bernoulli_fill(tuple(input.shape), p, dtype=input.dtype, device=input.device, generator=generator)
+        return _done(_in_order_of(input, input, generator), False, out)
+    t = drawn_like(input, ops.bernoulli_fill, p, dtype=input.dtype, device=input.device, generator=generator)
     return _done(t, False, out)
 
 
-def _filled(self: Any, op: Any, *numbers: Any, generator: Any) -> Any:
-    drawn = op(tuple(self.shape), *numbers, dtype=self.dtype, device=self.device, generator=generator)
-    return self.copy_(drawn)
+def _memory_order(x: Any) -> tuple[int, ...] | None:
+    """The dimensions as they lie in memory, the widest stride first: None for rows first, and where strides are not known."""
+    strides = getattr(x, "stride", None)
+    if x.ndim < 2 or strides is None:
+        return None
+    found = strides()
+    order = tuple(sorted(range(x.ndim), key=lambda d: -found[d] if x.shape[d] != 1 else 0))
+    order = tuple(d for d in order if x.shape[d] != 1) + tuple(d for d in order if x.shape[d] == 1)
+    return None if [d for d in order if x.shape[d] != 1] == [d for d in range(x.ndim) if x.shape[d] != 1] else order
+
+
+def drawn_like(x: Any, op: Any, *numbers: Any, **options: Any) -> Any:
+    """Random numbers of the shape of ``x``, drawn in the order of its memory."""
+    order = _memory_order(x)
+    if order is None:
+        return op(tuple(x.shape), *numbers, **options)
+    found = op(tuple(x.shape[d] for d in order), *numbers, **options)
+    return ops.permute(found, tuple(order.index(d) for d in range(x.ndim)))
+
+
+def _in_order_of(x: Any, p: Any, generator: Any) -> Any:
+    """Ones with probability ``p``, drawn in the order of the memory of ``x``."""
+    order = _memory_order(x)
+    if order is None:
+        return ops.bernoulli(p, generator=generator)
+    return ops.permute(ops.bernoulli(ops.permute(p, order), generator=generator), tuple(order.index(d) for d in range(x.ndim)))
+
+
+def _has_gaps(x: Any) -> bool:
+    """Whether the elements do not follow each other in memory, rows first (False where strides are not known)."""
+    return hasattr(x, "stride") and not x.is_contiguous()
+
+
+def _filled(self: Any, op: Any, *numbers: Any, generator: Any, **options: Any) -> Any:
+    return self.copy_(drawn_like(self, op, *numbers, dtype=self.dtype, device=self.device, generator=generator, **options))
 
 
 @public("Tensor.uniform_")
@@ -305,7 +382,7 @@ def uniform_(self: Any, a: float = 0, b: float = 1, *, generator: Any = None) ->
 @public("Tensor.normal_")
 def normal_(self: Any, mean: float = 0, std: float = 1, *, generator: Any = None) -> Any:
     """Fill with normal numbers."""
-    return _filled(self, ops.normal_fill, mean, std, generator=generator)
+    return _filled(self, ops.normal_fill, mean, std, generator=generator, serial=_has_gaps(self))
 
 
 @public("Tensor.exponential_")
@@ -314,18 +391,45 @@ def exponential_(self: Any, lambd: float = 1, *, generator: Any = None) -> Any:
     return _filled(self, ops.exponential, lambd, generator=generator)
 
 
+@public("Tensor.cauchy_")
+def cauchy_(self: Any, median: float = 0, sigma: float = 1, *, generator: Any = None) -> Any:
+    """Fill with numbers of Cauchy's distribution."""
+    return _filled(self, ops.cauchy, median, sigma, generator=generator)
+
+
+@public("Tensor.log_normal_")
+def log_normal_(self: Any, mean: float = 1, std: float = 2, *, generator: Any = None) -> Any:
+    """Fill with exponentials of normal numbers of this mean and deviation."""
+    return _filled(self, ops.log_normal, mean, std, generator=generator)
+
+
+@public("Tensor.geometric_")
+def geometric_(self: Any, p: float, *, generator: Any = None) -> Any:
+    """Fill with the number of trials of probability ``p`` until one succeeds."""
+    return _filled(self, ops.geometric, p, generator=generator)
+
+
 @public("Tensor.bernoulli_")
 def bernoulli_(self: Any, p: Any = 0.5, *, generator: Any = None) -> Any:
     """Fill with ones with probability ``p`` (a number, or a tensor of this shape), else zeros."""
     if hasattr(p, "shape"):
-        return self.copy_(ops.bernoulli(p, generator=generator))
+        return self.copy_(_in_order_of(self, ops.expand(p, tuple(self.shape)), generator))
     return _filled(self, ops.bernoulli_fill, p, generator=generator)
 
 
+_LEFT_OUT: Any = type("left out", (), {"__repr__": lambda self: "..."})()
+_DIGITS = {_dtype.float64: 53, _dtype.float32: 24, _dtype.float16: 11, _dtype.bfloat16: 8}
+
+
+def _beyond(dtype: DType) -> int:
+    """One more than the largest number up to which a dtype has all whole numbers."""
+    return (1 << _DIGITS[dtype]) + 1 if dtype in _DIGITS else 2 if dtype is _dtype.bool_ else int(np.iinfo(dtype.np).max) + 1
+
+
 @public("Tensor.random_")
-def random_(self: Any, low: int | None = None, high: int | None = None, *, generator: Any = None) -> Any:
-    """Fill with integers in [low, high), in [0, low), or over the dtype's non-negative range."""
+def random_(self: Any, low: int | None = None, high: Any = _LEFT_OUT, *, generator: Any = None) -> Any:
+    """Fill with integers in [low, high), in [0, low), from ``low`` on (``high`` None), or over the non-negative range."""
     if low is None:
         return _filled(self, ops.random_bits, generator=generator)
-    low, high = (0, low) if high is None else (low, high)
+    low, high = (0, low) if high is _LEFT_OUT else (low, _beyond(self.dtype) if high is None else high)
     return _filled(self, ops.integers, low, high, generator=generator)

@@ -44,35 +44,47 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Any = N
 
 def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
                   generator: Any = None) -> Any:
-    """Fill with normal numbers, those outside [a, b] drawn again.
+    """Fill with normal numbers inside [a, b].
 
-    Where most would fall outside, the distribution function is inverted instead; the numbers then are not PyTorch's.
+    Where most fit, those outside are drawn again; where few do, uniform numbers are drawn and kept with the probability
+    that the normal density has beside its peak.
     """
     if mean < a - 2 * std or mean > b + 2 * std:
         warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be "
                       "incorrect.", stacklevel=2)
-    low, high = (math.erf((x - mean) / std / math.sqrt(2.0)) for x in (a, b))
+    low, high = ((1.0 + math.erf((x - mean) / std / math.sqrt(2.0))) / 2.0 for x in (a, b))
     with autograd.GradMode(False):
-        if high - low > 2 * _WORTH_DRAWING:
-            return _drawn_again(tensor, mean, std, a, b, generator)
-        tensor.uniform_(low, high, generator=generator)
-        tensor.erfinv_()
-        tensor.mul_(std * math.sqrt(2.0))
-        tensor.add_(mean)
-        return tensor.clamp_(a, b)
+        draw = _drawn_again if high - low > _WORTH_DRAWING else _thinned
+        return draw(tensor, mean, std, a, b, generator)
 
 
-_WORTH_DRAWING = 0.3  # PyTorch draws again when at least this share of the numbers fits
+_WORTH_DRAWING = 0.3  # the share of numbers that must fit
 
 
 def _drawn_again(tensor: Any, mean: float, std: float, a: float, b: float, generator: Any) -> Any:
     """As many draws of the whole tensor as it takes; each fills the places that are still outside."""
-    tensor.normal_(mean, std, generator=generator)
-    outside = (tensor < a) | (tensor > b)
+    low, high = (ops.full((), x, dtype=tensor.dtype).item() for x in (a, b))
+    result = tensor.normal_(mean, std, generator=generator)
+    outside = (result < low) | (result > high)
     while bool(outside.any()):
-        tensor.copy_(ops.where(outside, ops.empty_like(tensor).normal_(mean, std, generator=generator), tensor))
-        outside = (tensor < a) | (tensor > b)
-    return tensor
+        result = ops.where(outside, ops.empty_like(tensor).normal_(mean, std, generator=generator), result)
+        outside = (result < low) | (result > high)
+    return tensor if result is tensor else tensor.copy_(result)
+
+
+def _thinned(tensor: Any, mean: float, std: float, a: float, b: float, generator: Any) -> Any:
+    """Uniform candidates for the whole tensor, again and again, until each place has accepted one."""
+    peak = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2
+    result = tensor.uniform_(a, b, generator=generator)
+    candidates, pending = result, None
+    while pending is None or bool(pending.any()):
+        if pending is not None:
+            candidates = ops.empty_like(tensor).uniform_(a, b, generator=generator)
+            result = ops.where(pending, candidates, result)
+        density = ((candidates - mean) / std).pow(2) * -0.5 - peak
+        refused = ops.empty_like(tensor).uniform_(generator=generator).log() > density
+        pending = refused if pending is None else pending & refused
+    return tensor if result is tensor else tensor.copy_(result)
 
 
 def constant_(tensor: Any, val: float) -> Any:
