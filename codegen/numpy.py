@@ -86,7 +86,7 @@ class Functions:
     @staticmethod
     def numpy_view(x: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> np.ndarray:
         """A view of a row-major buffer by strides in elements."""
-        flat = x.reshape(-1)[offset:]
+        flat = np.ascontiguousarray(x).reshape(-1)[offset:]  # an op's result may be a strided view: the real part of another
         return np.lib.stride_tricks.as_strided(flat, shape, [s * x.itemsize for s in strides])
 
 

@@ -169,8 +169,8 @@ def _check_ormqr(a: Any, tau: Any, other: Any, left: bool) -> None:
         raise RuntimeError(f"torch.ormqr: other.shape[{side}] must be greater than or equal to tau.shape[-1]")
     if other.shape[side] != a.shape[-2]:
         raise RuntimeError(f"torch.ormqr: other.shape[{side}] must be equal to input.shape[-2]")
-    if tau.shape[-1] > a.shape[-1]:
-        raise RuntimeError("torch.ormqr: tau.shape[-1] must be less than or equal to input.shape[-1]")
+    if tau.shape[-1] != min(other.shape[side], a.shape[-1]):
+        raise RuntimeError(f"torch.ormqr: tau.shape[-1] must be equal to min(other.shape[{side}], input.shape[-1])")
     if a.ndim != tau.ndim + 1:
         raise RuntimeError(f"torch.ormqr: Expected tau to have one dimension less than input, but got tau.ndim equal to "
                            f"{tau.ndim} and input.ndim is equal to {a.ndim}")
@@ -203,8 +203,8 @@ ormqr = composite(
     "ormqr(Tensor self, Tensor tau, Tensor other, bool left=True, bool transpose=False) -> Tensor", _ormqr_parts,
     tags=("out", "no_half"), dtypes="fc",
     samples=lambda: [S(well(4, 3), T((3,)), T((4, 2))), S(well(4, 3), T((3,)), T((4, 2)), transpose=True),
-                     S(well(2, 3, 3), T((2, 2)), T((2, 4, 3)), left=False),
-                     S(well(2, 3, 3), T((2, 2)), T((2, 4, 3)), left=False, transpose=True)],
+                     S(well(2, 3, 3), T((2, 3)), T((2, 4, 3)), left=False),
+                     S(well(2, 3, 3), T((2, 3)), T((2, 4, 3)), left=False, transpose=True)],
     doc="``Q @ other`` (``left=False``: ``other @ Q``; ``transpose``: with Q^H), Q given by geqrf's reflectors.")
 
 

@@ -125,7 +125,7 @@ def _cond_parts(a: Any, p: Any) -> Any:
 
 cond = composite(
     "linalg_cond(Tensor A, any p=None) -> Tensor", _cond_parts, api=("linalg.cond",), tags=("out", "no_half"), dtypes="fc",
-    samples=lambda: [S(well(3, 3)), S(well(2, 4, 3)), S(well(2, 3, 3), "fro"), S(well(3, 3), _INF), S(well(3, 3), -2)],
+    samples=lambda: [S(well(3, 3)), S(well(2, 4, 3)), S(well(2, 3, 3), 1), S(well(3, 3), _INF), S(well(3, 3), -2)],
     doc="Condition numbers: the norm times that of the inverse; for None, 2 and -2 a ratio of singular values.")
 
 
