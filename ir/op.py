@@ -271,7 +271,7 @@ def _make_function(op: Op, self_name: str) -> Any:
     packed = "".join(n + ", " for n in names)
     body = [f"def _call({', '.join(parts)}):", *(_number_guard(op) if self_name == "input" else ())]
     if has_out:
-        body += ["    if out is not None:", f"        return _write_out(_op, _state.handler(_op, ({packed})), out)"]
+        body += ["    if out is not None:", f"        return _write_out(_op, _state.handler(_op, ({packed})), out, ({packed}))"]
     body.append(f"    return _state.handler(_op, ({packed}))")
     env: dict[str, Any] = {"_op": op, "_state": state, "_write_out": write_out, "_numbers": _NUMBERS,
                            "_refuse_number": _refuse_number, **consts}
@@ -314,13 +314,21 @@ def _code(text: str) -> CodeType:
     return compile(text, "<op>", "exec")
 
 
-def write_out(op: Op, result: Any, out: Any) -> Any:
-    """Write an op's result into ``out=`` as PyTorch does: shapes are made equal, dtypes must be castable."""
+def write_out(op: Op, result: Any, out: Any, args: tuple = ()) -> Any:
+    """Write an op's result into ``out=`` as PyTorch does: shapes are made equal, dtypes must be castable.
+
+    Ops tagged "same_out" want the dtype itself, those tagged "apart" an ``out`` that shares no memory with ``args``.
+    """
     from .dtype import can_cast  # noqa: PLC0415
     if isinstance(result, tuple):
         for r, o in zip(result, out, strict=True):
-            write_out(op, r, o)
+            write_out(op, r, o, args)
         return out
+    if "same_out" in op.tags and result.dtype is not out.dtype:
+        raise RuntimeError(f"{op.name}: Expected out tensor to have dtype {result.dtype}, but got {out.dtype} instead")
+    if "apart" in op.tags and any(_share_memory(x, out) for x in args):
+        raise RuntimeError(f"{op.name}: unsupported operation: some elements of the input tensor and the written-to tensor refer "
+                           "to a single memory location. Please clone() the tensor before performing the operation.")
     if not can_cast(result.dtype, out.dtype):
         raise RuntimeError(f"result type {type_name(result.dtype)} can't be cast to the desired output type "
                            f"{type_name(out.dtype)}")
@@ -333,6 +341,12 @@ def write_out(op: Op, result: Any, out: Any) -> Any:
     if tuple(out.shape) != tuple(result.shape):
         out.resize_(tuple(result.shape))
     return out.copy_(result)
+
+
+def _share_memory(x: Any, out: Any) -> bool:
+    if isinstance(x, (list, tuple)):
+        return any(_share_memory(part, out) for part in x)
+    return hasattr(x, "untyped_storage") and hasattr(out, "untyped_storage") and x.untyped_storage() is out.untyped_storage()
 
 
 _TYPE_NAMES = {"bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",

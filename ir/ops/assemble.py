@@ -83,7 +83,7 @@ def _cat(xp: Any, tensors: Any, dim: int) -> Any:
 cat = primitive(
     "cat(Tensor[] tensors, int dim=0) -> Tensor", "index", kernel=_cat, infer=_cat_meta, vjp=_cat_rule, promote="default",
     lower=_cat_element,
-    tags=("amp:promote@cpu", "out", "check"), dtypes="buifc", api=("torch.cat", "torch.concat", "torch.concatenate"),
+    tags=("amp:promote@cpu", "out", "check", "apart"), dtypes="buifc", api=("torch.cat", "torch.concat", "torch.concatenate"),
     samples=lambda: [S([T((3, 4)), T((2, 4))]), S([T((3, 4)), T((3, 1)), T((3, 2))], 1), S([T((3,)), T((2,))], -1),
                      S([T((2, 3))], 0)])
 
@@ -493,7 +493,6 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple:
     n = len(axes)
     grids = [ops.expand(ops.reshape(a, (1,) * i + (-1,) + (1,) * (n - 1 - i)), shape) for i, a in enumerate(axes)]
     if swap:
-        grids = [ops.transpose(g, 0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 

@@ -41,7 +41,7 @@ def _complex(xp: Any, real: Any, imag: Any) -> Any:
 
 complex_ = primitive(
     "complex(Tensor real, Tensor imag) -> Tensor", "pointwise", kernel=_complex, infer=_complex_meta,
-        tags=("check", "complex", "out"),
+        tags=("check", "complex", "out", "same_out"),
     vjp=(lambda g, out, real, imag: ops.real(g), lambda g, out, real, imag: ops.imag(g)), api=(),
     samples=lambda: [S(T((3, 4), dtype=_dtype.float32), T((3, 4), dtype=_dtype.float32)), S(T((3, 1), dtype=_dtype.float64),
                                                                                           T((4,), dtype=_dtype.float64))])

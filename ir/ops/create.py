@@ -64,11 +64,18 @@ def _arange_length(start: Any, end: Any, step: Any, dtype: Any = None) -> Any:
     return (end - start + step - (1 if step > 0 else -1)) // step
 
 
+def _counts_in_ints(kind: _dtype.DType, start: Any, step: Any) -> bool:
+    """Whether start and step are made integers before the numbers are counted; a step below one would be lost."""
+    floats = [v for v in (start, step) if isinstance(v, float)]
+    return not floats or (kind.is_integral and kind is not _dtype.bool_ and int(step) != 0)
+
+
 def _arange(xp: Any, start: Any, end: Any, step: Any, dtype: Any, device: Any) -> Any:
     kind = _arange_dtype(start, end, step, dtype)
     n = _arange_length(start, end, step, dtype)
     wide = "f8" if kind.is_floating_point else "i8"
-    if wide == "i8" and not isinstance(start, float) and not isinstance(step, float):
+    if wide == "i8" and _counts_in_ints(kind, start, step):
+        start, step = int(start), int(step)
         return xp.arange(start, start + n * step, step, dtype="i8").astype(kind.np, copy=False)
     steps = xp.arange(n, dtype="f8") * step + start
     return steps.astype(kind.np)
@@ -76,6 +83,8 @@ def _arange(xp: Any, start: Any, end: Any, step: Any, dtype: Any, device: Any) -
 
 def _arange_element(index: Any, start: Any, end: Any, step: Any, dtype: Any, device: Any) -> Any:
     kind = _arange_dtype(start, end, step, dtype)
+    if kind.is_integral and _counts_in_ints(kind, start, step):
+        start, step = (int(v) if isinstance(v, float) else v for v in (start, step))
     if isinstance(start, float) or isinstance(step, float):
         count = loops.index_value(index[0], _dtype.float64)
         return loops.cast(count * loops.const(step, _dtype.float64) + loops.const(start, _dtype.float64), kind)
@@ -95,6 +104,7 @@ def _linspace(xp: Any, start: float, end: float, steps: int, dtype: Any, device:
     if steps == 1:
         return xp.asarray([start]).astype(kind.np)
     if kind.is_integral:
+        start, end = int(start), int(end)
         i = xp.arange(steps, dtype="f8")
         step = (end - start) / (steps - 1) if steps > 1 else 0.0
         return xp.where(i < steps // 2, start + i * step, end - (steps - 1 - i) * step).astype(kind.np)

@@ -129,12 +129,26 @@ def arange(*bounds: Any, start: Any = None, end: Any = None, step: Any = 1, out:
     return _done(ops.arange(first, last, by, dtype=kind, device=device), requires_grad, out)
 
 
+def _check_steps(name: str, steps: Any) -> None:
+    if isinstance(steps, (float, TensorLike)):
+        raise TypeError(f"{name}(): argument 'steps' must be int, not {type(steps).__name__}")
+    if steps < 0:
+        raise RuntimeError(f"number of steps must be non-negative, got {steps}")
+
+
+def _as_stored(value: Any, dtype: Any) -> Any:
+    """A bound as a number of ``dtype``, as PyTorch converts it before it counts."""
+    if isinstance(value, complex) or dtype.is_complex:
+        return value
+    return dtype.np.type(int(value) if dtype.is_integral else value).item() if dtype.itemsize > 2 or dtype.is_integral else float(
+        dtype.np.type(value))
+
+
 @public("torch.linspace")
 def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: Any = None, layout: Any = None, device: Any = None,
              requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """``steps`` numbers evenly spaced from ``start`` to ``end``, both included. Shape: [steps]."""
-    if steps < 0:
-        raise RuntimeError(f"number of steps must be non-negative, got {steps}")
+    _check_steps("linspace", steps)
     t = ops.linspace(_number(start), _number(end), steps, dtype=dtype, device=device)
     return _done(t, requires_grad, out)
 
@@ -143,7 +157,10 @@ def linspace(start: Any, end: Any, steps: int, *, out: Any = None, dtype: Any = 
 def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any = None, dtype: Any = None, layout: Any = None,
              device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """``base`` to the powers of ``linspace(start, end, steps)``. Shape: [steps]."""
-    powers = ops.linspace(_number(start), _number(end), steps, dtype=_dtype.float64, device=device)
+    _check_steps("logspace", steps)
+    kind = _default(dtype if dtype is not None or out is None else out.dtype)
+    first, last = (_as_stored(_number(v), kind) for v in (start, end))
+    powers = ops.linspace(first, last, steps, dtype=_dtype.complex128 if kind.is_complex else _dtype.float64, device=device)
     return _done(ops.cast(ops.exp(powers * math.log(base)), _default(dtype)), requires_grad, out)
 
 

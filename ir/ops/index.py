@@ -98,7 +98,7 @@ def _gathered_from(g: Any, x: Any, dim: int, index: Any) -> Any:
 
 gather = primitive(
     "gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", "index", kernel=_gather,
-    infer=_gather_meta, lower=_gather_element, tags=("out", "check"), dtypes="buifc", fault=faults.GATHERED,
+    infer=_gather_meta, lower=_gather_element, tags=("out", "check", "apart", "same_out"), dtypes="buifc", fault=faults.GATHERED,
     vjp=(lambda g, out, x, dim, index, sparse_grad: _gathered_from(g, x, dim, index), None),
     samples=lambda: [S(T((3, 4)), 1, indices((3, 2), 4)), S(T((3, 4)), 0, indices((2, 4), 3)), S(T((5,)), 0, indices((7,), 5)),
                      S(T((3, 4)), -1, indices((2, 3), 4))])
@@ -520,7 +520,11 @@ def _masked_fill_meta(x: Any, mask: Any, value: Any) -> TensorMeta:
 
 
 def _masked_fill(xp: Any, x: Any, mask: Any, value: Any) -> Any:
-    if not hasattr(value, "dtype"):
+    if hasattr(value, "dtype"):
+        if value.dtype.kind == "c" and x.dtype.kind != "c":
+            raise RuntimeError("value cannot be converted to type "
+                               f"{'int64_t' if x.dtype.kind in 'iub' else 'float'} without overflow")
+    else:
         if isinstance(value, complex) and x.dtype.kind != "c" or x.dtype.kind in "iub" and isinstance(value, float) and value % 1:
             raise RuntimeError("value cannot be converted to type "
                                f"{'int64_t' if x.dtype.kind in 'iub' else 'float'} without overflow")
@@ -554,7 +558,7 @@ def _masked_select(xp: Any, x: Any, mask: Any) -> Any:
 
 masked_select = primitive(
     "masked_select(Tensor self, Tensor mask) -> Tensor", "index", kernel=_masked_select, infer=None,
-    tags=("extern", "data_shape", "out"), dtypes="buifc",
+    tags=("extern", "data_shape", "out", "apart"), dtypes="buifc",
     vjp=(lambda g, out, x, mask: ops.sum_to_size(ops.masked_scatter(
         ops.full(_broadcast(x.shape, mask.shape), 0, dtype=g.dtype, device=g.device), mask, g), tuple(x.shape)), None),
     samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False)),
@@ -610,7 +614,7 @@ def _take(x: Any, index: Any) -> Any:
     return ops.reshape(ops.index(ops.reshape(x, (-1,)), [ops.reshape(index, (-1,))]), tuple(index.shape))
 
 
-take = composite("take(Tensor self, Tensor index) -> Tensor", _take, dtypes="buifc", tags=("out",),
+take = composite("take(Tensor self, Tensor index) -> Tensor", _take, dtypes="buifc", tags=("out", "apart"),
                  samples=lambda: [S(T((3, 4)), indices((2, 3), 12)), S(T((3, 4)), T((2,), -12, 12, dtype=_I64, grad=False))])
 
 

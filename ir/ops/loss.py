@@ -35,6 +35,11 @@ def legacy_reduction(reduction: str, size_average: bool | None, reduce: bool | N
     return "sum" if size_average is False else "mean"
 
 
+def _check_reduction(reduction: str) -> None:
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not a valid value for reduction: one of 'none', 'mean', 'sum'")
+
+
 def _weighted(values: Any, weight: Any, reduction: str) -> Any:
     """Reduced with one weight per element (None: 1); the mean is the weighted one."""
     if weight is None:
@@ -359,6 +364,7 @@ def triplet_margin_with_distance_loss(anchor: Any, positive: Any, negative: Any,
 def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None,
                       size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> Any:
     """Margin of the target class over the others, powered and averaged. Shapes: [N, C] (or [C]), [N] -> [] (or [N])."""
+    _check_reduction(reduction)
     if p not in (1, 2):
         raise ValueError("only p == 1 and p == 2 supported")
     if weight is not None and weight.ndim != 1:
@@ -379,6 +385,10 @@ def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, 
 def multilabel_margin_loss(input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None,
                            reduction: str = "mean") -> Any:
     """Margins of the target classes (a row up to its first -1) over all others. Shapes: [N, C], [N, C] -> [] (or [N])."""
+    _check_reduction(reduction)
+    if input.ndim > 2 or any(isinstance(s, int) and s == 0 for s in input.shape[-1:]):
+        raise RuntimeError("multilabel_margin_loss: Expected non-empty vector or matrix with optional 0-dim batch size, but got: "
+                           f"{list(input.shape)}")
     reduction = legacy_reduction(reduction, size_average, reduce)
     rows, wanted = (input, target) if input.ndim == 2 else (ops.reshape(t, (1, t.numel())) for t in (input, target))
     n, c = rows.shape

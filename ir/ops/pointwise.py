@@ -37,11 +37,18 @@ def _times(x: Any, alpha: Any) -> Any:
 
 # ---- sums and products ---------------------------------------------------------------------------
 
+
+def _add_parts(x: Any, y: Any, alpha: Any) -> Any:
+    if alpha != 1:
+        return x + y * alpha
+    return ops.logical_or(x, y) if is_bool(x) and is_bool(y) else NotImplemented
+
+
 add = pointwise(
     "add(Operand self, Operand other, *, Number alpha=1) -> Tensor", dunder="add",
     kernel=lambda xp, x, y, alpha: x + y if alpha == 1 else x + y * alpha,
     vjp=(lambda g, out, x, y, alpha: g, lambda g, out, x, y, alpha: g if alpha == 1 else g * alpha), tags=("numbers",),
-    decompose=lambda x, y, alpha: NotImplemented if alpha == 1 else x + y * alpha,
+    decompose=_add_parts,
     scalar=infix("+"), dtypes="buifc", ufunc="add",
     samples=lambda: [*binary()(), Sample((T((3, 4)), T((3, 4))), {"alpha": 2}, "uifc")])
 
@@ -90,15 +97,16 @@ def _trunc_divide(xp: Any, x: Any, y: Any) -> Any:
     return quotient + ((quotient < 0) & (quotient * y != x))
 
 
+_SIGN = Scalar("sign({0})", "tl.where({0} > 0, 1, tl.where({0} < 0, -1, 0)).to({dtype})")
 _zero_rules = (lambda g, out, x, y: ops.zeros_like(g), lambda g, out, x, y: ops.zeros_like(g))
 
 floor_divide = pointwise(
     "floor_divide(Operand self, Operand other) -> Tensor", tags=("divides", "numbers"), kernel=_floor_divide, vjp=_zero_rules,
-    dunder="floordiv", scalar=call2("floor_divide", "libdevice.floor_divide"), dtypes="uif", refuses="bc", samples=binary(1, 5))
+    dunder="floordiv", scalar=call2("floor_divide", "divide_down_{kind}"), dtypes="uif", refuses="bc", samples=binary(1, 5))
 
 trunc_divide = pointwise(
     "trunc_divide(Operand self, Operand other) -> Tensor", tags=("divides", "numbers"), kernel=_trunc_divide, api=(),
-    vjp=_zero_rules, scalar=call2("trunc_divide", "libdevice.trunc_divide"), dtypes="uif", refuses="bc", samples=binary(1, 5))
+    vjp=_zero_rules, scalar=call2("trunc_divide", "divide_to_zero_{kind}"), dtypes="uif", refuses="bc", samples=binary(1, 5))
 
 
 def _divide(rounding_mode: str | None) -> Any:
@@ -141,12 +149,12 @@ def _fmod(xp: Any, x: Any, y: Any) -> Any:
 remainder = pointwise(
     "remainder(Operand self, Operand other) -> Tensor", tags=("divides", "number_first"), kernel=_remainder, dunder="mod",
     vjp=(lambda g, out, x, y: g, lambda g, out, x, y: -g * ops.floor_divide(x, y)),
-    scalar=call2("remainder", "libdevice.remainder"), dtypes="uif", refuses="bc", samples=binary(0.6, 5, 1, 3))
+    scalar=call2("remainder", "modulo_down_{kind}"), dtypes="uif", refuses="bc", samples=binary(0.6, 5, 1, 3))
 
 fmod = pointwise(
     "fmod(Operand self, Operand other) -> Tensor", tags=("divides",), kernel=_fmod,
     vjp=(lambda g, out, x, y: g, lambda g, out, x, y: -g * ops.trunc_divide(x, y)),
-    scalar=call2("fmod"), dtypes="uif", refuses="bc", samples=binary(0.6, 5, 1, 3))
+    scalar=call2("fmod", "modulo_to_zero_{kind}"), dtypes="uif", refuses="bc", samples=binary(0.6, 5, 1, 3))
 
 addcmul = composite(
     "addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Number value=1) -> Tensor",
@@ -200,7 +208,7 @@ def _sign(xp: Any, x: Any) -> Any:
     return xp.nan_to_num(xp.sign(x), nan=0.0) if x.dtype.kind == "f" else xp.sign(x)
 
 
-sign = pointwise("sign(Tensor self) -> Tensor", kernel=_sign, vjp=lambda g, out, x: ops.zeros_like(g), scalar=call1("sign"),
+sign = pointwise("sign(Tensor self) -> Tensor", kernel=_sign, vjp=lambda g, out, x: ops.zeros_like(g), scalar=_SIGN,
                  dtypes="buif", refuses="c", samples=unary())
 
 
@@ -211,7 +219,7 @@ def _sgn(xp: Any, x: Any) -> Any:
     return xp.where(size == 0, 0, x / xp.where(size == 0, 1, size)).astype(x.dtype)
 
 
-sgn = pointwise("sgn(Tensor self) -> Tensor", kernel=_sgn, dtypes="buifc", samples=unary(), scalar=call1("sign"),
+sgn = pointwise("sgn(Tensor self) -> Tensor", kernel=_sgn, dtypes="buifc", samples=unary(), scalar=_SIGN,
                 vjp=lambda g, out, x: (g - out * ops.real(g * conj_of(out))) / ops.abs(x) if x.dtype.is_complex
                 else ops.zeros_like(g))
 
@@ -221,8 +229,9 @@ copysign = pointwise(
     scalar=call2("copysign"), dtypes="buif", samples=binary(0.5, 2, -2, 2))
 
 signbit = pointwise("signbit(Tensor self) -> Tensor", promote="bool", kernel=lambda xp, x: xp.signbit(x)
-                    if x.dtype.kind == "f" else x < 0, scalar=call1("signbit"), dtypes="buif", samples=unary(),
-                    inplace=False)
+                    if x.dtype.kind == "f" else x < 0, dtypes="buif", samples=unary(), inplace=False,
+                    decompose=lambda x: NotImplemented if x.dtype.is_floating_point else x < 0,
+                    scalar=Scalar("signbit({0})", "(libdevice.signbit({0}) != 0)"))
 
 # ---- rounding ---------------------------------------------------------------------------
 
@@ -232,6 +241,7 @@ def _rounding(name: str, triton: str | None = None) -> Any:
         return x.copy() if x.dtype.kind in "iu" else getattr(xp, name)(x)
     return pointwise(f"{name}(Tensor self) -> Tensor", kernel=kernel, vjp=lambda g, out, x: ops.zeros_like(g),
                      scalar=call1(name, triton), dtypes="uif", refuses="bc",
+                     decompose=lambda x: ops.clone(x) if x.dtype.is_integral else NotImplemented,
                      samples=unary(0.1, 0.9) if name == "frac" else unary(),
                      api=(f"torch.{name}", f"Tensor.{name}") if name != "trunc" else
                      ("torch.trunc", "torch.fix", "Tensor.trunc", "Tensor.fix"))
@@ -255,10 +265,10 @@ def _round(xp: Any, x: Any, decimals: int) -> Any:
 
 
 def _round_parts(x: Any, decimals: int) -> Any:
-    if not decimals:
-        return NotImplemented
     if x.dtype.is_integral:
         return ops.clone(x)
+    if not decimals:
+        return NotImplemented
     scale = 10.0 ** abs(decimals)
     return ops.round(x * scale) / scale if decimals > 0 else ops.round(x / scale) * scale
 
@@ -375,7 +385,7 @@ clamp = pointwise(
 
 def _one_sided(name: str, parts: Any, kernel: Any, rule: Any, bound_rule: Any) -> Any:
     return pointwise(f"{name}(Tensor self, Operand {name[-3:]}) -> Tensor", kernel=kernel, decompose=parts,
-                     vjp=(rule, bound_rule), dtypes="uif", refuses="bc", samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), T((4,)))])
+                     vjp=(rule, bound_rule), dtypes="uif", refuses="c", samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), T((4,)))])
 
 
 clamp_min = _one_sided("clamp_min", lambda x, low: ops.maximum(x, low), lambda xp, x, low: xp.maximum(x, low),

@@ -283,6 +283,9 @@ def _max_pool(n: int, x: Any, kernel: Any, stride: Any, padding: Any, dilation: 
               return_indices: bool) -> Any:
     name = f"max_pool{n}d"
     _check_input(name, x, n)
+    if any(isinstance(s, int) and s == 0 for s in x.shape[x.ndim - n - 1:]):
+        raise RuntimeError(f"{name}: Expected {n + 1}D or {n + 2}D (batch mode) tensor with optional 0 dim batch size for input, "
+                           f"but got: {list(x.shape)}")
     kernel, stride, dilation, pads = window_geometry(name, x, n, kernel, stride, padding, dilation, ceil_mode)
     values, index = ops.max_pool(x, kernel, stride, pads, dilation)
     return (values, index) if return_indices else values
@@ -292,8 +295,15 @@ def _max_pool(n: int, x: Any, kernel: Any, stride: Any, padding: Any, dilation: 
 
 
 def _adaptive_sizes(name: str, x: Any, n: int, size: Any) -> tuple:
+    if n > 1 and x.ndim <= n:
+        raise ValueError(f"Input dimension should be at least {n + 1}; {name} got an input of size {list(x.shape)}")
     _check_input(name, x, n)
     wanted = _numbers(size, n, "output_size", name)
+    if any(w is not None and w < 0 for w in wanted):
+        raise RuntimeError(f"{name}: elements of output_size must be greater than or equal to 0 but received {list(wanted)}")
+    if any(isinstance(s, int) and s == 0 for s in x.shape[x.ndim - n - 1:]) and all(w is None or w > 0 for w in wanted):
+        raise RuntimeError(f"{name}: Expected input to have non-zero size for non-batch dimensions, but input has sizes "
+                           f"{list(x.shape)}")
     return tuple(have if want is None else want for have, want in zip(x.shape[x.ndim - n:], wanted))
 
 

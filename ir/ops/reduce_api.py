@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..family import ops
+from ..family import ops, wrap_dim
 from ..op import public, write_out
 from . import returns
 from .reduce import amax
@@ -14,6 +14,8 @@ def _extreme(name: str, whole: str, along: str, pairwise: str, result: Any) -> N
     @public(f"torch.{name}", f"Tensor.{name}")
     def extreme(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, out: Any = None) -> Any:  # noqa: A002
         """Over all elements; along ``dim``, with indices; or elementwise with another tensor."""
+        if not hasattr(input, "dtype"):
+            raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
         if dim is not None and hasattr(dim, "dtype"):
             other = dim
         if other is not None:
@@ -91,9 +93,23 @@ def dist(input: Any, other: Any, p: float = 2) -> Any:  # noqa: A002
 @public("torch.renorm", "Tensor.renorm")
 def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:  # noqa: A002
     """``input`` with the slices along ``dim`` scaled down to norm ``maxnorm``."""
+    if isinstance(p, complex) or p <= 0:
+        raise RuntimeError(f"renorm: {'p must be real-valued' if isinstance(p, complex) else 'non-positive-norm not supported'}")
+    if isinstance(maxnorm, complex) or maxnorm < 0:
+        raise RuntimeError("renorm: maxnorm must be real-valued" if isinstance(maxnorm, complex) else
+                           f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
+    if input.ndim < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions")
+    wrap_dim(dim, input.ndim)
     dims = tuple(d for d in range(input.ndim) if d != dim % input.ndim)
     size = ops.vector_norm(input, float(p), dims, True)
     return input * ops.where(ops.gt(size, maxnorm), maxnorm / (size + 1e-7), 1.0)
+
+
+@public("Tensor.renorm_")
+def renorm_(self: Any, p: float, dim: int, maxnorm: float) -> Any:
+    """In-place :func:`renorm`."""
+    return ops.copy_(self, renorm(self, p, dim, maxnorm))
 
 
 @public("torch.is_nonzero", "Tensor.is_nonzero")

@@ -80,7 +80,8 @@ def _logcumsumexp_rule(g: Any, out: Any, x: Any, dim: int) -> Any:
 
 
 logcumsumexp = primitive(
-    "logcumsumexp(Tensor self, int dim) -> Tensor", "scan", kernel=_logcumsumexp, infer=lambda x, dim: meta_of(x), promote="keep",
+    "logcumsumexp(Tensor self, int dim) -> Tensor", "scan", kernel=_logcumsumexp, promote="keep",
+    infer=lambda x, dim: (wrap_dim(dim, x.ndim), meta_of(x))[1],
     vjp=_logcumsumexp_rule, tags=("extern", "out", "check"),
     samples=lambda: _SCANS)
 

@@ -140,14 +140,15 @@ def _kthvalue_meta(x: Any, k: Any, dim: int, keepdim: bool) -> tuple[TensorMeta,
 kthvalue_ = primitive(
     "kthvalue(Tensor self, int k, int dim=-1, bool keepdim=False) -> (Tensor, Tensor)", "sort", kernel=_kthvalue, api=(),
     infer=_kthvalue_meta, vjp=reads("out")(lambda g, out, x, k, dim, keepdim: place_rule(g, out, x, dim, keepdim)),
-        tags=("extern", "check"),
+        tags=("extern", "check", "apart"),
     dtypes="uif", samples=lambda: [S(T((3, 5), distinct=True), 2), S(T((3, 5), distinct=True), 1, 0, True)])
 
 
 @public("torch.kthvalue", "Tensor.kthvalue")
-def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:  # noqa: A002
+def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False, *, out: Any = None) -> Any:  # noqa: A002
     """The ``k``-th smallest element along ``dim``, and where it is."""
-    return returns.kthvalue(*ops.kthvalue(input, k, dim, keepdim))
+    found = returns.kthvalue(*ops.kthvalue(input, k, dim, keepdim))
+    return found if out is None else returns.kthvalue(*write_out(kthvalue_, tuple(found), tuple(out), (input,)))
 
 
 def _median(xp: Any, x: Any, dim: int, keepdim: bool) -> Any:
@@ -177,8 +178,10 @@ median_ = primitive(
 
 
 @public("torch.median", "Tensor.median")
-def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:  # noqa: A002
+def median(input: Any, dim: int | None = None, keepdim: bool = False, *, out: Any = None) -> Any:  # noqa: A002
     """The (lower) median of all elements, or along ``dim`` with its position."""
+    if out is not None:
+        return returns.median(*write_out(median_, tuple(ops.median(input, dim, keepdim)), tuple(out)))
     if dim is None:
         if not input.numel():
             return ops.full((), float("nan"), dtype=input.dtype, device=input.device)
@@ -209,9 +212,10 @@ mode_ = primitive(
 
 
 @public("torch.mode", "Tensor.mode")
-def mode(input: Any, dim: int = -1, keepdim: bool = False) -> Any:  # noqa: A002
+def mode(input: Any, dim: int = -1, keepdim: bool = False, *, out: Any = None) -> Any:  # noqa: A002
     """The most frequent element along ``dim`` (the smallest of several), and where it is."""
-    return returns.mode(*ops.mode(input, dim, keepdim))
+    found = returns.mode(*ops.mode(input, dim, keepdim))
+    return found if out is None else returns.mode(*write_out(mode_, tuple(found), tuple(out)))
 
 
 @public("torch.quantile", "Tensor.quantile")

@@ -47,6 +47,10 @@ def complex_of(real: Any, imag: Any, *, out: Any = None) -> Any:
 @public("torch.polar")
 def polar(abs: Any, angle: Any, *, out: Any = None) -> Any:  # noqa: A002
     """Complex numbers of this absolute value and angle."""
+    for i, value in enumerate((abs, angle)):
+        if not hasattr(value, "dtype"):
+            raise TypeError(f"polar(): argument '{('abs', 'angle')[i]}' (position {i + 1}) must be Tensor, not "
+                            f"{type(value).__name__}")
     return complex_of(abs * ops.cos(angle), abs * ops.sin(angle), out=out)
 
 
@@ -170,6 +174,8 @@ def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
 @public("torch.narrow_copy", "Tensor.narrow_copy")
 def narrow_copy(input: Any, dim: int, start: int, length: int) -> Any:  # noqa: A002
     """A copy of a part along ``dim``."""
+    if dim >= input.ndim:
+        raise RuntimeError(f"narrow_copy(): Expected dim to be in range of [{-input.ndim}, {input.ndim - 1}], but got {dim}")
     return ops.clone(ops.narrow(input, dim, start, length))
 
 

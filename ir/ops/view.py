@@ -416,9 +416,9 @@ def _narrowed(x: Any, dim: int, start: Any, length: Any) -> tuple[int, Any]:
     size = x.shape[dim]
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
+    if start < -size or start > size:
+        raise IndexError(f"start out of range (expected to be in range of [-{size}, {size}], but got {start})")
     if start < 0:
-        if start < -size:
-            raise IndexError(f"start out of range (expected to be in range of [-{size}, {size}], but got {start})")
         start = start + size
     if start + length > size:
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({size}).")

@@ -229,7 +229,7 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:  
 def unbind(input: Any, dim: int = 0) -> tuple:  # noqa: A002
     """The slices along ``dim``, as views without it."""
     if not input.ndim:
-        raise RuntimeError("Dimension specified as 0 but tensor has no dimensions")
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     at = wrap_dim(dim, input.ndim)
     return tuple(ops.select(input, at, i) for i in range(input.shape[at]))
 
