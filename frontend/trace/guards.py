@@ -92,7 +92,8 @@ def is_type(cls: type) -> tuple[tuple[Any, ...], Test, str]:
 
 
 def is_object(value: Any) -> tuple[tuple[Any, ...], Test, str]:
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None) or type(value).__name__
+    named = (getattr(value, attribute, None) for attribute in ("__qualname__", "__name__"))
+    name = next((n for n in named if n and isinstance(n, str)), type(value).__name__)
     return ("is", id(value)), lambda w, v: f"{v} is {_named(w, value)}", f"{{}} is {escape(name)}"
 
 

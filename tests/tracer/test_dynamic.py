@@ -9,6 +9,9 @@ import flambeau.nn as nn
 import flambeau.nn.functional as F
 from flambeau.frontend.compile import mark_dynamic
 
+#: a program that runs eagerly after all has not been tested
+pytestmark = pytest.mark.filterwarnings("error::flambeau.frontend.points.FallbackWarning")
+
 
 def compiles(fn, inputs, limit, backend="eager", **kwargs):
     compiled = compile(fn, backend=backend, **kwargs)

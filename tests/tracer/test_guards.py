@@ -11,6 +11,9 @@ from flambeau.ir import dtype as dtypes
 from flambeau.ir.op import state, use_handler
 from flambeau.runtime.autograd import GradMode
 
+#: a program that runs eagerly after all has not been tested
+pytestmark = pytest.mark.filterwarnings("error::flambeau.frontend.points.FallbackWarning")
+
 X = rand(4, 3)
 TRAPS = {}
 

@@ -10,6 +10,9 @@ import flambeau
 import flambeau.nn as nn
 import flambeau.nn.functional as F
 
+#: a program that runs eagerly after all has not been tested
+pytestmark = pytest.mark.filterwarnings("error::flambeau.frontend.points.FallbackWarning")
+
 
 class MLP(nn.Module):
     def __init__(self, width=8):

@@ -12,6 +12,9 @@ from typing import NamedTuple
 import pytest
 from tracer.support import check, ops, rand
 
+#: a program that runs eagerly after all has not been tested
+pytestmark = pytest.mark.filterwarnings("error::flambeau.frontend.points.FallbackWarning")
+
 GLOBAL = 3
 
 
