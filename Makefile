@@ -9,7 +9,7 @@ PEER := .venv-peer/bin
 export OMP_WAIT_POLICY ?= passive
 SUITE := -n 2 -m "not peer and not gpu" --ignore=tests/peer
 
-.PHONY: demo test test-fast test-peer test-pythons bench bench-quick lint typecheck clean help
+.PHONY: demo test test-fast test-peer conformance test-pythons bench bench-quick lint typecheck clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -45,6 +45,9 @@ test-fast: .venv/.ready-dev  ## the ordinary tests without the slow ones
 
 test-peer: .venv-peer/.ready  ## compare with PyTorch, in an environment of its own
 	$(PEER)/python -m pytest -n 2 tests/peer $(PYTEST_ARGS)
+
+conformance: .venv-peer/.ready  ## PyTorch's databases of operators, modules and optimizers run in flambeau; scores into README
+	$(PEER)/python -m tests.conformance --area ops,modules,optim --readme
 
 test-pythons:  ## tracer, op and packaging tests on $(PYTHONS)
 	scripts/test-pythons $(PYTHONS)

@@ -71,7 +71,7 @@ def main() -> int:
         record.add(task, found)
         if sys.stderr.isatty():
             print(f"\r{len(record)} {task[1]:60.60s}", end="", file=sys.stderr)
-    whole = not (options.only or options.columns)
+    whole = not (options.only or options.columns) and {"ops", "modules", "optim"} <= set(options.area.split(","))
     record.write(whole)
     print(record.text(options.brief))
     print(f"{len(record)} entries in {time.monotonic() - started:.0f} s")
