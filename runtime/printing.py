@@ -144,7 +144,8 @@ def _layout(a: np.ndarray, indent: int) -> str:
 
 def tensor_str(t: Tensor) -> str:
     """``repr`` of a tensor."""
-    prefix = "tensor("
+    kind = type(t)
+    prefix = "tensor(" if kind.__module__.partition(".")[0] == "flambeau" else kind.__name__ + "("  # a program's own class
     a = t._a if t.device.type == "cpu" else t._a.get()
     if t.dtype in (_dtype.float16, _dtype.bfloat16):
         a = a.astype(np.float32)

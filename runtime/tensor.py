@@ -12,6 +12,7 @@ from flambeau.ir import device as _device
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.dtype import DType, from_numpy
 from flambeau.ir.meta import TensorMeta
+from flambeau.ir.op import ops
 from flambeau.ir.tensorlike import TensorLike
 
 from . import autograd
@@ -50,6 +51,9 @@ class View:
         self.base, self.steps, self.version = base, steps, version
 
 
+on_subclass: Callable[[], None] = lambda: None  # told when a program derives a class from Tensor; set by flambeau
+
+
 class Tensor(TensorLike):
     """A multi-dimensional array of one dtype that records operations for differentiation (PyTorch: ``torch.Tensor``).
 
@@ -72,6 +76,26 @@ class Tensor(TensorLike):
         self._grad: Tensor | None = None
         self._hooks: dict[int, Callable] | None = None
         self._dtype: DType | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__module__.partition(".")[0] != "flambeau":
+            on_subclass()
+
+    def as_subclass(self, cls: type) -> Any:
+        """This tensor as an instance of ``cls``: same memory, same history."""
+        found = object.__new__(cls)
+        Tensor.__init__(found, self._a, self._storage)
+        found._rg, found._grad_fn, found._out_nr, found._view = self._rg, self.grad_fn, self._out_nr, self._view
+        if self._rg and self._grad_fn is None:  # of a leaf: a step of the tape, for gradients go to the leaf
+            history = ops.alias(self) if autograd.mode.grad else None
+            found._rg, found._grad_fn = history is not None, None if history is None else history.grad_fn
+        return found
+
+    @staticmethod
+    def _make_subclass(cls: type, data: Any, require_grad: bool = False) -> Any:
+        """``data`` off the tape, as an instance of ``cls``."""
+        return data.detach().as_subclass(cls).requires_grad_(require_grad)
 
     # ---- what it is
 

@@ -23,6 +23,7 @@ from flambeau.runtime import eager as _eager  # noqa: F401 - installs the eager 
 from flambeau.runtime import fused as _fused
 from flambeau.runtime import memory as _memory
 from flambeau.runtime import native as _native
+from flambeau.runtime import tensor as _tensor
 from flambeau.runtime.printing import set_printoptions
 from flambeau.runtime.tensor import Size, Tensor, strided
 
@@ -58,7 +59,13 @@ def _form_builder() -> Any:
     return importlib.import_module("flambeau.frontend.fused")
 
 
+def _look_for_overrides() -> None:
+    """What a program's own subclasses of Tensor bring with them; the functions are as they are until there is one."""
+    importlib.import_module("flambeau.overrides").enable()
+
+
 _native.template_builder = _build_template
+_tensor.on_subclass = _look_for_overrides
 _fused.builder = _form_builder
 _memory.keep_freed_memory()
 
