@@ -215,11 +215,17 @@ _NO_EIGEN = ("linalg.{name}: The algorithm failed to converge because the input 
 
 
 def _spectrum(fn: Any, name: str, values: str, *args: Any) -> Any:
-    """Call NumPy's ``fn`` and say in PyTorch's words when it does not converge."""
+    """Call NumPy's ``fn`` on the matrices that come first, and say in PyTorch's words when it does not converge."""
     try:
-        return fn(*args)
+        found = fn(*args)
     except np.linalg.LinAlgError:
-        raise LinAlgError(_NO_EIGEN.format(name=name, values=values)) from None
+        found = None
+    first = found[0] if isinstance(found, tuple) else found
+    if first is not None and not (np.isnan(first).any() and np.isnan(args[0]).any()):
+        return found
+    if "svd" in name and not np.isfinite(args[0]).all():
+        raise LinAlgError(f"linalg.{name}: The algorithm failed to converge because the input matrix contained non-finite values.")
+    raise LinAlgError(_NO_EIGEN.format(name=name, values=values))
 
 
 def _check_triangle(uplo: str) -> str:
