@@ -187,7 +187,12 @@ def _mend_loop_bounds(interpreter: Any) -> None:
 
 
 class _NumpyLibdevice:
-    """The device maths library, by NumPy's or the standard library's function of the same meaning."""
+    """The device maths library, by NumPy's or the standard library's function of the same meaning.
+
+    It has no more functions than the real one, and none that NumPy has under the same name with another meaning.
+    """
+
+    _OTHERWISE = {"remainder", "round"}  # to the nearest, and halves away from zero
 
     _RENAMED = {"acos": "arccos", "acosh": "arccosh", "asin": "arcsin", "asinh": "arcsinh", "atan": "arctan",
                 "atan2": "arctan2", "atanh": "arctanh", "pow": "power", "rint": "rint", "nearbyint": "rint",
@@ -196,6 +201,11 @@ class _NumpyLibdevice:
     _SCALAR = {"erf": math.erf, "erfc": math.erfc, "tgamma": math.gamma, "lgamma": math.lgamma}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        import triton.language.extra.cuda.libdevice as real
+
+        if not hasattr(real, name) or name in self._OTHERWISE:
+            raise AttributeError(f"libdevice.{name} cannot be interpreted: the device library has no such function, or NumPy's "
+                                 "means something else")
         if name in self._SCALAR:
             function: Callable[..., Any] = np.vectorize(_guarded(self._SCALAR[name]), otypes=[np.float64])
         else:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from flambeau.codegen import triton_prelude as prelude
 from flambeau.codegen.emit import Values, offset
 from flambeau.ir import index as ix
 from flambeau.ir.dtype import DType
@@ -24,17 +25,6 @@ from flambeau.ir.op import OPS
 _TYPES = {"bool": "i1", "uint8": "u8", "int8": "i8", "int16": "i16", "int32": "i32", "int64": "i64",
           "float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}
 
-_PAIR = "take = (a {0} b) | ((a != a) & (b == b)) | (((a == b) | ((a != a) & (b != b))) & (i < j))\n" \
-        "    return tl.where(take, a, b), tl.where(take, i, j)"
-HELPERS = {                   # functions of the generated text: parameters and body; NaN wins every comparison
-    "largest": ("a, b", "return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)"),
-    "smallest": ("a, b", "return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)"),
-    "product": ("a, b", "return a * b"),
-    "first_largest": ("a, i, b, j", _PAIR.format(">")),
-    "first_smallest": ("a, i, b, j", _PAIR.format("<")),
-    "floor_div": ("a, b", "return a // b - tl.where((a % b != 0) & ((a < 0) != (b < 0)), 1, 0)"),
-    "floor_mod": ("a, b", "return a % b + tl.where((a % b != 0) & ((a < 0) != (b < 0)), b, 0)"),
-}
 NOWHERE: frozenset[str] = frozenset()
 
 
@@ -137,8 +127,7 @@ class Speller(ABC):
 
     def helper_texts(self) -> list[str]:
         """The functions that the lines call."""
-        return [f"@triton.jit\ndef {name}({HELPERS[name][0]}):\n    {HELPERS[name][1]}\n\n"
-                for name in sorted(self.helpers)]
+        return [prelude.definition(name) for name in sorted(self.helpers)]
 
     # ---- lines and names
 
@@ -242,7 +231,10 @@ class Speller(ABC):
         scalar = OPS[e.fn].scalar
         if scalar is None or not scalar.triton:
             raise TritonUnsupported(f"{e.fn} has no Triton spelling")
-        return Block(scalar.triton.format(*(operand.text for operand in operands), dtype=register_type(e.dtype)), axes)
+        kind = "float" if e.operands[0].dtype.kind == "f" else "int"
+        text = scalar.triton.format(*(operand.text for operand in operands), dtype=register_type(e.dtype), kind=kind)
+        self.helpers |= prelude.functions_called(text)
+        return Block(text, axes)
 
     def cast(self, text: str, source: DType, target: DType) -> str:
         if target.kind == "b":

@@ -28,8 +28,9 @@ Handler = Callable[["Op", tuple], Any]
 class Scalar:
     """How one element of a pointwise op is spelled in generated code; ``{0}``, ``{1}`` stand for the operands.
 
-    ``cpp`` works on vectors as well as scalars (it may call a function of the C++ prelude); ``triton`` on Triton blocks.
-    ``{dtype}`` stands for the element type of the result, in C++ ``{part}`` for the lanes that take part.
+    ``cpp`` works on vectors as well as scalars, and may call the functions of ``codegen/templates/maths.h``; ``triton`` on
+    Triton blocks, and may call those of ``codegen/triton_prelude.py``. ``{dtype}`` stands for the element type of the
+    result, in C++ ``{part}`` for the lanes that take part, in Triton ``{kind}`` for "float" or "int", as the operands are.
     """
 
     cpp: str
@@ -38,7 +39,7 @@ class Scalar:
 
 @dataclass(eq=False, repr=False)
 class Op:
-    """An operation. See ``CONTRIBUTING.md`` ("Adding an op") for what each field means to whom."""
+    """An operation. ``CONTRIBUTING.md`` ("Add an op") tells how to define one; ``family.py`` has the factories."""
 
     name: str
     schema: Schema

@@ -9,7 +9,7 @@ from ..family import Scalar, composite, ops, pointwise
 from ..op import OPS, PUBLIC, public
 from ..samples import S, T, binary, unary
 from ..tensorlike import TensorLike
-from .pointwise import call1, infix
+from .pointwise import infix
 
 # ---- comparison ---------------------------------------------------------------------------
 
@@ -57,8 +57,10 @@ def _number_kind(name: str, scalar: Scalar, parts: Any) -> Any:
 
 
 isnan = _number_kind("isnan", Scalar("isnan({0})", "({0} != {0})"), None)
-isinf = _number_kind("isinf", call1("isinf"), None)
-isfinite = _number_kind("isfinite", call1("isfinite", "libdevice.finitef"), None)
+isinf = _number_kind("isinf", Scalar("isinf({0})", '(tl.abs({0}) == float("inf"))'),
+                     lambda x: ops.zeros_like(x, dtype=_dtype.bool_) if x.dtype.is_integral else NotImplemented)
+isfinite = _number_kind("isfinite", Scalar("isfinite({0})", '(tl.abs({0}) < float("inf"))'),
+                        lambda x: ops.ones_like(x, dtype=_dtype.bool_) if x.dtype.is_integral else NotImplemented)
 isposinf = pointwise("isposinf(Tensor self) -> Tensor", promote="bool", inplace=False, dtypes="buif", samples=unary(),
                      kernel=lambda xp, x: x == float("inf"), decompose=lambda x: ops.eq(x, float("inf")), tags=("nograd",))
 isneginf = pointwise("isneginf(Tensor self) -> Tensor", promote="bool", inplace=False, dtypes="buif", samples=unary(),

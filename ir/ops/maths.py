@@ -43,7 +43,7 @@ log2 = _function("log2", lambda g, out, x: g / (conj_of(x) * math.log(2)), trito
     tags=_WIDE)
 log10 = _function("log10", lambda g, out, x: g / (conj_of(x) * math.log(10)), dtypes="buifc", low=0.2, high=3, tags=_WIDE)
 log1p = _function("log1p", lambda g, out, x: g / conj_of(x + 1), low=-0.9, high=3, tags=_WIDE)
-sqrt = _function("sqrt", lambda g, out, x: g / (2 * conj_of(out)), triton="tl.sqrt_rn", dtypes="buifc", low=0.2, high=4)
+sqrt = _function("sqrt", lambda g, out, x: g / (2 * conj_of(out)), triton="square_root", dtypes="buifc", low=0.2, high=4)
 rsqrt = _function("rsqrt", lambda g, out, x: g * conj_of(-0.5 * out * out * out), kernel=lambda xp, x: 1 / xp.sqrt(x),
                   triton="tl.rsqrt", low=0.2, high=4, tags=_WIDE)
 reciprocal = _function("reciprocal", lambda g, out, x: -g * conj_of(out * out), kernel=lambda xp, x: 1 / x, dtypes="buifc",
@@ -127,7 +127,7 @@ def _pow_parts(x: Any, y: Any) -> Any:
 
 pow_ = pointwise(
     "pow(Operand self, Operand exponent) -> Tensor", kernel=_pow, vjp=(_pow_base_rule, _pow_exponent_rule), dunder="pow",
-    decompose=_pow_parts, scalar=call2("pow"), dtypes="uifc", refuses="b",
+    decompose=_pow_parts, scalar=call2("pow", "power_{kind}"), dtypes="uifc", refuses="b",
     tags=(*_WIDE, "number_first"),
     samples=lambda: [S(T((3, 5), 0.2, 2), T((3, 5), 0, 3)), S(T((3, 1), 0.2, 2), T((4,), 0, 3)), S(T((3, 4)), 2),
                      S(T((3, 4), 0.5, 2), 3), S(T((3, 4), 0.2, 2), 0.5, ), S(2, T((3, 4), 0, 3)), S(T((3, 4), 0.5, 2), 0)])
