@@ -14,7 +14,7 @@ from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op, get_op, set_base_handler, type_name
 from flambeau.ir.randomness import set_source
 
-from . import autograd, fast, fused, kernels
+from . import autograd, fast, fused, hollow, kernels
 from .autograd import mode
 from .quiet import hush, restore
 from .storage import Storage, array_module, to_device
@@ -72,6 +72,8 @@ def _kernel_runner(op: Op) -> Runner:
             found = op.decompose(*args)  # type: ignore[misc]
             if found is not NotImplemented:
                 return found
+        if device is _device.meta:
+            return _without_data(op, args, grad and differentiable)
         if check is not None:
             signature = _signature(args) if device is _device.cpu else None
             if signature is None or signature not in checked:
@@ -108,6 +110,13 @@ def _kernel_runner(op: Op) -> Runner:
         return out
 
     return run
+
+
+def _without_data(op: Op, args: tuple, grad: bool) -> Any:
+    out = hollow.run(op, args)
+    if grad:
+        autograd.record(op, args, out)
+    return out
 
 
 def _signature(args: tuple) -> tuple | None:
@@ -343,6 +352,10 @@ def _transfer(args: tuple) -> Tensor:
     source, device = args[0], _device.as_device(args[1])
     if device == source._storage.device:
         return source
+    if source._storage.device is _device.meta:
+        raise NotImplementedError("Cannot copy out of meta tensor; no data!")
+    if device is _device.meta:
+        return _without_data(get_op("to_device"), args, mode.grad and source._rg)
     array = to_device(source._a, source._storage.device, device)
     out = Tensor(array, Storage(array, device))
     if mode.grad and source._rg:
@@ -479,7 +492,9 @@ def _copy_op() -> Op:
 def write(target: Tensor, array: Any) -> None:
     """Overwrite ``target``'s elements and count the write."""
     a = target._a
-    if a.flags.writeable:
+    if type(a) is hollow.Hollow:
+        pass
+    elif a.flags.writeable:
         a[...] = array
     else:
         raise RuntimeError("this tensor shares read-only memory and cannot be written to; clone() it first")

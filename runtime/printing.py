@@ -146,6 +146,8 @@ def tensor_str(t: Tensor) -> str:
     """``repr`` of a tensor."""
     kind = type(t)
     prefix = "tensor(" if kind.__module__.partition(".")[0] == "flambeau" else kind.__name__ + "("  # a program's own class
+    if t.is_meta:
+        return _described(t, prefix)
     a = t._a if t.device.type == "cpu" else t._a.get()
     if t.dtype in (_dtype.float16, _dtype.bfloat16):
         a = a.astype(np.float32)
@@ -162,6 +164,16 @@ def tensor_str(t: Tensor) -> str:
     elif t.requires_grad:
         suffixes.append("requires_grad=True")
     return _with_suffixes(prefix + _layout(a, len(prefix)), suffixes, len(prefix))
+
+
+def _described(t: Tensor, prefix: str) -> str:
+    """A tensor without data."""
+    suffixes = ["device='meta'", f"size={tuple(t.shape)}"]
+    if t.dtype is not _dtype.get_default_dtype():
+        suffixes.append(f"dtype={t.dtype}")
+    if t.requires_grad:
+        suffixes.append("requires_grad=True" if t.grad_fn is None else f"grad_fn=<{t.grad_fn.name()}>")
+    return _with_suffixes(prefix + "...", suffixes, len(prefix))
 
 
 def _with_suffixes(text: str, suffixes: list[str], indent: int) -> str:
