@@ -8,7 +8,6 @@ import numpy as np
 
 from flambeau.ir import device as _device
 from flambeau.ir.op import Op
-from flambeau.ir.tracing import infer_call
 
 from .storage import Storage
 from .tensor import Tensor
@@ -45,6 +44,7 @@ def hollow_tensor(shape: Any, dtype: Any) -> Tensor:
 
 def run(op: Op, args: tuple) -> Any:
     """What the op gives, as far as shapes tell. Raises ``NotImplementedError`` where the shape depends on data."""
+    from flambeau.ir.tracing import infer_call  # noqa: PLC0415 - graphs are not loaded before they are wanted
     found = infer_call(op, args)
     if isinstance(found, tuple):
         return tuple(None if m is None else hollow_tensor(m.shape, m.dtype.np) for m in found)
