@@ -224,7 +224,8 @@ def _spectrum(fn: Any, name: str, values: str, *args: Any) -> Any:
     if first is not None and not (np.isnan(first).any() and np.isnan(args[0]).any()):
         return found
     if "svd" in name and not np.isfinite(args[0]).all():
-        raise LinAlgError(f"linalg.{name}: The algorithm failed to converge because the input matrix contained non-finite values.")
+        raise LinAlgError(f"linalg.{name}: The algorithm failed to converge because the input matrix contained non-finite "
+                          "values.")
     raise LinAlgError(_NO_EIGEN.format(name=name, values=values))
 
 

@@ -219,9 +219,15 @@ def _sgn(xp: Any, x: Any) -> Any:
     return xp.where(size == 0, 0, x / xp.where(size == 0, 1, size)).astype(x.dtype)
 
 
-sgn = pointwise("sgn(Tensor self) -> Tensor", kernel=_sgn, dtypes="buifc", samples=unary(), scalar=_SIGN,
-                vjp=lambda g, out, x: (g - out * ops.real(g * conj_of(out))) / ops.abs(x) if x.dtype.is_complex
-                else ops.zeros_like(g))
+def _sgn_rule(g: Any, out: Any, x: Any) -> Any:
+    """A complex number's direction turns with the part of ``g`` at right angles to it; at 0 nothing does."""
+    if not x.dtype.is_complex:
+        return ops.zeros_like(g)
+    zero = ops.eq(x, 0)
+    return ops.where(zero, 0, (g - out * ops.real(g * conj_of(out))) / ops.where(zero, 1, ops.abs(x)))
+
+
+sgn = pointwise("sgn(Tensor self) -> Tensor", kernel=_sgn, dtypes="buifc", samples=unary(), scalar=_SIGN, vjp=_sgn_rule)
 
 copysign = pointwise(
     "copysign(Tensor self, Operand other) -> Tensor", promote="float", kernel=lambda xp, x, y: xp.copysign(x, y),
