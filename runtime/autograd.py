@@ -6,7 +6,6 @@ sequence numbers, so running them in falling order is a topological order withou
 
 from __future__ import annotations
 
-import functools
 import heapq
 import itertools
 import weakref
@@ -211,10 +210,12 @@ class OpNode(GradNode):
     :data:`LIKE`). ``saved`` lists those tensors with the versions they had.
     """
 
-    like = False  # whether LIKE is among the arguments
+    like = True  # whether LIKE may be among the arguments
+    metas, saved, out = (None,), (), LIKE  # of a node whose output says all that the derivative asks (runtime.fast)
 
     def __init__(self, op: Op, args: tuple, edges: Sequence[Any], needs: tuple[bool, ...], metas: Sequence[Any],
                  saved: Sequence[tuple[Any, int]] = ()) -> None:
+        self.like = False
         self.edges, self.metas, self.seq = edges, metas, next(_sequence)
         self.op, self.needs = op, needs
         self.args: Any = args
@@ -222,7 +223,16 @@ class OpNode(GradNode):
         self.saved = saved
 
     def name(self) -> str:
-        return self.op.extra.get("grad_name") or _node_name(self.op.name)
+        if self.op.extra.get("grad_name"):
+            return self.op.extra["grad_name"]
+        from .node_names import node_name  # noqa: PLC0415 - only who asks for a name pays for the table
+        return node_name(self)
+
+    def __getattr__(self, name: str) -> Any:
+        """``_saved_NAME``: what is kept of an argument, or ``_saved_result``."""
+        if not name.startswith("_saved_"):
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
+        return saved_of(self, name[7:])
 
     def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
         args = self.args
@@ -270,9 +280,21 @@ def _fitted(op: Op, found: list[Any], args: tuple) -> list[Any]:
     return flat
 
 
-@functools.cache
-def _node_name(op_name: str) -> str:
-    return "".join(p.capitalize() for p in op_name.strip("_").split("_")) + "Backward0"
+def saved_of(node: OpNode, name: str) -> Any:
+    """What a node keeps under ``name``. Raises ``RuntimeError`` when it was freed, ``AttributeError`` when it never was there."""
+    if node.args is None:
+        raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have "
+                           "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+                           "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time "
+                           "or if you need to access saved tensors after calling backward.")
+    if name == "result":
+        out = node.out[0] if type(node.out) is tuple else node.out
+        if type(out) is SavedOutput:
+            return out.get(node)
+    for p, a in zip(node.op.schema.params, node.args):
+        if p.name == name and not isinstance(a, (_Like, TensorMeta)):
+            return a
+    raise AttributeError(f"{node.name()} keeps nothing called {name!r}")
 
 
 def _stale(node: GradNode, t: Tensor, version: int) -> RuntimeError:
