@@ -64,7 +64,7 @@ def test_prints_every_cpu_stage_of_a_function(folder: Path) -> None:
     done = flambeau(folder, "dump", "net.py:block")
     assert done.returncode == 0, done.stderr
     kinds = {name.partition("/")[0] for name in headings(done.stdout)}
-    assert kinds == set(dump.STAGES[: dump.STAGES.index("triton")])
+    assert kinds == {"guards", "graph", "functional", "joint", "forward", "backward", "loops", "schedule", "plan", "cpp", "numpy"}
     assert "net.py:7" in done.stdout and "net.py:8" in done.stdout
 
 
@@ -100,6 +100,18 @@ def test_diff_shows_what_a_pass_changed(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "(against functional)" in done.stdout
     assert re.search(r"^\+ ", done.stdout, re.MULTILINE)
+
+
+def test_a_stage_that_is_not_there_is_named_with_those_that_are(folder: Path) -> None:
+    done = flambeau(folder, "dump", "net.py:block", "--stage", "graph", "--stage", "ptx")
+    assert done.returncode == 1 and headings(done.stdout) == ["graph"]
+    assert "no stage ptx for target cpu" in done.stderr and "functional" in done.stderr
+
+
+def test_a_backend_is_a_target(folder: Path) -> None:
+    done = flambeau(folder, "dump", "net.py:block", "--target", "numpy")
+    assert done.returncode == 0, done.stderr
+    assert "numpy/backward" in headings(done.stdout) and "cpp" not in done.stdout
 
 
 def test_explain_counts_graphs_and_names_the_break(folder: Path) -> None:

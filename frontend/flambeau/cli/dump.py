@@ -16,11 +16,9 @@ from flambeau.cli import subject
 from flambeau.ir.stage import Stage, record_stages
 from flambeau.ir.tree import leaves
 
-STAGES = ("graph", "guards", "functional", "joint", "forward", "backward", "loops", "schedule", "plan",
-          "cpp", "numpy", "triton", "ttir", "ttgir", "llir", "ptx", "amdgcn")
 # With --diff a stage is shown against the one it was made from.
 _MADE_FROM = {"functional": "graph", "joint": "functional", "forward": "joint", "schedule": "loops"}
-_WITH_GRADIENTS = {"joint", "forward", "backward"}
+_WITH_GRADIENTS = {"joint", "forward", "backward", "all"}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,9 +27,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Compiles one call (and its backward, where something requires a gradient) and prints the stages. "
                     "A GPU target needs no GPU: the code is generated and lowered, not run.")
     subject.add_arguments(parser)
-    parser.add_argument("--target", default="cpu", metavar="cpu|cuda:90|hip:gfx942")
-    parser.add_argument("--stage", action="append", choices=(*STAGES, "all"), metavar="NAME",
-                        help=f"may be repeated; all (the default), or one of: {' '.join(STAGES)}")
+    parser.add_argument("--target", default="cpu", metavar="cpu|cuda:90|hip:gfx942",
+                        help="cpu (the default) shows C++ and NumPy; or the name of a compile backend")
+    parser.add_argument("--stage", action="append", metavar="NAME",
+                        help="a stage as the headings name it (graph, loops, cpp...); may be repeated; all is the default")
     parser.add_argument("--diff", action="store_true", help="show a stage as a diff to the one it was made from")
     parser.add_argument("--no-grad", action="store_true", help="compile for inference: no joint graph, no backward")
     parser.set_defaults(handler=_handle)
@@ -39,7 +38,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _handle(args: argparse.Namespace) -> int:
     wanted = set(args.stage or ["all"])
-    wanted = set(STAGES) if "all" in wanted else wanted
     try:
         chosen = subject.load(args.subject, args.input)
         gradients = not args.no_grad and (chosen.has_parameters or bool(wanted & _WITH_GRADIENTS))
@@ -47,13 +45,14 @@ def _handle(args: argparse.Namespace) -> int:
     except subject.BadSubject as error:
         print(f"flambeau dump: {error}", file=sys.stderr)
         return 2
-    shown = [stage for stage in stages if kind_of(stage) in wanted]
+    shown = [stage for stage in stages if kind_of(stage) in wanted or "all" in wanted]
     for line in render(stages, shown, args.diff):
         print(line)
-    missing = [name for name in wanted if args.stage and name != "all" and not any(kind_of(s) == name for s in shown)]
-    if missing and "all" not in args.stage:
-        print(f"flambeau dump: no stage {', '.join(sorted(missing))} for target {args.target}"
-              + ("" if gradients else " without gradients"), file=sys.stderr)
+    kinds = list(dict.fromkeys(kind_of(stage) for stage in stages))
+    missing = sorted(wanted - {"all", *kinds})
+    if missing:
+        print(f"flambeau dump: no stage {', '.join(missing)} for target {args.target}"
+              + ("" if gradients else " without gradients") + f"; there are {', '.join(kinds)}", file=sys.stderr)
         return 1
     return 0
 
@@ -67,11 +66,13 @@ def backends_for(target: str, wanted: set[str]) -> list[str]:
     kind, _, arch = target.partition(":")
     if kind in ("cuda", "hip") and arch:
         return ["triton"]
+    if target in flambeau.compiler.list_backends():
+        return [target]
     if target != "cpu":
-        raise subject.BadSubject(f"--target {target}: expected cpu, cuda:90 or hip:gfx942")
+        raise subject.BadSubject(f"--target {target}: expected cpu, cuda:90, hip:gfx942 or the name of a backend")
     if wanted == {"numpy"}:
         return ["numpy"]
-    return ["cpp", "numpy"] if "numpy" in wanted else ["cpp"]
+    return ["cpp", "numpy"] if wanted & {"numpy", "all"} else ["cpp"]
 
 
 def collect(chosen: subject.Subject, backends: Iterable[str], target: str, gradients: bool) -> list[Stage]:
@@ -102,7 +103,7 @@ def label(stages: list[Stage]) -> list[Stage]:
 
 
 def _compile_and_run(chosen: subject.Subject, backend: str, target: str, gradients: bool) -> None:
-    options = {"target": target} if backend == "triton" else {}
+    options = {"target": target} if ":" in target else {}
     compiled = flambeau.compile(chosen.fn, backend=backend, options=options)
     if not gradients:
         with flambeau.no_grad():
