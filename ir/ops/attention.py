@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import dtype as _dtype
 from ..autocast import runs_in
-from ..family import composite, ops
+from ..family import broadcast_shapes, composite, ops
 from ..meta import TensorMeta, meta_of
 from ..op import public
 from ..samples import S, T
@@ -183,11 +183,15 @@ def scaled_dot_product_attention(query: Any, key: Any, value: Any, attn_mask: An
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     if dropout_p > 0.0 or (attn_mask is not None and attn_mask.requires_grad):
         return _with_weights(query, key, value, attn_mask, dropout_p, is_causal, scale)
-    lead = tuple(query.shape[:-3]) if query.ndim > 3 else ()
+    ndim = max(query.ndim, key.ndim, value.ndim)
+    query, key, value = (_raised(x, ndim) for x in (query, key, value))
+    lead = tuple(query.shape[:-3])
+    if any(tuple(x.shape[:-3]) != lead for x in (key, value)):
+        lead = broadcast_shapes(*(tuple(x.shape[:-3]) for x in (query, key, value)))
     q, k, v = (_four(x, lead) for x in (query, key, value))
-    mask = _mask_of_four(attn_mask, query.ndim)
+    mask = _mask_of_four(attn_mask, ndim)
     out = ops.attention(q, k, v, mask, is_causal, scale)[0]
-    return ops.reshape(out, (*query.shape[:-1], value.shape[-1]))
+    return ops.reshape(out, (*lead, *query.shape[-3 if ndim > 2 else -2:-1], value.shape[-1]))
 
 
 def _check_sdpa(q: Any, k: Any, v: Any, mask: Any, causal: bool, gqa: bool) -> None:
@@ -207,6 +211,10 @@ def _check_sdpa(q: Any, k: Any, v: Any, mask: Any, causal: bool, gqa: bool) -> N
                            f"{list(v.shape)} do not match")
     if gqa and (q.ndim < 3 or q.shape[-3] % k.shape[-3] or q.shape[-3] % v.shape[-3]):
         raise RuntimeError("Number of heads in key and value must divide the number of heads in query")
+
+
+def _raised(x: Any, ndim: int) -> Any:
+    return x if x.ndim == ndim else ops.reshape(x, (*(1,) * (ndim - x.ndim), *x.shape))
 
 
 def _four(x: Any, lead: tuple) -> Any:

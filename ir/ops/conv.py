@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..autocast import runs_in
-from ..family import common_device, composite, ops, primitive
+from ..family import common_device, composite, conj_of, ops, primitive
 from ..meta import TensorMeta
 from ..op import public, type_name
 from ..samples import S, T
@@ -155,11 +155,19 @@ conv = primitive(
     "conv(Tensor self, Tensor weight, Tensor? bias, int[] stride, int[] padding, int[] dilation, int groups) -> Tensor",
     "conv", kernel=_conv_kernel, infer=_conv_meta, promote="same", api=(), samples=_conv_samples,
     vjp=(lambda g, out, x, w, b, stride, padding, dilation, groups:
-         ops.conv_input_grad(g, w, tuple(x.shape[2:]), stride, padding, dilation, groups),
+         ops.conv_input_grad(g, conj_of(w), tuple(x.shape[2:]), stride, padding, dilation, groups),
          lambda g, out, x, w, b, stride, padding, dilation, groups:
-         ops.conv_weight_grad(g, x, tuple(w.shape[2:]), stride, padding, dilation, groups),
+         ops.conv_weight_grad(g, conj_of(x), tuple(w.shape[2:]), stride, padding, dilation, groups),
          lambda g, out, x, w, b, stride, padding, dilation, groups: _bias_grad(g)),
     doc="Windows of the input times the weight. Shapes: [N, C, *in], [F, C/groups, *kernel], [F] -> [N, F, *out].")
+
+
+def _resized(x: Any, sizes: Any) -> Any:
+    """``x`` cut or filled with zeros at the end of each dimension: a dilated window may fit once more than was asked for."""
+    extra = [want - have for have, want in zip(x.shape[2:], sizes)]
+    if all(isinstance(e, int) and e == 0 for e in extra):
+        return x
+    return ops.constant_pad_nd(x, tuple(p for e in reversed(extra) for p in (0, e)))
 
 
 def _conv_input_grad_meta(g: Any, weight: Any, size: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> TensorMeta:
@@ -170,9 +178,10 @@ conv_input_grad = primitive(
     "conv_input_grad(Tensor grad, Tensor weight, int[] size, int[] stride, int[] padding, int[] dilation, int groups)"
     " -> Tensor", "conv", kernel=_conv_input_grad_kernel, infer=_conv_input_grad_meta, promote="same", api=(),
     vjp=(lambda gg, out, g, w, size, stride, padding, dilation, groups:
-         ops.conv(gg, w, None, stride, padding, dilation, groups),
+         _resized(ops.conv(gg, conj_of(w), None, stride, padding, dilation, groups), g.shape[2:]),
          lambda gg, out, g, w, size, stride, padding, dilation, groups:
-         ops.conv_weight_grad(g, gg, tuple(w.shape[2:]), stride, padding, dilation, groups)),
+         ops.conv_weight_grad(_resized(conj_of(g), _out_sizes(gg.shape[2:], w.shape[2:], stride, padding, dilation)), gg,
+                              tuple(w.shape[2:]), stride, padding, dilation, groups)),
     samples=lambda: [S(T((2, 4, 3)), T((4, 3, 3)), (5,), (1,), (0,), (1,), 1),
                      S(T((2, 4, 3, 3)), T((4, 2, 2, 2)), (5, 4), (2, 2), (1, 1), (1, 1), 2),
                      S(T((1, 2, 2, 2, 2)), T((2, 3, 2, 2, 2)), (3, 3, 3), (1, 1, 1), (0, 0, 0), (1, 1, 1), 1)],
@@ -187,9 +196,9 @@ conv_weight_grad = primitive(
     "conv_weight_grad(Tensor grad, Tensor self, int[] kernel, int[] stride, int[] padding, int[] dilation, int groups)"
     " -> Tensor", "conv", kernel=_conv_weight_grad_kernel, infer=_conv_weight_grad_meta, promote="same", api=(),
     vjp=(lambda gg, out, g, x, kernel, stride, padding, dilation, groups:
-         ops.conv(x, gg, None, stride, padding, dilation, groups),
+         ops.conv(conj_of(x), gg, None, stride, padding, dilation, groups),
          lambda gg, out, g, x, kernel, stride, padding, dilation, groups:
-         ops.conv_input_grad(g, gg, tuple(x.shape[2:]), stride, padding, dilation, groups)),
+         ops.conv_input_grad(conj_of(g), gg, tuple(x.shape[2:]), stride, padding, dilation, groups)),
     samples=lambda: [S(T((2, 4, 3)), T((2, 3, 5)), (3,), (1,), (0,), (1,), 1),
                      S(T((6, 4, 3, 3)), T((6, 4, 5, 5)), (3, 3), (2, 2), (1, 1), (1, 1), 2)],
     doc="The gradient of conv's weight with kernel sizes ``kernel``: [N, F, *out], [N, C, *in] -> [F, C/groups, *kernel].")

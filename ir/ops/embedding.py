@@ -115,10 +115,9 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None, max_norm:
               norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Any:
     """Rows of ``weight``. Shapes: any shape of int, [V, D] -> [*, D].
 
-    With ``max_norm`` the rows that are used are scaled, in place, to that norm at most.
+    With ``max_norm`` the rows that are used are scaled, in place, to that norm at most. ``sparse`` is accepted; the gradient
+    is dense either way, with zeros in the rows that were not used.
     """
-    if sparse:
-        raise NotImplementedError("embedding: sparse gradients do not exist here; use sparse=False")
     padding = _padding(padding_idx, weight.shape[0])
     if max_norm is not None:
         renormalize_rows(weight, input, max_norm, norm_type)

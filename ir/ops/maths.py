@@ -37,22 +37,22 @@ def _function(name: str, vjp: Any, *, kernel: Callable[..., Any] | None = None, 
 
 exp = _function("exp", lambda g, out, x: g * conj_of(out), triton="tl.exp", dtypes="buifc", tags=_WIDE)
 exp2 = _function("exp2", lambda g, out, x: g * conj_of(out) * math.log(2), triton="tl.exp2")
-expm1 = _function("expm1", lambda g, out, x: g * conj_of(out + 1), tags=_WIDE)
+expm1 = _function("expm1", lambda g, out, x: g * conj_of(out + 1), dtypes="buifc", tags=_WIDE)
 log = _function("log", lambda g, out, x: g / conj_of(x), triton="tl.log", dtypes="buifc", low=0.2, high=3, tags=_WIDE)
 log2 = _function("log2", lambda g, out, x: g / (conj_of(x) * math.log(2)), triton="tl.log2", dtypes="buifc", low=0.2, high=3,
     tags=_WIDE)
 log10 = _function("log10", lambda g, out, x: g / (conj_of(x) * math.log(10)), dtypes="buifc", low=0.2, high=3, tags=_WIDE)
-log1p = _function("log1p", lambda g, out, x: g / conj_of(x + 1), low=-0.9, high=3, tags=_WIDE)
+log1p = _function("log1p", lambda g, out, x: g / conj_of(x + 1), low=-0.9, high=3, dtypes="buifc", tags=_WIDE)
 sqrt = _function("sqrt", lambda g, out, x: g / (2 * conj_of(out)), triton="square_root", dtypes="buifc", low=0.2, high=4)
 rsqrt = _function("rsqrt", lambda g, out, x: g * conj_of(-0.5 * out * out * out), kernel=lambda xp, x: 1 / xp.sqrt(x),
-                  triton="tl.rsqrt", low=0.2, high=4, tags=_WIDE)
+                  triton="tl.rsqrt", low=0.2, high=4, dtypes="buifc", tags=_WIDE)
 reciprocal = _function("reciprocal", lambda g, out, x: -g * conj_of(out * out), kernel=lambda xp, x: 1 / x, dtypes="buifc",
                        low=0.3, high=3, scalar=Scalar("(1 / {0})", "(1 / {0})"), tags=_WIDE)
 square = composite("square(Tensor self) -> Tensor", lambda x: x ** 2, dtypes="buifc",
                    kernel=lambda xp, x: x * x if x.dtype.kind != "b" else x.astype(xp.int64),
                    inplace=True, tags=("out",), samples=unary(), vjp=lambda g, out, x: g * 2 * conj_of(x))
 sigmoid = _function("sigmoid", lambda g, out, x: g * conj_of((1 - out) * out), kernel=lambda xp, x: 1 / (1 + xp.exp(-x)),
-                    triton="tl.sigmoid", api=("nn.functional.sigmoid",))
+                    triton="tl.sigmoid", dtypes="buifc", api=("nn.functional.sigmoid",))
 logit = composite("logit(Tensor self, float? eps=None) -> Tensor",
                   lambda x, eps: ops.log(_within(x, eps) / (1 - _within(x, eps))), inplace=True, tags=("out",),
                   samples=lambda: [S(T((3, 4), 0.1, 0.9)), S(T((3, 4), 0.0, 1.0), 0.2)])
@@ -230,8 +230,11 @@ xlogy = composite("xlogy(Operand self, Operand other) -> Tensor",
 def _xlogy(x: Any, y: Any) -> Any:
     if not hasattr(y, "dtype"):
         return x * (math.log(y) if y > 0 else float("-inf") if y == 0 else float("nan"))
-    zero = ops.eq(y, y) & (ops.eq(x, 0) if hasattr(x, "dtype") else bool(x == 0))
-    return ops.where(zero, 0.0, x * ops.log(y))
+    if not hasattr(x, "dtype") and x != 0:
+        return x * ops.log(y)
+    no_log = ops.le(y, 0) | ops.eq(y, math.inf)  # where log(y) is finite, 0 * log(y) is 0, and x has a derivative there
+    zero = no_log & ops.eq(x, 0) if hasattr(x, "dtype") else no_log
+    return x * ops.log(ops.where(zero, 1.0, y))
 
 
 @public("torch.ldexp", "Tensor.ldexp")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtype as _dtype
-from ..family import composite, ops
+from ..family import composite, conj_of, ops
 from ..op import public
 from ..samples import S, T
 
@@ -152,7 +152,8 @@ def _rms_eps(eps: Any, x: Any) -> float:
 
 def _rms_norm_grads(g: Any, out: Any, x: Any, normalized_shape: Any, weight: Any, eps: Any, *, needs: tuple) -> tuple:
     dims = tuple(range(x.ndim - len(normalized_shape), x.ndim))
-    wide, g = upcast(x), upcast(g)
+    wide, g = conj_of(upcast(x)), upcast(g)
+    weight = None if weight is None else conj_of(weight)
     scale = ops.rsqrt(ops.mean(wide * wide, dims, True) + _rms_eps(eps, x))
     normal = wide * scale
     dx = dw = None
@@ -430,7 +431,8 @@ def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float 
         raise ValueError(f"Expected 3D or higher dimensionality                          input (got {input.ndim} dimensions)")
     pads = (0, 0) * (input.ndim - 2) + (size // 2, (size - 1) // 2)
     neighbours = ops.unfold(ops.constant_pad_nd(input * input, pads), 1, size, 1)
-    return input / (ops.mean(neighbours, -1) * alpha + k) ** beta
+    mean = ops.floor_divide(ops.sum(neighbours, -1), size) if input.dtype.is_integral else ops.mean(neighbours, -1)
+    return input / (mean * alpha + k) ** beta
 
 
 # ---- vectors of length one ------------------------------------------------------------------------------------------

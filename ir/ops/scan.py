@@ -68,7 +68,8 @@ def _logcumsumexp(xp: Any, x: Any, dim: int) -> Any:
 def _logcumsumexp_rule(g: Any, out: Any, x: Any, dim: int) -> Any:
     """``exp(x) * sum of g * exp(-out) from here on``, summed in logarithms: positive and negative parts each for themselves."""
     def summed(log_g: Any) -> Any:
-        return ops.exp(ops.flip(ops.logcumsumexp(ops.flip(log_g - out, (dim,)), dim), (dim,)) + x)
+        found = ops.exp(ops.flip(ops.logcumsumexp(ops.flip(log_g - out, (dim,)), dim), (dim,)) + x)
+        return found if x.dtype.is_complex else ops.where(ops.eq(x, float("-inf")), 0, found)  # adds nothing, whatever out is
 
     if not x.ndim:
         return g
