@@ -87,8 +87,30 @@ MODULES: dict[str, dict[str, str]] = {
         "torch": "istft stft",
         "Tensor": "istft stft",
     },
+    "draws": {
+        "ops": "_dirichlet_grad _sample_dirichlet _standard_gamma _standard_gamma_grad binomial draw_binomial poisson",
+        "torch": "_dirichlet_grad _sample_dirichlet _standard_gamma _standard_gamma_grad binomial poisson",
+    },
     "window_functions": {
         "torch": "bartlett_window blackman_window hamming_window hann_window kaiser_window",
+    },
+    "statistics": {
+        "torch": "gradient histogram histogramdd nanquantile quantile",
+        "Tensor": "histogram nanquantile quantile",
+        "ops": "histogram_counts histogram_edges",
+    },
+    "segments": {
+        "torch": "_segment_reduce index_reduce segment_reduce",
+        "Tensor": "index_reduce index_reduce_",
+        "ops": "index_reduce",
+    },
+    "fractional": {
+        "nn.functional": "fractional_max_pool2d fractional_max_pool2d_with_indices fractional_max_pool3d "
+                         "fractional_max_pool3d_with_indices",
+    },
+    "linear_cross_entropy": {
+        "nn.functional": "linear_cross_entropy",
+        "ops": "linear_nll",
     },
 }
 

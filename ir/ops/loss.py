@@ -169,7 +169,7 @@ def binary_cross_entropy_with_logits(input: Any, target: Any, weight: Any = None
     """Cross entropy of logits and targets in [0, 1], stable for large logits. Shapes: equal -> [] (or theirs)."""
     if tuple(target.shape) != tuple(input.shape):
         raise ValueError(f"Target size ({_size(target)}) must be the same as input size ({_size(input)})")
-    soft = ops.log1p(ops.exp(-abs(input))) + ops.relu(-input)  # -log(sigmoid(x))
+    soft = -ops.logsigmoid(input)
     if pos_weight is None:
         values = (1 - target) * input + soft
     else:

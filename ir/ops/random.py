@@ -233,7 +233,7 @@ def _multinomial(xp: Any, p: Any, num_samples: int, replacement: bool, generator
 
 multinomial = primitive(
     "multinomial(Tensor self, int num_samples, bool replacement=False, *, any generator=None) -> Tensor", "random",
-    kernel=_multinomial, infer=_multinomial_meta, tags=(*_TAGS, "check"),
+    kernel=_multinomial, infer=_multinomial_meta, tags=(*_TAGS, "check"), api=(),
     samples=lambda: [S(T((5,), 0.1, 1.0, grad=False), 3), S(T((2, 5), 0.1, 1.0, grad=False), 7, True)])
 
 
@@ -320,16 +320,33 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None
     if size is not None:
         t = ops.normal_fill(tuple(size), float(mean), float(std), dtype=dtype, device=device, generator=generator)
         return _done(t, requires_grad, out)
-    like = mean + std * 0 if hasattr(std, "shape") else mean
+    at, spread = (ops.detach(x) if hasattr(x, "shape") else x for x in (mean, std))
+    like = at + spread * 0 if hasattr(std, "shape") else at
     z = ops.normal_fill(tuple(like.shape), dtype=like.dtype, device=like.device, generator=generator)
-    return _done(z * std + mean, requires_grad, out)
+    return _done(_beside(z * spread + at, mean, std), requires_grad, out)
+
+
+def _beside(drawn: Any, *sources: Any) -> Any:
+    """``drawn``, on the tape if one of ``sources`` is, with a gradient of zero for them: PyTorch's rule for what is drawn."""
+    for x in sources:
+        if getattr(x, "requires_grad", False):
+            drawn = ops.where(ops.full((), False, dtype=_dtype.bool_, device=x.device), x, drawn)
+    return drawn
+
+
+@public("torch.multinomial", "Tensor.multinomial")
+def multinomial_call(input: Any, num_samples: int, replacement: bool = False, *, generator: Any = None, out: Any = None) -> Any:
+    """Indices drawn with probabilities in proportion to each row of ``input``. Shapes: [(m,) n] -> [(m,) num_samples]."""
+    if out is not None and out.dtype is not _dtype.int64:
+        raise RuntimeError(f"multinomial expects Long tensor out, got: {type_name(out.dtype)}")
+    return _done(ops.multinomial(ops.detach(input), num_samples, replacement, generator=generator), False, out)
 
 
 @public("torch.bernoulli", "Tensor.bernoulli")
 def bernoulli_call(input: Any, p: float | None = None, *, generator: Any = None, out: Any = None) -> Any:
     """Ones with probability ``input`` (or ``p`` everywhere), else zeros. Shape: ``input``'s."""
     if p is None:
-        return _done(_in_order_of(input, input, generator), False, out)
+        return _done(_beside(_in_order_of(ops.detach(input), ops.detach(input), generator), input), False, out)
     t = drawn_like(input, ops.bernoulli_fill, p, dtype=input.dtype, device=input.device, generator=generator)
     return _done(t, False, out)
 
@@ -340,9 +357,10 @@ def _memory_order(x: Any) -> tuple[int, ...] | None:
     if x.ndim < 2 or strides is None:
         return None
     found = strides()
-    order = tuple(sorted(range(x.ndim), key=lambda d: -found[d] if x.shape[d] != 1 else 0))
-    order = tuple(d for d in order if x.shape[d] != 1) + tuple(d for d in order if x.shape[d] == 1)
-    return None if [d for d in order if x.shape[d] != 1] == [d for d in range(x.ndim) if x.shape[d] != 1] else order
+    fixed = [x.shape[d] == 1 or found[d] == 0 for d in range(x.ndim)]  # their place in memory says nothing: they stay
+    moved = iter(sorted((d for d in range(x.ndim) if not fixed[d]), key=lambda d: -found[d]))
+    order = tuple(d if fixed[d] else next(moved) for d in range(x.ndim))
+    return None if order == tuple(range(x.ndim)) else order
 
 
 def drawn_like(x: Any, op: Any, *numbers: Any, **options: Any) -> Any:

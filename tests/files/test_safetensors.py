@@ -18,8 +18,8 @@ from flambeau.safetensors import torch as tensors
 
 
 def example():
-    return {"w": fl.arange(6.0).view(2, 3), "half": fl.ones(3, dtype=fl.bfloat16), "i": fl.tensor([1, -2]), "none": fl.zeros(0, 2),
-            "flag": fl.tensor([True]), "s": fl.tensor(2.5, dtype=fl.float64), "c": fl.tensor([1 + 2j])}
+    return {"w": fl.arange(6.0).view(2, 3), "half": fl.ones(3, dtype=fl.bfloat16), "i": fl.tensor([1, -2]),
+            "none": fl.zeros(0, 2), "flag": fl.tensor([True]), "s": fl.tensor(2.5, dtype=fl.float64), "c": fl.tensor([1 + 2j])}
 
 
 def seen(found):
@@ -58,8 +58,9 @@ def test_a_file_is_opened_for_parts(tmp_path):
 
 def test_what_would_be_lost_is_refused(tmp_path):
     base = fl.arange(6.0).view(2, 3)
-    for wrong, error, words in (({"a": base, "b": base[1]}, RuntimeError, "share memory"), ({"a": base.t()}, ValueError, "contiguous"),
-                                ({"a": 1}, ValueError, "expected torch.Tensor"), ([base], ValueError, "Expected a dict"),
+    for wrong, error, words in (({"a": base, "b": base[1]}, RuntimeError, "share memory"),
+                                ({"a": base.t()}, ValueError, "contiguous"), ({"a": 1}, ValueError, "expected torch.Tensor"),
+                                ([base], ValueError, "Expected a dict"),
                                 ({1: base}, ValueError, "str"), ({"__metadata__": base}, ValueError, "__metadata__"),
                                 ({"a": base.to(fl.complex128)}, TypeError, "complex128")):
         with pytest.raises(error, match=words):

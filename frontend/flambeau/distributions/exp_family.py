@@ -1,0 +1,5 @@
+"""PyTorch's module of the exponential family."""
+
+from .distribution import ExponentialFamily
+
+__all__ = ["ExponentialFamily"]
