@@ -245,7 +245,7 @@ class OpNode(GradNode):
             if t._storage.version != version:
                 raise _stale(self, t, version)
         out = self.out
-        if len(self.metas) == 1:
+        if len(grads) == 1:
             g = grads[0]
             if self.like:
                 args = tuple([g if a is LIKE else a for a in args])
@@ -269,11 +269,17 @@ def _fitted(op: Op, found: list[Any], args: tuple) -> list[Any]:
     flat: list[Any] = []
     for slot, g in zip(op.tensor_slots, found):
         a = args[slot]
-        if type(a) is list or type(a) is tuple:
+        if g is a:
+            flat.append(None if type(a) is list or not hasattr(a, "dtype") else g)
+        elif type(a) is list or type(a) is tuple:
             return fit_gradients(op, found, args)
-        if g is None or not hasattr(a, "dtype"):
+        elif g is None or not hasattr(a, "dtype"):
             flat.append(None)
-        elif g is a or (g._a.shape == (a._a.shape if isinstance(a, tensor_class) else a.shape) and g.dtype is a.dtype):
+        elif isinstance(a, tensor_class):
+            own, found_array = a._a, g._a
+            fits = found_array.shape == own.shape and (found_array.dtype is own.dtype or g.dtype is a.dtype)
+            flat.append(g if fits else fit_gradient(g, a))
+        elif g._a.shape == a.shape and g.dtype is a.dtype:
             flat.append(g)
         else:
             flat.append(fit_gradient(g, a))
@@ -533,15 +539,17 @@ class _Run:
         """Add ``g`` to what has arrived at ``edge``."""
         if g is None or edge is None:
             return
-        if not isinstance(edge, tuple):
+        if type(edge) is not tuple:
             before = self.leaf_grads.get(id(edge))
             self.leaf_grads[id(edge)] = (edge, g if before is None else ops.add(before[1], g))
             return
         node, nr = edge
         buffer = self.buffers.get(node)
         if buffer is None:
-            buffer = self.buffers[node] = [None] * len(node.metas)
+            n = len(node.metas)
+            self.buffers[node] = [g] if n == 1 else [g if i == nr else None for i in range(n)]
             heapq.heappush(self.heap, (-node.seq, node))
+            return
         buffer[nr] = g if buffer[nr] is None else ops.add(buffer[nr], g)
 
 
@@ -578,10 +586,13 @@ def _walk(run: _Run, grads: list[Any], wanted_nodes: set, step: Callable, retain
     with GradMode(create_graph):
         for t, g in zip(roots, grads):
             run.send(edge_of(t), g)
-        while run.heap:
-            _, node = heapq.heappop(run.heap)
-            outs = _apply_pre_hooks(node, run.buffers.pop(node))
-            for nr, g in enumerate(outs):
+        heap, pop = run.heap, heapq.heappop
+        while heap:
+            _, node = pop(heap)
+            outs = run.buffers.pop(node)
+            if node.pre_hooks or node.retained:
+                outs = _apply_pre_hooks(node, outs)
+            for nr, g in enumerate(outs) if wanted_nodes else ():
                 if (node, nr) in wanted_nodes:
                     captured[(node, nr)] = g
             if needed is not None and not any(_edge_key(e) in needed for e in node.edges if e is not None):
@@ -593,16 +604,21 @@ def _walk(run: _Run, grads: list[Any], wanted_nodes: set, step: Callable, retain
 
 
 def _run_node(run: _Run, node: GradNode, outs: list[Any], needed: set | None) -> None:
-    needs = [e is not None and (needed is None or _edge_key(e) in needed) for e in node.edges]
+    edges = node.edges
+    if needed is None:
+        needs = [e is not None for e in edges]
+    else:
+        needs = [e is not None and _edge_key(e) in needed for e in edges]
     found = node.apply(outs, needs)
     if node.post_hooks:
         for hook in list(node.post_hooks.values()):
             changed = hook(tuple(found), tuple(outs))
             if changed is not None:
                 found = list(_as_tuple(changed))
-    for edge, g, need in zip(node.edges, found, needs):
-        if need:
-            run.send(edge, g)
+    send = run.send
+    for edge, g, need in zip(edges, found, needs):
+        if need and g is not None:
+            send(edge, g)
 
 
 def _edge_key(edge: Any) -> Any:

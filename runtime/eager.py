@@ -509,9 +509,12 @@ def generator(given: Any) -> Any:
 
 def _gradients(op: Op, needs: tuple[bool, ...], g: Any, out: Any, args: tuple) -> list[Any]:
     """``op.gradients``, by the op's compiled form where it has one and the work is large."""
-    forms = fused.forms_of(op)
-    found = None if forms is None or mode.grad else forms.gradients(needs, g, out, args)
-    return op.gradients(needs, g, out, args) if found is None else found
+    if op.extra.get("forms", op) is not None and not mode.grad:  # (most ops have none, which is soon said)
+        forms = fused.forms_of(op)
+        found = None if forms is None else forms.gradients(needs, g, out, args)
+        if found is not None:
+            return found
+    return op.gradients(needs, g, out, args)
 
 
 autograd.tensor_class = Tensor

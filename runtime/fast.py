@@ -28,7 +28,7 @@ _INTEGERS = "lihbB"
 #: promotion kind -> NumPy type characters whose result NumPy gets right; the same with a Python float; with an int
 _PLAIN = {"default": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + _INTEGERS), "float": (_FLOATS,) * 3,
           "bool": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + _INTEGERS), "real": (_FLOATS + _INTEGERS, "", "")}
-_ONE = (None,)
+_next = autograd._sequence.__next__
 
 
 def _admitted(op: Op) -> tuple[str, ...]:
@@ -37,6 +37,7 @@ def _admitted(op: Op) -> tuple[str, ...]:
 
 
 _ndarray, _new = np.ndarray, object.__new__
+_FLOAT32 = np.dtype(np.float32)
 
 
 def fresh(array: Any) -> Tensor:
@@ -66,12 +67,14 @@ def window(array: Any, source: Tensor) -> Tensor:
 class _Tape:
     """What to record for one pattern of operands that need gradients."""
 
-    __slots__ = ("op", "needs", "save_out", "keep")
+    __slots__ = ("op", "needs", "save_out", "keep", "bare")
 
     def __init__(self, op: Op, needs: tuple[bool, ...]) -> None:
         self.op, self.needs = op, needs
         self.save_out, keep = op.saves(needs)
         self.keep = tuple(keep[slot] for slot in op.tensor_slots)
+        #: The arguments as kept where nothing is kept and the others are at their defaults.
+        self.bare = None if self.save_out or any(keep) else (*[LIKE] * len(needs), *(_defaults(op, len(needs)) or ()))
 
 
 def _edge(x: Tensor) -> Any:
@@ -88,10 +91,15 @@ def _kept(x: Any, keep: bool, shape: tuple, dtype: Any, saved: list) -> Any:
     return LIKE if a.shape == shape and a.dtype is dtype else TensorMeta(a.shape, x.dtype, x._storage.device)
 
 
-def _finish_node(tape: _Tape, node: OpNode, out: Tensor, saved: list) -> None:
-    node.op, node.needs, node.metas, node.seq = tape.op, tape.needs, _ONE, next(autograd._sequence)
-    node.saved = saved
-    node.out = SavedOutput(out, 0) if tape.save_out else LIKE
+def _enter(tape: _Tape, args: tuple, edges: Any, saved: list, out: Tensor) -> None:
+    """Give ``out`` a node. (What is not set here is so by the class.)"""
+    node = _new(OpNode)
+    node.op, node.needs, node.seq = tape.op, tape.needs, _next()
+    node.args, node.edges = args, edges
+    if saved:
+        node.saved = saved
+    if tape.save_out:
+        node.out = SavedOutput(out, 0)
     out._rg, out._grad_fn = True, node
 
 
@@ -99,24 +107,34 @@ def _record_two(tape: _Tape, args: tuple, x: Any, y: Any, out: Tensor) -> None:
     r = out._a
     shape, dtype = r.shape, r.dtype
     saved: list = []
-    node = _new(OpNode)
     keep, needs = tape.keep, tape.needs
     kx = _kept(x, keep[0], shape, dtype, saved) if isinstance(x, Tensor) else x
     ky = _kept(y, keep[1], shape, dtype, saved) if isinstance(y, Tensor) else y
-    node.like = True
-    node.args = (kx, ky) if len(args) == 2 else (kx, ky, *args[2:])
-    node.edges = (_edge(x) if needs[0] else None, _edge(y) if needs[1] else None)
-    _finish_node(tape, node, out, saved)
+    edges = (_edge(x) if needs[0] else None, _edge(y) if needs[1] else None)
+    _enter(tape, (kx, ky) if len(args) == 2 else (kx, ky, *args[2:]), edges, saved, out)
+
+
+def _record_bare(tape: _Tape, x: Tensor, y: Tensor, out: Tensor) -> None:
+    """The same where no data is kept of two tensors that have the result's shape and dtype."""
+    node = _new(OpNode)
+    node.op, node.needs, node.seq, node.args = tape.op, tape.needs, _next(), tape.bare
+    if tape.needs[0]:
+        fn = x._grad_fn if x._view is None else x.grad_fn
+        ex = x if fn is None else (fn, x._out_nr)
+    else:
+        ex = None
+    if tape.needs[1]:
+        fn = y._grad_fn if y._view is None else y.grad_fn
+        node.edges = (ex, y if fn is None else (fn, y._out_nr))
+    else:
+        node.edges = (ex, None)
+    out._rg, out._grad_fn = True, node
 
 
 def _record_one(tape: _Tape, args: tuple, x: Tensor, out: Tensor) -> None:
     saved: list = []
-    node = _new(OpNode)
     kx = _kept(x, tape.keep[0], out._a.shape, out._a.dtype, saved)
-    node.like = True
-    node.args = (kx,) if len(args) == 1 else (kx, *args[1:])
-    node.edges = (_edge(x),)
-    _finish_node(tape, node, out, saved)
+    _enter(tape, (kx,) if len(args) == 1 else (kx, *args[1:]), (_edge(x),), saved, out)
 
 
 class Recorder:
@@ -141,9 +159,7 @@ class Recorder:
             a = args[i]
             if isinstance(a, Tensor):
                 kept[i] = _kept(a, keep, shape, dtype, saved)
-        node = _new(OpNode)
-        node.like, node.args, node.edges = True, tuple(kept), edges
-        _finish_node(tape, node, out, saved)
+        _enter(tape, tuple(kept), edges, saved, out)
 
 
 def recorder(op: Op) -> Recorder | None:
@@ -157,9 +173,12 @@ def binary(op: Op, slow: Runner) -> Runner:
     kernel, ufunc, default = op.kernel, getattr(np, op.extra.get("ufunc", ""), None), _defaults(op, 2)
     assert kernel is not None and op.promote is not None  # what `runner` looked at
     plain, with_float, with_int = _admitted(op)
+    usual = default[0] if default is not None and len(default) == 1 else None  # the one parameter behind the operands
+    single = _FLOAT32 if "f" in plain else None  # (the dtype that is met most needs no look at its character)
     recorded = op.differentiable
     blocked = not recorded and "nograd" not in op.tags  # differentiated through its parts
     tapes: dict[tuple[bool, bool], _Tape] = {}
+    tape_of = tapes.get
 
     def run(args: tuple) -> Any:
         x, y = args[0], args[1]
@@ -167,34 +186,32 @@ def binary(op: Op, slow: Runner) -> Runner:
         try:
             if kind is float or kind is int:
                 a, b = x._a, y
-                allowed = with_float if kind is float else with_int
-                grad = rx = x._rg
-                ry = False
+                rx, ry = x._rg, False
+                dtype = a.dtype
+                if type(a) is not _ndarray or dtype.char not in (with_float if kind is float else with_int):
+                    return slow(args)
             elif type(x) is float or type(x) is int:
                 a, b = x, y._a
-                allowed = with_float if type(x) is float else with_int
-                grad = ry = y._rg
-                rx = False
-                if type(b) is not _ndarray or b.dtype.char not in allowed:
+                rx, ry = False, y._rg
+                dtype = b.dtype
+                if type(b) is not _ndarray or dtype.char not in (with_float if type(x) is float else with_int):
                     return slow(args)
-                allowed = None
             else:
                 a, b = x._a, y._a
-                if type(b) is not _ndarray or b.dtype is not a.dtype:
-                    return slow(args)
-                allowed = plain
                 rx, ry = x._rg, y._rg
-                grad = rx or ry
+                dtype = a.dtype
+                if b.dtype is not dtype or type(a) is not _ndarray or type(b) is not _ndarray or (
+                        dtype is not single and dtype.char not in plain):
+                    return slow(args)
         except AttributeError:
             return slow(args)
-        if allowed is not None and (type(a) is not _ndarray or a.dtype.char not in allowed):
-            return slow(args)
-        grad = grad and mode.grad
+        grad = (rx or ry) and mode.grad
         if grad and blocked:
             return slow(args)
+        plainly = default is None or (args[2] == usual if usual is not None else args[2:] == default)
         token = hush()
         try:
-            if ufunc is not None and (default is None or args[2:] == default):
+            if ufunc is not None and plainly:
                 r = ufunc(a, b)
             else:
                 r = kernel(np, a, b, *args[2:])
@@ -206,10 +223,13 @@ def binary(op: Op, slow: Runner) -> Runner:
             r = np.asarray(r)
         out = fresh(r)
         if grad and recorded:
-            tape = tapes.get((rx, ry))
+            tape = tape_of((rx, ry))
             if tape is None:
                 tape = tapes[rx, ry] = _Tape(op, (rx, ry))
-            _record_two(tape, args, x, y, out)
+            if tape.bare is not None and plainly and type(a) is type(b) and r.dtype is dtype and a.shape == b.shape:
+                _record_bare(tape, x, y, out)
+            else:
+                _record_two(tape, args, x, y, out)
         return out
 
     return run
