@@ -386,6 +386,12 @@ class Tensor(TensorLike):
         """In-place ``transpose``."""
         return self._become(self.transpose(dim0, dim1))
 
+    swapaxes_ = swapdims_ = transpose_
+
+    def as_strided_(self, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
+        """In-place ``as_strided``."""
+        return self._become(self.as_strided(size, stride, storage_offset))
+
     def t_(self) -> Tensor:
         """In-place ``t``."""
         return self._become(self.t())
