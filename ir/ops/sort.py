@@ -218,45 +218,6 @@ def mode(input: Any, dim: int = -1, keepdim: bool = False, *, out: Any = None) -
     return found if out is None else returns.mode(*write_out(mode_, tuple(found), tuple(out)))
 
 
-@public("torch.quantile", "Tensor.quantile")
-def quantile(input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *,
-    interpolation: str = "linear") -> Any:  # noqa: A002
-    """The ``q``-th quantiles of ``input`` along ``dim`` (all elements for None)."""
-    if interpolation not in ("linear", "lower", "higher", "nearest", "midpoint"):
-        raise RuntimeError("quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
-                           f"{interpolation}")
-    if not input.ndim and dim is not None:
-        wrap_dim(dim, 0)
-        dim = None
-    n = input.ndim
-    flat = ops.reshape(input, (-1,)) if dim is None else ops.transpose(input, dim, -1)
-    ranked = ops.sort(flat, -1)[0]
-    number = not hasattr(q, "dtype")
-    q = ops.full((), float(q), dtype=input.dtype, device=input.device) if number else q
-    if q.dtype is not input.dtype:
-        raise RuntimeError("quantile() q tensor must be same dtype as the input tensor")
-    spots = ops.reshape(q, (-1,)) * (ranked.shape[-1] - 1)
-    low, high = ops.floor(spots), ops.ceil(spots)
-    if interpolation in ("nearest", "lower", "higher"):
-        low = high = {"nearest": ops.round(spots), "lower": low, "higher": high}[interpolation]
-    a = ops.index_select(ranked, -1, ops.cast(low, _I64))
-    b = ops.index_select(ranked, -1, ops.cast(high, _I64))
-    weight = 0.5 if interpolation == "midpoint" else spots - low
-    found = a + (b - a) * weight
-    found = ops.permute(found, (found.ndim - 1, *range(found.ndim - 1)))
-    if keepdim:
-        shape = [1] * n if dim is None else list(ops.transpose(input, dim, -1).shape[:-1]) + [1]
-        found = ops.reshape(found, (found.shape[0], *shape))
-        if dim is not None:
-            found = ops.transpose(found, wrap_dim(dim, n) + 1, -1)
-    elif dim is not None and n > 1 and wrap_dim(dim, n) != n - 1:
-        at = wrap_dim(dim, n)  # the last dimension took dim's place: put it back
-        rest = list(range(1, found.ndim))
-        moved = rest.pop(at)
-        found = ops.permute(found, (0, *rest, moved))
-    return ops.select(found, 0, 0) if not q.ndim else found
-
-
 # ---- search and counting ------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from typing import Any
 
@@ -74,6 +75,8 @@ def to_ours(value: Any, memo: dict[int, Any] | None = None) -> Any:
         return type(value)((to_ours(k, memo), to_ours(v, memo)) for k, v in value.items())
     if isinstance(value, types.ModuleType) and not value.__name__.startswith("torch"):
         return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return ours(type(value))(**{f.name: to_ours(getattr(value, f.name), memo) for f in dataclasses.fields(value)})
     return ours(value)
 
 

@@ -8,11 +8,15 @@ from . import (
     dropout,
     embedding,
     functional,
+    grad,
     init,
     lazy,
     linear,
     loss,
+    modules,
     norm,
+    output,
+    parallel,
     parameter,
     pooling,
     rnn,
@@ -31,14 +35,17 @@ from .linear import *  # noqa: F403
 from .loss import *  # noqa: F403
 from .module import Module
 from .norm import *  # noqa: F403
-from .parameter import Buffer, Parameter, UninitializedParameter
+from .output import *  # noqa: F403
+from .parallel import DataParallel
+from .parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter, factory_kwargs
 from .pooling import *  # noqa: F403
 from .rnn import *  # noqa: F403
 from .shape import *  # noqa: F403
 from .transformer import *  # noqa: F403
 
-_FAMILIES = (activation, attention, container, conv, dropout, embedding, lazy, linear, loss, norm, pooling, rnn, shape,
-             transformer)
+_FAMILIES = (activation, attention, container, conv, dropout, embedding, lazy, linear, loss, norm, output, pooling, rnn,
+             shape, transformer)
 
-__all__ = ["Buffer", "Module", "Parameter", "UninitializedParameter", "functional", "init", "parameter", "utils"]
+__all__ = ["Buffer", "DataParallel", "Module", "Parameter", "UninitializedBuffer", "UninitializedParameter", "factory_kwargs",
+           "functional", "grad", "init", "modules", "parallel", "parameter", "utils"]
 __all__ += [name for family in _FAMILIES for name in family.__all__]
