@@ -69,19 +69,72 @@ def _vectors(v: Any, like: tuple, name: str) -> tuple:
 def jacobian(func: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False,
              strategy: str = "reverse-mode") -> Any:
     """d(output)/d(input) for every pair: [*output, *input] each, nested as outputs and inputs are."""
+    _check_strategy("jacobian", "strategy", strategy, vectorize, strict, create_graph)
     given, many_inputs = _tuple(inputs, "inputs")
+    if strategy == "forward-mode":
+        return _forward_jacobian(func, given, many_inputs)
     xs = _fresh(given, create_graph)
     outputs, many_outputs = _call(func, xs)
     table = []
-    for out in outputs:
-        flat = ops.reshape(out, (out.numel(),))
-        rows = []
-        for i in range(out.numel()):
-            one = ops.select(flat, 0, i)
-            rows.append(_grad([one], xs, [ops.ones_like(ops.detach(one))], create_graph, strict))
+    for i, out in enumerate(outputs):
+        if strict and not out.requires_grad:
+            raise RuntimeError(f"Output {i} of the user-provided function does not require gradients. The outputs must be "
+                               f"computed "
+                               "in a differentiable manner from the input when running in strict mode.")
+        rows = (_rows_at_once if vectorize else _rows)(out, xs, create_graph, strict)
         table.append(tuple(_finished(_matrix([r[j] for r in rows], out, x), create_graph) for j, x in enumerate(xs)))
     found = [row if many_inputs else row[0] for row in table]
     return tuple(found) if many_outputs else found[0]
+
+
+def _rows(out: Any, xs: tuple, create_graph: bool, strict: bool) -> list[tuple]:
+    """The gradients of each element of ``out``, one backward pass after the other."""
+    with autograd.GradMode(True):
+        flat = ops.reshape(out, (out.numel(),))
+        elements = [ops.select(flat, 0, i) for i in range(out.numel())]
+    return [_grad([one], xs, [ops.ones_like(ops.detach(one))], create_graph, strict) for one in elements]
+
+
+def _rows_at_once(out: Any, xs: tuple, create_graph: bool, strict: bool) -> list[tuple]:
+    """The same in one pass over batches of gradients."""
+    n = out.numel()
+    if not out.requires_grad or not n:
+        return _rows(out, xs, create_graph, strict)
+    basis = ops.reshape(ops.eye(n, n, dtype=out.dtype, device=out.device), (n, *out.shape))
+    found = autograd.grad(out, xs, basis, retain_graph=True, create_graph=create_graph, allow_unused=True, is_grads_batched=True)
+    whole = [ops.full((n, *x.shape), 0.0, dtype=x.dtype, device=x.device) if g is None else g for g, x in zip(found, xs)]
+    return [tuple(ops.select(g, 0, i) for g in whole) for i in range(n)]
+
+
+def _check_strategy(name: str, parameter: str, strategy: str, vectorize: bool, strict: bool, create_graph: bool) -> None:
+    if strategy not in ("forward-mode", "reverse-mode"):
+        raise AssertionError(f"Expected {parameter} to be either 'forward-mode' or 'reverse-mode'. Hint: If your function has "
+                             "more outputs than inputs, 'forward-mode' tends to be faster. Otherwise, prefer 'reverse-mode'.")
+    what = f"torch.autograd.functional.{name}: "
+    if strict and vectorize:
+        raise RuntimeError(f"{what}`strict=True` and `vectorized=True` are not supported together. Please either set "
+                           "`strict=False` or `vectorize=False`.")
+    if strategy == "forward-mode":
+        if create_graph:
+            raise NotImplementedError(f"{what}`create_graph=True` and `{parameter}='forward-mode'` are not supported together "
+                                      "(yet). Please either set `create_graph=False` or choose 'reverse-mode'.")
+        if not vectorize:
+            raise NotImplementedError(f"{what}`{parameter}='forward-mode'` is only supported with `vectorize=True`")
+
+
+def _forward_jacobian(func: Callable, inputs: tuple, many_inputs: bool) -> Any:
+    """The Jacobian column by column, in forward mode."""
+    from flambeau.func import jacfwd  # noqa: PLC0415 - the transforms load with their first use
+    many: list[bool] = []
+
+    def tupled(*xs: Any) -> tuple:
+        outputs, is_tuple = _tuple(func(*xs), "outputs of the user-provided function")
+        many[:] = [is_tuple]
+        return outputs
+
+    found = jacfwd(tupled, tuple(range(len(inputs))))(*(ops.detach(x) for x in inputs))
+    table = [tuple(ops.detach(g) for g in row) if many_inputs else ops.detach(row[0]) for row in found]
+    return tuple(table) if many[0] else table[0]
 
 
 def _matrix(rows: list, out: Any, x: Any) -> Any:
@@ -100,7 +153,21 @@ def hessian(func: Callable, inputs: Any, create_graph: bool = False, strict: boo
             raise RuntimeError("The Tensor returned by the function given to hessian should contain a single element")
         return _grad([ops.reshape(out[0], ())], xs, [ops.full((), 1.0, dtype=out[0].dtype, device=out[0].device)], True, strict)
 
-    found = jacobian(slope, given, create_graph, strict)
+    if outer_jacobian_strategy == "forward-mode":
+        _check_strategy("hessian", "outer_jacobian_strategy", outer_jacobian_strategy, vectorize, strict, create_graph)
+        return _forward_hessian(func, given, many)
+    found = jacobian(slope, given, create_graph, strict, vectorize)
+    return found if many else found[0][0]
+
+
+def _forward_hessian(func: Callable, given: tuple, many: bool) -> Any:
+    """Forward over reverse mode."""
+    from flambeau.func import hessian as forward_over_reverse  # noqa: PLC0415 - the transforms load with their first use
+
+    def scalar(*xs: Any) -> Any:
+        return ops.reshape(func(*xs), ())
+
+    found = forward_over_reverse(scalar, tuple(range(len(given))))(*(ops.detach(x) for x in given))
     return found if many else found[0][0]
 
 
