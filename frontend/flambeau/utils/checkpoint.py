@@ -14,6 +14,7 @@ from typing import Any
 
 from flambeau.autograd.function import Function
 from flambeau.autograd.graph import saved_tensors_hooks
+from flambeau.compiler import is_compiling
 from flambeau.runtime import autograd, observers
 from flambeau.runtime.autograd import GradMode, mode
 from flambeau.runtime.rng import default_generator
@@ -74,6 +75,8 @@ def checkpoint(function: Callable, *args: Any, use_reentrant: bool | None = None
                       stacklevel=2)
         use_reentrant = True
     preserve = kwargs.pop("preserve_rng_state", True)
+    if is_compiling():  # the partitioner decides what is kept and what is computed again
+        return function(*args, **kwargs)
     if kwargs and use_reentrant:
         raise ValueError("Unexpected keyword arguments: " + ",".join(kwargs))
     if use_reentrant:
