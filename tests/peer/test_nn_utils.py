@@ -76,7 +76,8 @@ def used(t, module):
 @pytest.mark.parametrize("kind", ["linear", "square", "wide", "conv", "transposed"])
 @pytest.mark.parametrize("make", [
     lambda u, m: u.parametrizations.weight_norm(m), lambda u, m: u.parametrizations.weight_norm(m, dim=None),
-    lambda u, m: u.parametrizations.spectral_norm(m), lambda u, m: u.parametrizations.spectral_norm(m, n_power_iterations=3, dim=1),
+    lambda u, m: u.parametrizations.spectral_norm(m),
+    lambda u, m: u.parametrizations.spectral_norm(m, n_power_iterations=3, dim=1),
     lambda u, m: u.weight_norm(m), lambda u, m: u.weight_norm(m, dim=None), lambda u, m: u.weight_norm(m, "bias"),
     lambda u, m: u.spectral_norm(m), lambda u, m: u.spectral_norm(m, n_power_iterations=2),
 ])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -65,7 +66,9 @@ class Sequential(Module):
         return Sequential(*self, *other)
 
     def __iadd__(self, other: Any) -> Sequential:
-        return self.extend(other)
+        if not isinstance(other, Sequential):
+            raise ValueError(f"add operator supports only objects of Sequential class, but {type(other)} is given.")
+        return self.extend(list(other))
 
     def __mul__(self, other: int) -> Sequential:
         if not isinstance(other, int):
@@ -75,6 +78,9 @@ class Sequential(Module):
         return Sequential(*[m for _ in range(other) for m in self])
 
     __rmul__ = __mul__
+
+    def __imul__(self, other: int) -> Sequential:
+        return self.extend(list(self * other)[len(self):])
 
     def pop(self, key: Any) -> Module:
         """Remove and return the module at ``key``."""
@@ -312,9 +318,10 @@ class ParameterDict(Module):
             self.update(parameters)
 
     def __getitem__(self, key: str) -> Any:
-        if key not in self._keys:
-            raise KeyError(key)
-        return getattr(self, str(key))
+        if not isinstance(key, str):
+            raise TypeError(f"Index given to ParameterDict cannot be used as a key as it is not a string (type is "
+                            f"'{type(key).__name__}')")
+        return getattr(self, key)
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._keys[key] = None
@@ -339,8 +346,8 @@ class ParameterDict(Module):
         return key in self._keys
 
     def copy(self) -> ParameterDict:
-        """A dictionary of the same parameters."""
-        return ParameterDict(dict(self.items()))
+        """A dictionary of the same parameters, in the same order."""
+        return ParameterDict(OrderedDict(self.items()))
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """The value of ``key``, entered as ``default`` if there was none."""
@@ -358,6 +365,29 @@ class ParameterDict(Module):
         found = self[key]
         del self[key]
         return found
+
+    def popitem(self) -> tuple[str, Any]:
+        """Remove and return the last (name, value) pair."""
+        key = next(reversed(self))
+        return key, self.pop(key)
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """A new dictionary with ``default`` under each key."""
+        return ParameterDict([(key, default) for key in keys])
+
+    def __or__(self, other: Any) -> ParameterDict:
+        both = self.copy()
+        both.update(other)
+        return both
+
+    def __ror__(self, other: Any) -> ParameterDict:
+        both = other.copy()
+        both.update(self)
+        return both
+
+    def __ior__(self, other: Any) -> ParameterDict:
+        self.update(other)
+        return self
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of ``key``, else ``default``."""
@@ -390,4 +420,15 @@ class ParameterDict(Module):
         raise RuntimeError("ParameterDict should not be called.")
 
 
-__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
+class Container(Module):
+    """A module of the modules given by name. Deprecated: any Module does that."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        warnings.warn("`nn.Container` is deprecated. All of its functionality is now implemented in `nn.Module`. Subclass that "
+                      "instead.", FutureWarning, stacklevel=2)
+        super().__init__()
+        for key, value in kwargs.items():
+            self.add_module(key, value)
+
+
+__all__ = ["Container", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]

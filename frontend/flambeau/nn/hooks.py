@@ -30,6 +30,15 @@ class RemovableHandle:
             if hooks is not None:
                 hooks.pop(self.id, None)
 
+    def __getstate__(self) -> tuple:
+        return self.hooks_dict_ref(), self.id, [ref() for ref in self.extra_dict_ref]
+
+    def __setstate__(self, state: tuple) -> None:
+        """A copied handle removes the hook from the copied module."""
+        hooks, self.id, extra = state
+        self.hooks_dict_ref = weakref.ref(OrderedDict() if hooks is None else hooks)
+        self.extra_dict_ref = tuple(weakref.ref(d) for d in extra if d is not None)
+
     def __enter__(self) -> RemovableHandle:
         return self
 
@@ -82,6 +91,37 @@ register_module_backward_hook = register_module_full_backward_hook
 def register_module_full_backward_pre_hook(hook: Callable) -> RemovableHandle:
     """Call ``hook(module, grad_output)`` before every module's backward."""
     return add_hook(global_backward_pre_hooks, hook)
+
+
+# ---- hooks of registering: what they return takes the value's place ----------------------------------------------
+
+parameter_registration_hooks: OrderedDict = OrderedDict()
+buffer_registration_hooks: OrderedDict = OrderedDict()
+module_registration_hooks: OrderedDict = OrderedDict()
+
+
+def register_module_parameter_registration_hook(hook: Callable) -> RemovableHandle:
+    """Call ``hook(module, name, parameter)`` whenever a parameter is registered anywhere."""
+    return add_hook(parameter_registration_hooks, hook)
+
+
+def register_module_buffer_registration_hook(hook: Callable) -> RemovableHandle:
+    """Call ``hook(module, name, buffer)`` whenever a buffer is registered anywhere."""
+    return add_hook(buffer_registration_hooks, hook)
+
+
+def register_module_module_registration_hook(hook: Callable) -> RemovableHandle:
+    """Call ``hook(module, name, submodule)`` whenever a module is registered in another."""
+    return add_hook(module_registration_hooks, hook)
+
+
+def registered(hooks: OrderedDict, owner: Any, name: str, value: Any) -> Any:
+    """``value``, or what the hooks put in its place."""
+    for hook in hooks.values():
+        changed = hook(owner, name, value)
+        if changed is not None:
+            value = changed
+    return value
 
 
 # ---- backward hooks -----------------------------------------------------------------------------------------------

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from flambeau.ir import dtype as _dtype
+from flambeau.ir.device import as_device
 from flambeau.ir.dtype import DType
 from flambeau.ir.op import ops, type_name
 from flambeau.runtime import autograd
 from flambeau.runtime.tensor import Tensor
 
 from . import hooks as _hooks
-from .hooks import RemovableHandle, add_hook
-from .parameter import Buffer, Parameter
+from .hooks import (
+    RemovableHandle,
+    add_hook,
+    register_module_backward_hook,
+    register_module_buffer_registration_hook,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
+from .parameter import Buffer, Parameter, is_lazy
 from .state import StateMixin
 
+T_destination = TypeVar("T_destination", bound=dict[str, Any])
 _TABLES = ("_parameters", "_buffers", "_modules")
-_MISSING = object()
 
 
 def type_text(value: Any) -> str:
@@ -37,6 +49,8 @@ class Module(StateMixin):
     """
 
     training: bool
+    dump_patches = False
+    T_destination = T_destination
     call_super_init = False
     _version = 1
 
@@ -80,12 +94,12 @@ class Module(StateMixin):
             if modules is None:
                 raise AttributeError("cannot assign module before Module.__init__() call")
             self._forget(name, "_modules")
-            modules[name] = value
+            modules[name] = _hooks.registered(_hooks.module_registration_hooks, self, name, value)
             return
         if modules is not None and name in modules:
             if value is not None:
                 raise TypeError(f"cannot assign '{type_text(value)}' as child module '{name}' (torch.nn.Module or None expected)")
-            modules[name] = value
+            modules[name] = _hooks.registered(_hooks.module_registration_hooks, self, name, value)
             return
         self._set_buffer_or_plain(name, value)
 
@@ -100,7 +114,7 @@ class Module(StateMixin):
             if value is not None and not isinstance(value, Tensor):
                 raise TypeError(f"cannot assign '{type_text(value)}' as buffer '{name}' (torch.nn.Buffer, torch.Tensor or None "
                                 "expected)")
-            buffers[name] = value
+            buffers[name] = _hooks.registered(_hooks.buffer_registration_hooks, self, name, value)
         else:
             super().__setattr__(name, value)
 
@@ -167,6 +181,8 @@ class Module(StateMixin):
         if param is not None and param.grad_fn is not None:
             raise ValueError(f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. "
                              f"To express '{name}' as a function of another Tensor, compute the value in the forward() method.")
+        if param is not None:
+            param = _hooks.registered(_hooks.parameter_registration_hooks, self, name, param)
         self._parameters[name] = param
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -178,7 +194,7 @@ class Module(StateMixin):
             raise KeyError(f"attribute '{name}' already exists")
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(f"cannot assign '{type_text(tensor)}' object to buffer '{name}' (torch Tensor or None required)")
-        self._buffers[name] = tensor
+        self._buffers[name] = _hooks.registered(_hooks.buffer_registration_hooks, self, name, tensor)
         if persistent:
             self._non_persistent_buffers_set.discard(name)
         else:
@@ -191,9 +207,11 @@ class Module(StateMixin):
         self._check_name(name, "module")
         if hasattr(self, name) and name not in self._modules:
             raise KeyError(f"attribute '{name}' already exists")
-        self._modules[name] = module
+        self._modules[name] = _hooks.registered(_hooks.module_registration_hooks, self, name, module)
 
-    register_module = add_module
+    def register_module(self, name: str, module: Module | None) -> None:
+        """``add_module`` under its other name."""
+        self.add_module(name, module)
 
     # ---- looking up
 
@@ -319,6 +337,9 @@ class Module(StateMixin):
         for param in self._parameters.values():
             if param is None:
                 continue
+            if is_lazy(param):
+                param.data = fn(param.data)
+                continue
             with autograd.GradMode(False):
                 changed = fn(param)
                 grad = None if param.grad is None else fn(param.grad)
@@ -326,7 +347,9 @@ class Module(StateMixin):
             if grad is not None:
                 param._grad = grad
         for name, buffer in self._buffers.items():
-            if buffer is not None:
+            if is_lazy(buffer):
+                buffer.data = fn(buffer.data)  # type: ignore[union-attr]
+            elif buffer is not None:
                 self._buffers[name] = fn(buffer)
         return self
 
@@ -338,9 +361,16 @@ class Module(StateMixin):
 
         def convert(t: Tensor) -> Tensor:
             kind = dtype if dtype is not None and (t.is_floating_point() or t.is_complex()) else t.dtype
+            if t.is_meta and device is not None and as_device(device).type != "meta":
+                raise NotImplementedError("Cannot copy out of meta tensor; no data! Please use torch.nn.Module.to_empty() "
+                                          "instead of torch.nn.Module.to() when moving module from meta to a different device.")
             return t.to(device if device is not None else t.device, kind)
 
         return self._apply(convert)
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Module:
+        """Give every parameter and buffer new memory on ``device``, uninitialized, in place."""
+        return self._apply(lambda t: ops.empty_like(t, device=device), recurse=recurse)
 
     def type(self, dst_type: Any) -> Module:
         """Cast all parameters and buffers to ``dst_type``, in place."""
@@ -491,10 +521,19 @@ class Module(StateMixin):
 
     def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_input, grad_output)`` once the gradients of the inputs are known."""
-        self._is_full_backward_hook = True
+        self._backward_hooks_are(True)
         return add_hook(self._backward_hooks, hook, prepend=prepend)
 
-    register_backward_hook = register_full_backward_hook
+    def register_backward_hook(self, hook: Callable) -> RemovableHandle:
+        """The old form of :meth:`register_full_backward_hook`: here it sees the same gradients."""
+        self._backward_hooks_are(False)
+        return add_hook(self._backward_hooks, hook)
+
+    def _backward_hooks_are(self, full: bool) -> None:
+        if self._is_full_backward_hook is (not full):
+            raise RuntimeError("Cannot use both regular backward hooks and full backward hooks on a single Module. Please use "
+                               "only one of them.")
+        self._is_full_backward_hook = full
 
     def register_full_backward_pre_hook(self, hook: Callable, prepend: bool = False) -> RemovableHandle:
         """Call ``hook(module, grad_output)`` before the gradients of the inputs are computed."""
@@ -544,3 +583,8 @@ def _parse_to(*args: Any, device: Any = None, dtype: Any = None, non_blocking: b
     if tensor is not None:
         device, dtype = tensor.device, tensor.dtype
     return device, dtype
+
+
+__all__ = ["Module", "register_module_backward_hook", "register_module_buffer_registration_hook", "register_module_forward_hook",
+           "register_module_forward_pre_hook", "register_module_full_backward_hook", "register_module_full_backward_pre_hook",
+           "register_module_module_registration_hook", "register_module_parameter_registration_hook"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -56,6 +57,10 @@ class StateMixin:
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """All parameters and persistent buffers by dotted name (detached, sharing storage, unless ``keep_vars``)."""
+        if args:
+            warnings.warn("Positional args are being deprecated, use kwargs instead. Refer to "
+                          "https://pytorch.org/docs/main/generated/torch.nn.Module.html#torch.nn.Module.state_dict for details.",
+                          FutureWarning, stacklevel=2)
         for name, value in zip(("destination", "prefix", "keep_vars"), args):
             destination = value if name == "destination" else destination
             prefix = value if name == "prefix" else prefix
@@ -74,8 +79,11 @@ class StateMixin:
                 module.state_dict(destination=destination, prefix=prefix + name + ".", keep_vars=keep_vars)
         for hook in self._state_dict_hooks.values():
             changed = hook(self, destination, prefix, metadata)
-            if not getattr(hook, "_from_public_api", False) and changed is not None:
-                destination = changed
+            if changed is None:
+                continue
+            if getattr(hook, "_from_public_api", False):
+                raise RuntimeError("state_dict post-hook must return None")
+            destination = changed
         return destination
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
@@ -166,14 +174,18 @@ class StateMixin:
             errors.append(f'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object from '
                           f"checkpoint but received {type(given)}")
             return
-        if is_lazy(tensor):
-            tensor.materialize(given.shape)
+        if is_lazy(tensor):  # a lazy module has materialized it, unless the given one is lazy too
+            return
         if tensor.ndim == 0 and given.ndim == 1 and given.shape[0] == 1:
             given = given[0]
         if tuple(given.shape) != tuple(tensor.shape):
             errors.append(f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, the shape in "
                           f"current model is {tensor.shape}.")
             return
+        if tensor.is_meta and not given.is_meta and not assign:
+            warnings.warn(f"for {key}: copying from a non-meta parameter in the checkpoint to a meta parameter in the current "
+                          "model, which is a no-op. (Did you mean to pass `assign=True` to assign items in the state dictionary "
+                          "to their corresponding key in the module instead of copying them in place?)", stacklevel=2)
         if not assign:
             with autograd.GradMode(False):
                 ops.copy_(tensor, given)
