@@ -377,7 +377,11 @@ def _view_of(op: Op, args: tuple, array: Any, source: Tensor, differentiable: bo
         base = source if view is None else view.base
         if grad or base._rg or view is not None:
             step = ((op, args, _meta_of(source)),)
-            out._view = View(base, step if view is None else view.steps + step, source._storage.version)
+            made = out._view = View(base, step if view is None else view.steps + step, source._storage.version)
+            if view is not None:
+                made.ban = view.ban
+            elif not grad:
+                made.ban = "inference" if mode.inference else "no_grad"
             if grad and source._rg:
                 _record_view(op, args, step[0][2], source, out)
     return out
@@ -430,8 +434,21 @@ def check_inplace_allowed(target: Tensor) -> None:
     if target._rg and target.grad_fn is None:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     view = target._view
+    if view is not None and view.ban is not None and (view.base._rg or target._rg):
+        raise RuntimeError(_ban_text(view.ban))
     if view is not None and view.base._rg and view.base.grad_fn is None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+
+
+def _ban_text(ban: Any) -> str:
+    if type(ban) is tuple:
+        return (f"Output {ban[0]} of {ban[1]} is a view and is being modified inplace. This view is the output of a function that "
+                "returns multiple views. Such functions do not allow the output views to be modified inplace. You should replace "
+                "the inplace operation by an out-of-place one.")
+    return (f"A view was created in {ban} mode and is being modified inplace with grad mode enabled. Given that this use case is "
+            "ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either "
+            f"both inside the {ban} block (if you don't want the inplace to be tracked) or both outside (if you want the inplace "
+            "to be tracked).")
 
 
 def _check_result(op: Op, target: Tensor, result: Tensor) -> None:

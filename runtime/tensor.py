@@ -45,10 +45,11 @@ class Size(tuple):
 class View:
     """How a view was made: from ``base`` by the ``steps`` (op, args with None for self, meta of the op's input)."""
 
-    __slots__ = ("base", "steps", "version")
+    __slots__ = ("base", "steps", "version", "ban")
 
     def __init__(self, base: Tensor, steps: tuple, version: int) -> None:
         self.base, self.steps, self.version = base, steps, version
+        self.ban: Any = None  # why recorded writes are refused: (number, node) of several views, or the mode it was made in
 
 
 on_subclass: Callable[[], None] = lambda: None  # told when a program derives a class from Tensor; set by flambeau

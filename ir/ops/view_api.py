@@ -184,11 +184,24 @@ def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple:
                                f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}")
         count = max((size + step - 1) // step, 1) if step else 1
         sizes = [step] * (count - 1) + [size - step * (count - 1)]
+    return _one_of_several(_parts(tensor, at, sizes), "SplitBackward0")
+
+
+def _parts(x: Any, dim: int, sizes: list) -> tuple:
     found, start = [], 0
     for n in sizes:
-        found.append(ops.narrow(tensor, at, start, n))
+        found.append(ops.narrow(x, dim, start, n))
         start = start + n
     return tuple(found)
+
+
+def _one_of_several(views: tuple, node: str) -> tuple:
+    """Views made together may not be written to while the tape records."""
+    for i, x in enumerate(views):
+        view = getattr(x, "_view", None)
+        if view is not None:
+            view.ban = (i, node)
+    return views
 
 
 @public("Tensor.split_with_sizes", "torch.split_with_sizes")
@@ -220,7 +233,7 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple:  
         n = indices_or_sections
         if n <= 0:
             raise RuntimeError(f"number of sections must be larger than 0, got {n}")
-        return split(input, [size // n + (1 if i < size % n else 0) for i in range(n)], at)
+        return _parts(input, at, [size // n + (1 if i < size % n else 0) for i in range(n)])
     cuts = [0, *indices_or_sections, size]
     return tuple(ops.slice(input, at, a, b) for a, b in zip(cuts, cuts[1:]))
 
@@ -231,7 +244,7 @@ def unbind(input: Any, dim: int = 0) -> tuple:  # noqa: A002
     if not input.ndim:
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     at = wrap_dim(dim, input.ndim)
-    return tuple(ops.select(input, at, i) for i in range(input.shape[at]))
+    return _one_of_several(tuple(ops.select(input, at, i) for i in range(input.shape[at])), "UnbindBackward0")
 
 
 @public("Tensor.__iter__")
