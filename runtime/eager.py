@@ -434,7 +434,7 @@ def check_inplace_allowed(target: Tensor) -> None:
     if target._rg and target.grad_fn is None:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     view = target._view
-    if view is not None and view.ban is not None and (view.base._rg or target._rg):
+    if view is not None and view.ban is not None:
         raise RuntimeError(_ban_text(view.ban))
     if view is not None and view.base._rg and view.base.grad_fn is None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")

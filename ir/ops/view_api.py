@@ -184,7 +184,8 @@ def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple:
                                f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}")
         count = max((size + step - 1) // step, 1) if step else 1
         sizes = [step] * (count - 1) + [size - step * (count - 1)]
-    return _one_of_several(_parts(tensor, at, sizes), "SplitBackward0")
+    name = "SplitWithSizes" if isinstance(split_size_or_sections, (tuple, list)) else "Split"
+    return _one_of_several(_parts(tensor, at, sizes), name)
 
 
 def _parts(x: Any, dim: int, sizes: list) -> tuple:
@@ -244,7 +245,7 @@ def unbind(input: Any, dim: int = 0) -> tuple:  # noqa: A002
     if not input.ndim:
         raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     at = wrap_dim(dim, input.ndim)
-    return _one_of_several(tuple(ops.select(input, at, i) for i in range(input.shape[at])), "UnbindBackward0")
+    return _one_of_several(tuple(ops.select(input, at, i) for i in range(input.shape[at])), "Unbind")
 
 
 @public("Tensor.__iter__")
