@@ -207,7 +207,8 @@ class OpNode(GradNode):
     """The tape's record of one op call.
 
     ``args`` are the call's arguments: tensors whose data the derivative reads as they are, of others only the meta (or
-    :data:`LIKE`). ``saved`` lists those tensors with the versions they had.
+    :data:`LIKE`). ``saved`` lists those tensors with the versions they had. ``edges`` are a tuple where the op has one
+    result and each tensor parameter one edge.
     """
 
     like = True  # whether LIKE may be among the arguments
@@ -235,8 +236,28 @@ class OpNode(GradNode):
         return saved_of(self, name[7:])
 
     def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
-        args = self.args
+        if len(grads) == 1:
+            found, args = self.rules(grads[0])
+        else:
+            args = self.kept()
+            out = tuple(o.get(self) if type(o) is SavedOutput else o for o in self.out)
+            full = tuple(zeros_of(m) if g is None and m is not None else g for g, m in zip(grads, self.metas))
+            found = gradients(self.op, self.needs, full, out, args)
+        return _fitted(self.op, found, args)
+
+    def rules(self, g: Any) -> tuple[list[Any], tuple]:
+        """What the derivative rules of an op with one result make of its gradient, and the arguments they saw."""
+        args, out = self.args if not self.saved else self.kept(), self.out
         if args is None:
+            args = self.kept()
+        if self.like:
+            args = tuple([g if a is LIKE else a for a in args])
+        out = g if out is LIKE else out.get(self) if type(out) is SavedOutput else out
+        return gradients(self.op, self.needs, g, out, args), args
+
+    def kept(self) -> tuple:
+        """The arguments. Raises ``RuntimeError`` where they are gone, or their data was changed."""
+        if self.args is None:
             raise RuntimeError(
                 "Trying to backward through the graph a second time (or directly access saved tensors after they have "
                 "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
@@ -244,18 +265,23 @@ class OpNode(GradNode):
         for t, version in self.saved:
             if t._storage.version != version:
                 raise _stale(self, t, version)
-        out = self.out
-        if len(grads) == 1:
-            g = grads[0]
-            if self.like:
-                args = tuple([g if a is LIKE else a for a in args])
-            out = out.get(self) if type(out) is SavedOutput else g if out is LIKE else out
-            found = gradients(self.op, self.needs, g, out, args)
-        else:
-            out = tuple(o.get(self) if type(o) is SavedOutput else o for o in out)
-            full = tuple(zeros_of(m) if g is None and m is not None else g for g, m in zip(grads, self.metas))
-            found = gradients(self.op, self.needs, full, out, args)
-        return _fitted(self.op, found, args)
+        return self.args
+
+    def step(self, run: _Run, g: Any) -> None:
+        """Send on what becomes of the gradient of the one result, where each tensor parameter has one edge."""
+        found, args = self.rules(g)
+        a = g._a
+        for slot, edge, r in zip(self.op.tensor_slots, self.edges, found):
+            if r is None or edge is None:
+                continue
+            if r is not g:
+                b = r._a
+                like = args[slot]
+                if like is not g or b.shape != a.shape or b.dtype is not a.dtype:
+                    r = _fitted_one(r, like)
+            elif args[slot] is not g:
+                r = _fitted_one(r, args[slot])
+            run.send(edge, r)
 
     def release(self) -> None:
         out = self.out
@@ -275,15 +301,16 @@ def _fitted(op: Op, found: list[Any], args: tuple) -> list[Any]:
             return fit_gradients(op, found, args)
         elif g is None or not hasattr(a, "dtype"):
             flat.append(None)
-        elif isinstance(a, tensor_class):
-            own, found_array = a._a, g._a
-            fits = found_array.shape == own.shape and (found_array.dtype is own.dtype or g.dtype is a.dtype)
-            flat.append(g if fits else fit_gradient(g, a))
-        elif g._a.shape == a.shape and g.dtype is a.dtype:
-            flat.append(g)
         else:
-            flat.append(fit_gradient(g, a))
+            flat.append(_fitted_one(g, a))
     return flat
+
+
+def _fitted_one(g: Any, like: Any) -> Any:
+    """``fit_gradient``, with a short way for one that fits."""
+    own, array = like._a if isinstance(like, tensor_class) else like, g._a
+    fits = array.shape == own.shape and (array.dtype is own.dtype or g.dtype is like.dtype)
+    return g if fits else fit_gradient(g, like)
 
 
 def saved_of(node: OpNode, name: str) -> Any:
@@ -587,9 +614,16 @@ def _walk(run: _Run, grads: list[Any], wanted_nodes: set, step: Callable, retain
         for t, g in zip(roots, grads):
             run.send(edge_of(t), g)
         heap, pop = run.heap, heapq.heappop
+        plain = needed is None and not wanted_nodes and step is _run_node
         while heap:
             _, node = pop(heap)
             outs = run.buffers.pop(node)
+            if plain and type(node) is OpNode and type(node.edges) is tuple and not (
+                    node.pre_hooks or node.post_hooks or node.retained):
+                node.step(run, outs[0])
+                if not retain:
+                    node.release()
+                continue
             if node.pre_hooks or node.retained:
                 outs = _apply_pre_hooks(node, outs)
             for nr, g in enumerate(outs) if wanted_nodes else ():

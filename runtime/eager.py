@@ -42,7 +42,7 @@ def _make_runner(op: Op) -> Runner:
     if op.kernel is None:
         return _decomposed_runner(op)
     slow = _kernel_runner(op)
-    return fast.runner(op, slow) if op.family == "pointwise" else slow
+    return fast.runner(op, slow) if op.family in ("pointwise", "composite") else slow
 
 
 # ---- ops with a kernel --------------------------------------------------------------------------------------------
@@ -396,7 +396,7 @@ _ONE, _FIRST = (None,), (True,)
 
 def _record_view(op: Op, args: tuple, meta: TensorMeta, source: Tensor, out: Tensor) -> None:
     """The tape node of a view: its derivative needs no data."""
-    node = autograd.OpNode(op, (meta, *args[1:]), [autograd.edge_of(source)], _FIRST, _ONE)
+    node = autograd.OpNode(op, (meta, *args[1:]), (autograd.edge_of(source),), _FIRST, _ONE)
     out._rg, out._grad_fn = True, node
 
 

@@ -159,7 +159,7 @@ class Recorder:
             a = args[i]
             if isinstance(a, Tensor):
                 kept[i] = _kept(a, keep, shape, dtype, saved)
-        _enter(tape, tuple(kept), edges, saved, out)
+        _enter(tape, tuple(kept), tuple(edges), saved, out)
 
 
 def recorder(op: Op) -> Recorder | None:
@@ -239,7 +239,7 @@ def unary(op: Op, slow: Runner) -> Runner:
     """The runner of a pointwise op of one operand."""
     kernel, ufunc, default = op.kernel, getattr(np, op.extra.get("ufunc", ""), None), _defaults(op, 1)
     assert kernel is not None and op.promote is not None
-    plain = _admitted(op)[0]
+    plain = _admitted(op)[0] if op.family == "pointwise" else "fd"  # a composite's kernel may leave casts to the general way
     recorded = op.differentiable
     blocked = not recorded and "nograd" not in op.tags
     tape: Any = None
@@ -357,11 +357,62 @@ def _defaults(op: Op, operands: int) -> tuple | None:
     return tuple(p.default for p in rest) if rest else None
 
 
+def select(op: Op, slow: Runner) -> Runner:
+    """The runner of a choice between two operands of one dtype, or numbers, by a tensor of bools."""
+    recorder_of, slots = Recorder(op), op.tensor_slots
+    kernel = op.kernel
+    assert kernel is not None
+
+    def run(args: tuple) -> Any:
+        condition, x, y = args
+        try:
+            c, rx, ry = condition._a, False, False
+            if type(x) is float or type(x) is int:
+                a = x
+            else:
+                a, rx = x._a, x._rg
+            if type(y) is float or type(y) is int:
+                b = y
+            else:
+                b, ry = y._a, y._rg
+        except AttributeError:
+            return slow(args)
+        if type(a) is _ndarray:
+            dtype = a.dtype
+            if type(b) is _ndarray and b.dtype is not dtype:
+                return slow(args)
+        elif type(b) is _ndarray:
+            dtype = b.dtype
+        else:
+            return slow(args)
+        if type(c) is not _ndarray or c.dtype.char != "?" or dtype.char not in "fd" or type(a) is type(b) is not _ndarray:
+            return slow(args)
+        token = hush()
+        try:
+            r = kernel(np, c, a, b)
+        except Exception:
+            return slow(args)
+        finally:
+            restore(token)
+        if type(r) is not _ndarray or r.dtype is not dtype:
+            return slow(args)
+        out = fresh(r)
+        if (rx or ry) and mode.grad:
+            recorder_of(args, out)
+        return out
+
+    return run if slots == (0, 1, 2) and len(op.schema.params) == 3 and op.differentiable else slow
+
+
 def runner(op: Op, slow: Runner) -> Runner:
-    """The fast runner of a pointwise op, or ``slow`` where none applies."""
+    """The fast runner of an elementwise op, or ``slow`` where none applies."""
     slots = op.tensor_slots
+    if op.promote == "select" and op.kernel is not None:
+        return select(op, slow)
     if op.promote not in _PLAIN or op.kernel is None or "check" in op.tags:
         return slow
+    if op.family != "pointwise":
+        return unary(op, slow) if slots == (0,) and op.schema.returns == 1 else slow
     if slots == (0, 1):
         return binary(op, slow)
     return unary(op, slow) if slots == (0,) else slow
