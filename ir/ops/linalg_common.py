@@ -138,8 +138,9 @@ def adjoint(x: Any) -> Any:
 
 
 def over(x: Any, d: Any) -> Any:
-    """``x / d``, but 0 where ``x`` is 0: a derivative that nobody asked for does not become NaN where ``d`` is 0."""
-    return x / ops.where(ops.eq(x, 0), 1, d)
+    """``x / d``, but 0 / 0 is 0: a derivative that nobody asked for does not become NaN. Linear in ``x`` where ``d`` is not 0."""
+    none = ops.eq(d, 0)
+    return ops.where(ops.logical_and(none, ops.ne(x, 0)), float("inf"), x / ops.where(none, 1, d))
 
 
 def eye_like(x: Any, n: Any = None) -> Any:

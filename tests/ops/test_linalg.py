@@ -303,3 +303,22 @@ def test_compiled_as_eager(name: str, backend: str) -> None:
     close(got, want, "float64")
     for g, w in zip(ft.autograd.grad(got, [a, b]), ft.autograd.grad(want, [a, b])):
         close(g, w, "float64")
+
+
+FORWARD = {
+    "svd": lambda a: la.svd(a).S.sin() + la.svd(a).U.square().sum(0), "eigh": lambda a: la.eigh(a + a.mT).eigenvectors.square(),
+    "eig": lambda a: la.eig(a).eigenvectors.abs(), "lu": lambda a: la.lu(a).U, "qr": lambda a: la.qr(a).R.square(),
+    "cholesky": lambda a: la.cholesky(a @ a.mT), "det": la.det, "slogdet": lambda a: ft.slogdet(a).logabsdet,
+    "fft": lambda a: ft.fft.fft2(a).abs(), "matrix_exp": la.matrix_exp,
+    "lstsq": lambda a: la.lstsq(a, ft.ones(3, 1, dtype=ft.float64)).solution,
+}
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_forward_mode(name: str) -> None:
+    """The derivative along a direction comes from the rules for gradients, at a gradient of 0: they are linear there too."""
+    fn, a = FORWARD[name], random((3, 3)) + ft.diag(ft.tensor([2.0, 3.0, 5.0], dtype=ft.float64))
+    direction = random((3, 3), seed=1)
+    _, slope = ft.func.jvp(fn, (a,), (direction,))
+    want = (fn(a + 1e-6 * direction) - fn(a - 1e-6 * direction)) / 2e-6
+    np.testing.assert_allclose(slope.detach().numpy(), want.detach().numpy(), rtol=1e-5, atol=1e-7)
