@@ -200,6 +200,53 @@ def gpt_step(torch: Any, compile: Compile) -> Run:
     return _step(torch, compile, model, lambda: (inputs, targets))
 
 
+def small_gpt_step(torch: Any, compile: Compile) -> Run:
+    """The same for 4 layers, 128 wide, 4 heads, 256 words, batch 8 x 128: less work for each op."""
+    model = make_gpt(torch, 256, 128, 128, 4, 4)
+    ids = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (8, 129)))
+    inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    return _step(torch, compile, model, lambda: (inputs, targets))
+
+
+def make_resnet(torch: Any, width: int) -> Any:
+    nn = torch.nn
+
+    def conv(inside: int, outside: int, kernel: int, stride: int) -> Any:
+        return nn.Sequential(nn.Conv2d(inside, outside, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(outside))
+
+    class Block(nn.Module):
+        def __init__(self, inside: int, outside: int, stride: int) -> None:
+            super().__init__()
+            self.first, self.second = conv(inside, outside, 3, stride), conv(outside, outside, 3, 1)
+            self.short = nn.Identity() if inside == outside else conv(inside, outside, 1, stride)
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.second(torch.relu(self.first(x))) + self.short(x))
+
+    class ResNet(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            sizes = [width, 2 * width, 4 * width, 8 * width]
+            self.stem = conv(3, width, 3, 1)
+            self.blocks = nn.Sequential(*(Block(inside if i == 0 else size, size, 2 if i == 0 and size > width else 1)
+                                          for inside, size in zip([width, *sizes], sizes) for i in range(2)))
+            self.head = nn.Linear(8 * width, 10)
+
+        def forward(self, x: Any) -> Any:
+            x = self.blocks(torch.relu(self.stem(x)))
+            return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+    return fill(torch, ResNet())
+
+
+def resnet_step(torch: Any, compile: Compile) -> Run:
+    """One AdamW training step of a ResNet-18, a quarter as wide (16 to 128 channels), on 32 x 32 images, batch 16."""
+    model = make_resnet(torch, 16)
+    images, = tensors(torch, (16, 3, 32, 32))
+    labels = torch.from_numpy(np.arange(16) % 10)
+    return _step(torch, compile, model, lambda: (images, labels))
+
+
 def _step(torch: Any, compile: Compile, model: Any, batch: Callable[[], tuple[Any, Any]]) -> Run:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
@@ -224,6 +271,26 @@ def call_overhead(torch: Any, compile: Compile) -> Run:
     return lambda: fn(x)
 
 
+def recorded_add(torch: Any, compile: Compile) -> Run:
+    """x + y on eight floats that require a gradient."""
+    x, y = tensors(torch, (8,), (8,), grad=True)
+    fn = compile(lambda x, y: x + y)
+    return lambda: fn(x, y)
+
+
+def tape_walk(torch: Any, compile: Compile) -> Run:
+    """Forward and backward of 64 products and sums in a row on eight floats: nothing but the cost of the tape."""
+    x, y = tensors(torch, (8,), (8,), grad=True)
+
+    def chain(x: Any, y: Any) -> Any:
+        for _ in range(32):
+            x = x * y + y
+        return x.sum()
+
+    fn = compile(chain)
+    return _training(lambda: fn(x, y), None, [x, y])
+
+
 CASES: dict[str, Callable[[Any, Compile], Run]] = {build.__name__: build for build in (
-    call_overhead, pointwise_cached, pointwise_large, bias_gelu, softmax, layer_norm_training, mlp, mlp_training,
-    attention, attention_training, digits_step, gpt_step)}
+    call_overhead, recorded_add, tape_walk, pointwise_cached, pointwise_large, bias_gelu, softmax, layer_norm_training, mlp,
+    mlp_training, attention, attention_training, digits_step, resnet_step, small_gpt_step, gpt_step)}
