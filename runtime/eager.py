@@ -443,12 +443,12 @@ def check_inplace_allowed(target: Tensor) -> None:
 def _ban_text(ban: Any) -> str:
     if type(ban) is tuple:
         return (f"Output {ban[0]} of {ban[1]} is a view and is being modified inplace. This view is the output of a function "
-                "that returns multiple views. Such functions do not allow the output views to be modified inplace. You should replace "
-                "the inplace operation by an out-of-place one.")
+                "that returns multiple views. Such functions do not allow the output views to be modified inplace. You should "
+                "replace the inplace operation by an out-of-place one.")
     return (f"A view was created in {ban} mode and is being modified inplace with grad mode enabled. Given that this use case "
-            "is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace either "
-            f"both inside the {ban} block (if you don't want the inplace to be tracked) or both outside (if you want the inplace "
-            "to be tracked).")
+            "is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace "
+            f"either both inside the {ban} block (if you don't want the inplace to be tracked) or both outside (if you want the "
+            "inplace to be tracked).")
 
 
 def _check_result(op: Op, target: Tensor, result: Tensor) -> None:
