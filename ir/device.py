@@ -47,12 +47,23 @@ class Device:
     def __reduce__(self) -> tuple:
         return Device, (self.type, self.index)
 
+    def __enter__(self) -> Device:
+        """In this block, tensors are made on this device unless one is given."""
+        _outer.append(_default)
+        set_default(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        global _default
+        _default = _outer.pop()
+
 
 cpu = Device("cpu")
 meta = Device("meta")
 
 
 _default = cpu
+_outer: list[Device] = []  # the defaults of the blocks around the current one
 
 
 def set_default(value: object) -> None:

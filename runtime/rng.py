@@ -19,7 +19,13 @@ from flambeau.ir.device import Device, as_device
 from . import draws
 
 DEFAULT_SEED = 67280421310721
-_STATE_BYTES = 8 + 4 + 624 * 4 + 1 + 8  # seed, position, key, whether a normal is kept, that normal
+_WORDS = 624
+#: PyTorch's state of a CPU generator, so that states saved by one are read by the other
+_STATE = np.dtype([
+    ("seed", "<u8"), ("left", "<i4"), ("seeded", "<i4"), ("next", "<u8"), ("key", "<u8", (_WORDS,)), ("unused", "<f8"),
+    ("kept", "<f8"), ("unused2", "<f8"), ("is_kept", "<i4"), ("gap", "<i4"), ("kept32", "<f4"), ("is_kept32", "?"),
+    ("gap2", "u1", (3,))])
+_LEGACY_BYTES = _STATE.fields["kept32"][1]  # type: ignore[index] - older states end before the kept float32
 
 
 class Generator:
@@ -42,7 +48,7 @@ class Generator:
             raise ValueError(f"Overflow when unpacking long long: the seed {seed} does not fit in 64 bits")
         self._seed = seed % (1 << 64)
         self._bits._legacy_seeding(self._seed & 0xFFFFFFFF)
-        self._kept = None
+        self._kept, self._fresh = None, True
         return self
 
     def seed(self) -> int:
@@ -56,28 +62,48 @@ class Generator:
         return self._seed
 
     def get_state(self) -> Any:
-        """The whole state as a uint8 tensor."""
+        """The whole state as a uint8 tensor, laid out as PyTorch's."""
         from .tensor import wrap  # noqa: PLC0415 - tensors print and pickle without ever drawing numbers
-        state = self._bits.state["state"]
-        kept = 0.0 if self._kept is None else self._kept
-        packed = (self._seed.to_bytes(8, "little") + int(state["pos"]).to_bytes(4, "little")
-                  + state["key"].astype("<u4").tobytes() + bytes([self._kept is not None]) + np.float64(kept).tobytes())
-        return wrap(np.frombuffer(packed, np.uint8).copy())
+        bits = self._bits.state["state"]
+        state = np.zeros((), _STATE)
+        position = int(bits["pos"])
+        state["seed"], state["seeded"], state["key"] = self._seed, 1, bits["key"]
+        state["left"] = 1 if self._fresh else _WORDS + 1 - position
+        state["next"] = 0 if self._fresh else position
+        if self._kept is not None:
+            state["is_kept"], state["kept"] = 1, self._kept
+        return wrap(np.frombuffer(state.tobytes(), np.uint8).copy())
 
     def set_state(self, state: Any) -> Generator:
-        """Go to a state that :meth:`get_state` returned. Raises ``TypeError`` or ``RuntimeError`` for anything else."""
+        """Go to a state that :meth:`get_state` returned, here or in PyTorch.
+
+        Raises ``TypeError`` for anything but bytes, ``RuntimeError`` for bytes that are no state.
+        """
         array = getattr(state, "_a", None)
         if array is None or array.dtype != np.uint8:
-            raise TypeError("expected a torch.ByteTensor holding a generator's state")
+            raise TypeError("expected a torch.ByteTensor, but got "
+                            + (f"{state.dtype}" if array is not None else type(state).__name__))
         packed = array.tobytes()
-        if len(packed) != _STATE_BYTES:
-            raise RuntimeError(f"a generator's state has {_STATE_BYTES} bytes, got {len(packed)}")
-        self._seed = int.from_bytes(packed[:8], "little")
-        key = np.frombuffer(packed[12:12 + 2496], "<u4").astype(np.uint32)
-        self._bits.state = {"bit_generator": "MT19937",
-                            "state": {"key": key, "pos": int.from_bytes(packed[8:12], "little")}}
-        self._kept = float(np.frombuffer(packed[-8:], np.float64)[0]) if packed[-9] else None
+        if len(packed) not in (_STATE.itemsize, _LEGACY_BYTES):
+            raise RuntimeError(f"Expected a CPUGeneratorImplState of size {_STATE.itemsize} but found the input RNG state "
+                               f"size to be {len(packed)}")
+        found = np.frombuffer(packed.ljust(_STATE.itemsize, b"\0"), _STATE)[0]
+        left, position = int(found["left"]), int(found["next"])
+        if not found["seeded"] or not 1 <= left <= _WORDS or position > _WORDS:
+            raise RuntimeError("Invalid mt19937 state")
+        self._seed, self._fresh = int(found["seed"]), left == 1 and position == 0
+        self._bits.state = {"bit_generator": "MT19937", "state": {
+            "key": found["key"].astype(np.uint32), "pos": _WORDS if left == 1 else position}}
+        self._kept = float(found["kept"]) if found["is_kept"] else None
         return self
+
+    def get_offset(self) -> int:
+        """Raises ``RuntimeError``: only GPU generators count an offset."""
+        raise RuntimeError("CPU Generator does not use offset")
+
+    def set_offset(self, offset: int) -> Generator:
+        """Raises ``RuntimeError``: only GPU generators count an offset."""
+        raise RuntimeError("CPU Generator does not use offset")
 
     def clone_state(self) -> Generator:
         """A generator that goes on from here on its own."""
@@ -91,6 +117,7 @@ class Generator:
     def bits32(self, n: int) -> np.ndarray:
         """32-bit words, as uint64."""
         with self._lock:
+            self._fresh = self._fresh and not n
             return self._bits.random_raw(n)
 
     def bits64(self, n: int) -> np.ndarray:

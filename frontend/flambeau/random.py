@@ -23,4 +23,10 @@ def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cuda
             set_rng_state(state)
 
 
-__all__ = ["default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed", "set_rng_state"]
+def thread_safe_generator() -> Any:
+    """The generator of a worker thread of a data loader; None here, where workers are processes."""
+    return None
+
+
+__all__ = ["default_generator", "fork_rng", "get_rng_state", "initial_seed", "manual_seed", "seed", "set_rng_state",
+           "thread_safe_generator"]

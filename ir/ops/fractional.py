@@ -65,10 +65,11 @@ def _pooled(n: int, x: Any, kernel_size: Any, output_size: Any, output_ratio: An
     planes = lead if len(lead) == 2 else (1, *lead)
     if samples is None:
         samples = ops.uniform((*planes, n), dtype=x.dtype, device=x.device)
-    elif tuple(samples.shape) != (*planes, n) or samples.dtype is not x.dtype:
+    elif samples.ndim != 3 or samples.shape[0] < planes[0] or tuple(samples.shape[1:]) != (planes[1], n) \
+            or samples.dtype is not x.dtype:
         raise RuntimeError(f"{name}: Expected _random_samples of shape {[*planes, n]} and of the input's dtype, but got "
                            f"{list(samples.shape)} of {samples.dtype}")
-    places = _plane_indices(samples, sizes, outs, kernel)
+    places = _plane_indices(ops.slice(samples, 0, 0, planes[0]), sizes, outs, kernel)
     count = math.prod(outs) * math.prod(kernel)
     windows = ops.gather(ops.reshape(x, (*planes, math.prod(sizes))), 2, ops.reshape(places, (*planes, count)))
     best = ops.argmax(ops.detach(ops.reshape(windows, tuple(places.shape))), -1, True)

@@ -194,3 +194,20 @@ def test_layers_begin_alike(name):
 def test_own_generators():
     same(lambda t: t.randn(20, generator=t.Generator().manual_seed(11)))
     same(lambda t: t.randperm(9, generator=t.Generator().manual_seed(2**40 + 5)))
+
+
+@pytest.mark.parametrize("count", [0, 1, 17, 311, 312, 623, 624, 625, 1000])
+@pytest.mark.parametrize("kept", [False, True])
+def test_states_are_the_same_bytes(count, kept):
+    for t in (torch, fl):
+        t.manual_seed(2**40 + 3)
+        t.rand(count)
+        if kept:
+            t.randn(1)
+    state = torch.get_rng_state()
+    np.testing.assert_array_equal(fl.get_rng_state().numpy(), state.numpy())
+    fl.manual_seed(1)
+    fl.set_rng_state(fl.from_numpy(state.numpy().copy()))
+    assert fl.randn(3).tolist() == torch.randn(3).tolist()
+    torch.set_rng_state(torch.from_numpy(fl.get_rng_state().numpy()))
+    assert fl.rand(3).tolist() == torch.rand(3).tolist()
