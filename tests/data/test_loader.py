@@ -110,7 +110,7 @@ def test_persistent_workers_forget_an_abandoned_pass():
     for _ in loader:
         break
     assert firsts(loader) == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
-    loader._workers.stop()
+    loader._iterator.stop()
 
 
 def _mark(worker):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.context
+import os
 import queue
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 from .collate import default_collate, default_convert
 from .dataset import Dataset, IterableDataset
 from .sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, fresh_seed
-from .worker import End, WorkerFailure, fetch, fetch_next, from_wire, work
+from .worker import End, Orders, WorkerFailure, fetch, fetch_next, unpack, work
 
 
 class _Endless(Sampler[None]):
@@ -26,8 +29,9 @@ class _Endless(Sampler[None]):
 class DataLoader:
     """Iterate over batches of ``dataset`` (PyTorch: ``torch.utils.data.DataLoader``).
 
-    With ``num_workers`` > 0 worker processes fetch ahead and batches still come in the sampler's order. Each worker is
-    seeded with a base seed, drawn from ``generator``, plus its number. ``pin_memory`` has no effect on CPU tensors.
+    With ``num_workers`` > 0 worker processes fetch ahead and batches still come in the sampler's order (with ``in_order``
+    False as they are ready). Each worker is seeded with a base seed, drawn from ``generator``, plus its number. Large
+    arrays come from workers through shared memory. ``pin_memory`` has no effect.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int | None = 1, shuffle: bool | None = None,
@@ -41,27 +45,42 @@ class DataLoader:
         if timeout < 0:
             raise ValueError("timeout option should be non-negative")
         if num_workers == 0 and prefetch_factor is not None:
-            raise ValueError("prefetch_factor option could only be specified in multiprocessing. let num_workers > 0 to enable "
+            raise ValueError("prefetch_factor option could only be specified in multiprocessing.let num_workers > 0 to enable "
                              "multiprocessing, otherwise set prefetch_factor to None.")
+        if prefetch_factor is not None and prefetch_factor < 0:
+            raise ValueError("prefetch_factor option should be non-negative")
         if persistent_workers and num_workers == 0:
             raise ValueError("persistent_workers option needs num_workers > 0")
         self.dataset, self.num_workers, self.pin_memory, self.timeout = dataset, num_workers, pin_memory, timeout
-        self.worker_init_fn, self.multiprocessing_context = worker_init_fn, multiprocessing_context
+        self.worker_init_fn = worker_init_fn
+        self.multiprocessing_context = _context(multiprocessing_context, num_workers)
         self.prefetch_factor = 2 if prefetch_factor is None and num_workers else prefetch_factor
         self.persistent_workers, self.pin_memory_device, self.in_order = persistent_workers, pin_memory_device, in_order
         self.generator = generator
         self._iterable = isinstance(dataset, IterableDataset)
         self._choose_samplers(batch_size, shuffle, sampler, batch_sampler, drop_last)
         self.collate_fn = collate_fn or (default_collate if self.batched else default_convert)
-        self._workers: _Workers | None = None
+        self._iterator: _Workers | None = None
+        self._ready = True
+
+    _ready = False
+    _FIXED = frozenset({"batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers"})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._ready and name in self._FIXED:
+            raise ValueError(f"{name} attribute should not be set after {type(self).__name__} is initialized")
+        super().__setattr__(name, value)
 
     def _choose_samplers(self, batch_size: int | None, shuffle: bool | None, sampler: Any, batch_sampler: Any,
                          drop_last: bool) -> None:
         if self._iterable:
             if shuffle:
                 raise ValueError(f"DataLoader with IterableDataset: expected unspecified shuffle option, but got {shuffle=}")
-            if sampler is not None or batch_sampler is not None:
-                raise ValueError("DataLoader with IterableDataset: expected unspecified sampler and batch_sampler options")
+            if sampler is not None:
+                raise ValueError(f"DataLoader with IterableDataset: expected unspecified sampler option, but got {sampler=}")
+            if batch_sampler is not None:
+                raise ValueError("DataLoader with IterableDataset: expected unspecified batch_sampler option, but got "
+                                 f"{batch_sampler=}")
         if sampler is not None and shuffle:
             raise ValueError("sampler option is mutually exclusive with shuffle")
         if batch_sampler is not None:
@@ -88,123 +107,196 @@ class DataLoader:
 
     def __len__(self) -> int:
         if self._iterable:
-            n = len(self.dataset)  # type: ignore[arg-type]
+            n = self._told_length = len(self.dataset)  # type: ignore[arg-type]
             if self.batch_size is None:
                 return n
             return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
         return len(self.sampler if self.batch_sampler is None else self.batch_sampler)  # type: ignore[arg-type]
 
+    _told_length: int | None = None  # of an iterable dataset, when somebody asked
+
     def __iter__(self) -> Iterator[Any]:
-        seed = fresh_seed(self.generator)
         if not self.num_workers:
-            return self._here()
-        if self.persistent_workers:
-            if self._workers is None:
-                self._workers = _Workers(self, seed)
-            return self._workers.batches()
-        return self._with_fresh_workers(seed)
+            return _Here(self)
+        if not self.persistent_workers:
+            return _Workers(self)
+        if self._iterator is None:
+            self._iterator = _Workers(self)
+        else:
+            self._iterator.restart()
+        return self._iterator
 
     def _keys(self) -> Iterator[Any]:
         return iter(self.sampler if self.batch_sampler is None else self.batch_sampler)
 
-    def _here(self) -> Iterator[Any]:
-        if not self._iterable:
-            for keys in self._keys():
-                yield fetch(self.dataset, keys, self.collate_fn, self.batched)
-            return
-        stream = iter(self.dataset)  # type: ignore[call-overload]
-        while not isinstance(batch := fetch_next(stream, self.batch_size, self.collate_fn, self.drop_last), End):
-            yield batch
 
-    def _with_fresh_workers(self, seed: int) -> Iterator[Any]:
-        workers = _Workers(self, seed)
-        try:
-            yield from workers.batches()
-        finally:
-            workers.stop()
+def _context(context: Any, num_workers: int) -> Any:
+    """The ``multiprocessing`` context that is asked for by name or itself. Raises ``ValueError`` or ``TypeError``."""
+    if context is None:
+        return None
+    if not num_workers:
+        raise ValueError("multiprocessing_context can only be used with multi-process loading (num_workers > 0), but got "
+                         f"{num_workers=}")
+    if isinstance(context, str):
+        names = multiprocessing.get_all_start_methods()
+        if context not in names:
+            raise ValueError(f"multiprocessing_context option should specify a valid start method in {names!r}, but got "
+                             f"multiprocessing_context={context!r}")
+        return multiprocessing.get_context(context)
+    if not isinstance(context, multiprocessing.context.BaseContext):
+        raise TypeError("multiprocessing_context option should be a valid context object or a string specifying the start "
+                        f"method, but got multiprocessing_context={context}")
+    return context
 
 
-class _Workers:
-    """The worker processes of one loader."""
+class _Pass:
+    """One pass over the data. The base seed is drawn before the sampler draws, as PyTorch does."""
 
-    def __init__(self, loader: DataLoader, seed: int) -> None:
+    def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
-        context = loader.multiprocessing_context
-        if context is None or isinstance(context, str):
-            context = multiprocessing.get_context(context)
+        self.base_seed = fresh_seed(loader.generator)
+        self.yielded = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __next__(self) -> Any:
+        batch = self._next()
+        self.yielded += 1
+        told = self.loader._told_length
+        if told is not None and self.yielded > len(self.loader):
+            warnings.warn(f"Length of IterableDataset {self.loader.dataset} was reported to be {told}(when accessing "
+                          f"len(dataloader)), but {self.yielded} samples have been fetched. "
+                          + ("For multiprocessing data-loading, this could be caused by not properly configuring the "
+                             "IterableDataset replica at each worker." if self.loader.num_workers else ""), stacklevel=2)
+        return batch
+
+    def _next(self) -> Any:
+        raise NotImplementedError
+
+    def __getstate__(self) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} cannot be pickled: it is a pass that has begun")
+
+
+class _Here(_Pass):
+    """A pass in this process."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        super().__init__(loader)
+        self.keys = loader._keys()
+        self.stream = iter(loader.dataset) if loader._iterable else None  # type: ignore[call-overload]
+        self.ended = False
+
+    def _next(self) -> Any:
+        loader = self.loader
+        if not loader._iterable:
+            return fetch(loader.dataset, next(self.keys), loader.collate_fn, loader.batched)
+        batch = End() if self.ended else fetch_next(self.stream, loader.batch_size, loader.collate_fn, loader.drop_last)
+        if isinstance(batch, End):
+            self.ended = True
+            raise StopIteration
+        return batch
+
+
+class _Workers(_Pass):
+    """Passes by worker processes; tasks are numbered on from pass to pass, so what an abandoned pass left is known."""
+
+    def __init__(self, loader: DataLoader) -> None:
+        super().__init__(loader)
+        context = loader.multiprocessing_context or multiprocessing.get_context()
+        ahead = (loader.prefetch_factor or 2) * loader.num_workers
         self.results = context.Queue()
-        self.next_task = 0  # numbers run on from pass to pass, so that what an abandoned pass left is recognised
         self.tasks = [context.Queue() for _ in range(loader.num_workers)]
-        self.processes = []
+        self.processes: list[Any] = []
+        self.sent = 0
         for number, tasks in enumerate(self.tasks):
-            process = context.Process(target=work, daemon=True, args=(
-                loader.dataset, number, loader.num_workers, seed + number, tasks, self.results, loader.collate_fn,
-                loader.batched, loader._iterable, loader.batch_size, loader.drop_last, loader.worker_init_fn))
+            orders = Orders(loader.dataset, number, loader.num_workers, self.base_seed, loader.collate_fn, loader.batched,
+                            loader._iterable, loader.batch_size, loader.drop_last, loader.worker_init_fn, _CAN_SHARE, ahead + 1)
+            process = context.Process(target=work, daemon=True, args=(orders, tasks, self.results))
             with warnings.catch_warnings():  # Python warns of fork beside threads; ours are stopped in the child
                 warnings.simplefilter("ignore", DeprecationWarning)
                 process.start()
             self.processes.append(process)
+        self._begin()
 
-    def batches(self) -> Iterator[Any]:
-        """One pass over the data, in order."""
-        loader = self.loader
+    def restart(self) -> None:
+        """Another pass with the same workers."""
         for tasks in self.tasks:
             tasks.put((-1, "restart"))
-        first = self.next_task
-        keys = enumerate(loader._keys(), first)
-        alive = set(range(loader.num_workers))  # workers whose stream goes on
-        ready: dict[int, Any] = {}
-        pending, wanted, turn = 0, first, 0
+        self.yielded = 0
+        self._begin()
 
-        def send() -> bool:
-            nonlocal pending, turn
-            if not alive:
-                return False
-            task = next(keys, None)
-            if task is None:
-                return False
-            while turn % loader.num_workers not in alive:
-                turn += 1
-            number = turn % loader.num_workers
-            turn += 1
-            self.tasks[number].put(task)
-            self.next_task = task[0] + 1
-            pending += 1
-            return True
-
+    def _begin(self) -> None:
+        loader = self.loader
+        self.keys = loader._keys()
+        self.alive = set(range(loader.num_workers))  # workers whose stream goes on
+        self.first = self.wanted = self.sent
+        self.ready: dict[int, bytes] = {}
+        self.turn = self.pending = 0
         for _ in range((loader.prefetch_factor or 2) * loader.num_workers):
-            if not send():
+            if not self._send():
                 break
-        while pending or wanted in ready:
-            while wanted not in ready:
-                task, number, batch = self._receive()
-                if task < first:
-                    continue
-                pending -= 1
-                ready[task] = batch
-                if isinstance(batch, End):
-                    alive.discard(number)
-            batch = ready.pop(wanted)
-            wanted += 1
-            send()
+
+    def _send(self) -> bool:
+        """Give the next task to the next worker; False when there is none."""
+        if not self.alive:
+            return False
+        try:
+            keys = next(self.keys)
+        except StopIteration:
+            return False
+        while self.turn % len(self.tasks) not in self.alive:
+            self.turn += 1
+        self.tasks[self.turn % len(self.tasks)].put((self.sent, keys))
+        self.turn += 1
+        self.sent += 1
+        self.pending += 1
+        return True
+
+    def _next(self) -> Any:
+        while self.pending or self.ready:
+            while self.pending and not (self.wanted in self.ready if self.loader.in_order else self.ready):
+                self._take(*self._receive())
+            number = self.wanted if self.loader.in_order else next(iter(self.ready))
+            if number not in self.ready:  # what was wanted ended a stream
+                self.wanted += 1
+                continue
+            batch = self.ready.pop(number)
+            self.wanted += 1
+            self._send()
             if isinstance(batch, WorkerFailure):
-                self.stop()
                 batch.reraise()
             if not isinstance(batch, End):
-                yield from_wire(batch)
+                return batch
+        if not self.loader.persistent_workers:
+            self.stop()
+        raise StopIteration
+
+    def _take(self, task: int, worker: int, message: bytes) -> None:
+        if task < self.first:  # of a pass that was abandoned
+            return
+        self.pending -= 1
+        batch = self.ready[task] = unpack(message)
+        if isinstance(batch, End):
+            self.alive.discard(worker)
 
     def _receive(self) -> Any:
-        waited = 0.0
+        timeout = self.loader.timeout
+        until = time.monotonic() + timeout if timeout else None
         while True:
             try:
-                return self.results.get(timeout=0.5)
+                left = 0.5 if until is None else min(0.5, max(until - time.monotonic(), 0.001))
+                return self.results.get(timeout=left)
             except queue.Empty:
-                waited += 0.5
-            if self.loader.timeout and waited >= self.loader.timeout:
-                raise RuntimeError(f"DataLoader timed out after {self.loader.timeout} seconds")
+                pass
             dead = [p.pid for p in self.processes if not p.is_alive()]
             if dead:
                 raise RuntimeError(f"DataLoader worker (pid(s) {', '.join(map(str, dead))}) exited unexpectedly")
+            if until is not None and time.monotonic() >= until:
+                raise RuntimeError(f"DataLoader timed out after {timeout} seconds")
 
     def stop(self) -> None:
         """End the processes."""
@@ -215,7 +307,11 @@ class _Workers:
             process.join(timeout=2)
             if process.is_alive():
                 process.terminate()
+        self.processes = []
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.stop()
+
+
+_CAN_SHARE = hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast
 
@@ -52,8 +53,11 @@ class StackDataset(Dataset[Any]):
     """Items of several datasets side by side, as tuples or (for keyword arguments) dicts."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if bool(args) == bool(kwargs):
-            raise ValueError("StackDataset takes datasets as positional or as keyword arguments, not both or none")
+        if args and kwargs:
+            raise ValueError("Supported either ``tuple``- (via ``args``) or``dict``- (via ``kwargs``) like input/output, but "
+                             "both types are given.")
+        if not args and not kwargs:
+            raise ValueError("At least one dataset should be passed")
         self.datasets: Any = args or kwargs
         self._length = len((args or tuple(kwargs.values()))[0])
         if any(len(d) != self._length for d in args or kwargs.values()):
@@ -63,6 +67,19 @@ class StackDataset(Dataset[Any]):
         if isinstance(self.datasets, dict):
             return {k: d[index] for k, d in self.datasets.items()}
         return tuple(d[index] for d in self.datasets)
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        """Several items at once, by the datasets' own ``__getitems__`` where they have one."""
+        parts = self.datasets if isinstance(self.datasets, dict) else dict(enumerate(self.datasets))
+        columns = {}
+        for name, d in parts.items():
+            many = getattr(d, "__getitems__", None)
+            columns[name] = [d[i] for i in indices] if many is None else many(indices)
+            if len(columns[name]) != len(indices):
+                raise ValueError(f"Nested dataset's output size mismatch. Expected {len(indices)}, got {len(columns[name])}")
+        if isinstance(self.datasets, dict):
+            return [{name: column[i] for name, column in columns.items()} for i in range(len(indices))]
+        return list(zip(*columns.values()))
 
     def __len__(self) -> int:
         return self._length
@@ -74,9 +91,9 @@ class ConcatDataset(Dataset[Any]):
     def __init__(self, datasets: Iterable[Dataset]) -> None:
         self.datasets = list(datasets)
         if not self.datasets:
-            raise ValueError("datasets should not be an empty iterable")
+            raise AssertionError("datasets should not be an empty iterable")
         if any(isinstance(d, IterableDataset) for d in self.datasets):
-            raise ValueError("ConcatDataset does not support IterableDataset")
+            raise AssertionError("ConcatDataset does not support IterableDataset")
         self.cumulative_sizes = list(itertools.accumulate(len(d) for d in self.datasets))  # type: ignore[arg-type]
 
     def __len__(self) -> int:
@@ -100,10 +117,12 @@ class ChainDataset(IterableDataset[Any]):
     def __iter__(self) -> Iterator[Any]:
         for d in self.datasets:
             if not isinstance(d, IterableDataset):
-                raise TypeError("ChainDataset only supports IterableDataset")
+                raise AssertionError("ChainDataset only supports IterableDataset")
             yield from d
 
     def __len__(self) -> int:
+        if not all(isinstance(d, IterableDataset) for d in self.datasets):
+            raise AssertionError("ChainDataset only supports IterableDataset")
         return sum(len(cast(Any, d)) for d in self.datasets)
 
 
@@ -118,6 +137,14 @@ class Subset(Dataset[Any]):
             return self.dataset[[self.indices[i] for i in index]]
         return self.dataset[self.indices[index]]
 
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        """Several items at once, by the dataset's own ``__getitems__`` where it has one."""
+        if type(self).__getitem__ is not Subset.__getitem__ and type(self).__getitems__ is Subset.__getitems__:
+            return [self[i] for i in indices]  # a subclass's own items
+        many = getattr(self.dataset, "__getitems__", None)
+        chosen = [self.indices[i] for i in indices]
+        return [self.dataset[i] for i in chosen] if many is None else many(chosen)
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -131,6 +158,9 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) 
         counts = [math.floor(len(dataset) * part) for part in lengths]
         for i in range(len(dataset) - sum(counts)):
             counts[i % len(counts)] += 1
+        for i, n in enumerate(counts):
+            if n == 0:
+                warnings.warn(f"Length of split at index {i} is 0. This might result in an empty dataset.", stacklevel=2)
     else:
         counts = [int(n) for n in lengths]
     if sum(counts) != len(dataset):

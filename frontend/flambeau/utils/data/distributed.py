@@ -1,0 +1,5 @@
+"""PyTorch's module of the sampler for several processes."""
+
+from .sampler import DistributedSampler
+
+__all__ = ["DistributedSampler"]
