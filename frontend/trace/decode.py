@@ -304,7 +304,7 @@ _RULES: dict[str, Any] = {
     "JUMP_IF_TRUE_OR_POP": _jump_or_pop, "JUMP_IF_FALSE_OR_POP": _jump_or_pop,
     **{n: _jump("JUMP") for n in ("JUMP_FORWARD", "JUMP_BACKWARD", "JUMP_ABSOLUTE", "JUMP_BACKWARD_NO_INTERRUPT")},
     "JUMP_IF_NOT_EXC_MATCH": _jump("JUMP_IF_NOT_EXC_MATCH"),
-    "SEND": _jump("SEND"),
+    "SEND": _jump("SEND", VERSION < (3, 12)),  # whether a finished iterator leaves the stack; from 3.12 END_SEND drops it
     "YIELD_FROM": _plain("YIELD_FROM"),
     "MAKE_FUNCTION": _make_function,
     "SET_FUNCTION_ATTRIBUTE": lambda code, ins: iter([Instr("SET_FUNCTION_ATTRIBUTE", _FUNCTION_PARTS[ins.arg])]),
@@ -321,12 +321,12 @@ _RULES: dict[str, Any] = {
     # A 3.11+ generator starts by popping the None that was sent to it.
     "RETURN_GENERATOR": _plain("LOAD_CONST", None),
     "RAISE_VARARGS": _with_arg("RAISE"),
-    "RERAISE": _with_arg("RERAISE"),
     # 3.10 leaves a flag above the result, 3.11+ makes the result None.
     "MATCH_KEYS": lambda code, ins: iter([Instr("MATCH_KEYS", VERSION < (3, 11))]),
     "MATCH_CLASS": lambda code, ins: iter([Instr("MATCH_CLASS", (ins.arg, VERSION < (3, 11)))]),
     "COPY_DICT_WITHOUT_KEYS": _plain("COPY_DICT_WITHOUT_KEYS"),
     # 3.10 unwinds to three values (traceback, value, type) where 3.11+ has one.
+    "RERAISE": _plain("RERAISE", 3 if VERSION < (3, 11) else 1),
     "POP_EXCEPT": _plain("POP_EXCEPT", 3 if VERSION < (3, 11) else 1),
     "WITH_EXCEPT_START": _plain("WITH_EXCEPT_START", 7 if VERSION < (3, 11) else 4),
     "SETUP_FINALLY": _jump("SETUP_FINALLY", 0),

@@ -482,7 +482,7 @@ def send(tr: Tracer, f: Frame, ins: Instr) -> None:
     sent = f.pop()
     kind, value = _advance(tr, f.stack[-1], sent)
     if kind == "return":
-        if sys.version_info < (3, 12):
+        if ins.arg:
             f.pop()
         f.ip = ins.target                                         # type: ignore[assignment]
     f.push(value)
@@ -534,12 +534,7 @@ def raise_(tr: Tracer, f: Frame, ins: Instr) -> None:
 
 @on("RERAISE")
 def reraise(tr: Tracer, f: Frame, ins: Instr) -> None:
-    if f.blocks or sys.version_info < (3, 11):
-        value = f.stack[-2]                                       # 3.10: type above value above traceback
-        f.popn(3)
-    else:
-        value = f.pop()
-    raise Observed(value)
+    raise Observed(f.popn(ins.arg)[-2 if ins.arg == 3 else -1])   # 3: type above value above traceback
 
 
 @on("PUSH_EXC_INFO")

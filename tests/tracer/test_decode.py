@@ -3,12 +3,21 @@ import collections
 import dataclasses
 import inspect
 import json.decoder
+import pathlib
+import re
 import statistics
 import types
 
 import pytest
 
+from flambeau.frontend import trace
 from flambeau.frontend.trace.decode import decode
+
+
+def test_no_other_file_knows_of_versions():
+    tracer = pathlib.Path(trace.__file__).parent
+    knowing = {path.name for path in tracer.glob("*.py") if re.search(r"version_info|hexversion|\bVERSION\b", path.read_text())}
+    assert knowing == {"decode.py", "resume.py"}
 
 
 def names(function):
