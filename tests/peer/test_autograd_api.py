@@ -447,6 +447,75 @@ def user_function_details(t: Any) -> Any:
             outcome(lambda: t.autograd.grad(t.autograd.grad(Once.apply(x).sum(), x, create_graph=True)[0].sum(), x))]
 
 
+@program
+def gradchecks(t: Any) -> Any:
+    A, Function = t.autograd, t.autograd.Function  # noqa: N806
+    x, y = x_of(t, 2, 2).requires_grad_(), x_of(t, 2, shift=1).requires_grad_()
+    z = t.complex(x_of(t, 2), x_of(t, 2, shift=2)).requires_grad_()
+    real, cplx = lambda x, y: (x @ y, x.sin() * y), lambda z: z.exp() * z.abs()  # noqa: E731
+
+    class Bad(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            return g * 3
+
+    class Undefined(Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            ctx.set_materialize_grads(False)
+            return x * 2, x * 3
+
+        @staticmethod
+        def backward(ctx: Any, g: Any, h: Any) -> Any:
+            return g * 2 + h * 3
+
+    options: list[dict[str, Any]] = [{}, {"fast_mode": True}, {"check_forward_ad": True}, {"check_batched_grad": True},
+                                     {"check_forward_ad": True, "fast_mode": True}, {"check_grad_dtypes": True},
+                                     {"check_forward_ad": True, "check_batched_forward_grad": True}]
+    f = lambda x, y: (x @ y).exp() * y  # noqa: E731
+    return [[outcome(lambda o=o: A.gradcheck(real, (x, y), **o)) for o in options],
+            [outcome(lambda o=o: A.gradcheck(cplx, (z,), **o)) for o in options],
+            outcome(lambda: A.gradgradcheck(f, (x, y), check_fwd_over_rev=True)),
+            outcome(lambda: A.gradgradcheck(f, (x, y), fast_mode=True)), outcome(lambda: A.gradgradcheck(cplx, (z,))),
+            outcome(lambda: A.gradcheck(Bad.apply, (x,))), outcome(lambda: A.gradcheck(Bad.apply, (x,), fast_mode=True)),
+            outcome(lambda: A.gradcheck(Bad.apply, (x,), raise_exception=False)),
+            outcome(lambda: A.gradcheck(Undefined.apply, (x,))),
+            outcome(lambda: A.gradcheck(Undefined.apply, (x,), check_undefined_grad=False)),
+            outcome(lambda: A.gradcheck(lambda x: x * 2, (x.detach(),))), outcome(lambda: A.gradcheck(lambda x: x.detach(), (x,))),
+            outcome(lambda: A.gradcheck(lambda x: x, (t.ones(1).double().requires_grad_().expand(2),))),
+            outcome(lambda: A.gradcheck(lambda x: x, (x,), check_backward_ad=False))]
+
+
+@program
+def writes_to_views(t: Any) -> Any:
+    x = t.ones(4, dtype=t.float64, requires_grad=True)
+
+    def write(view: Any) -> Any:
+        y = x * 1
+        view(y)[0].mul_(2)
+        y.sum().backward()
+
+    def inside_no_grad() -> Any:
+        y = x * 1
+        with t.no_grad():
+            y.split(2)[0].mul_(2)
+        return y
+
+    def text(fn: Any) -> str:
+        try:
+            fn()
+        except RuntimeError as error:
+            return str(error)
+        return "fine"
+    views: list[Any] = [lambda y: y.split(2), lambda y: y.unbind(), lambda y: y.chunk(2), lambda y: y.tensor_split(2), list,
+                        lambda y: y.view(2, 2), lambda y: y.split([1, 3])]
+    return [[text(lambda v=v: write(v)) for v in views], inside_no_grad(), text(lambda: x.mul_(2)), text(lambda: x.view(4).mul_(2))]
+
+
 # ---- overrides -----------------------------------------------------------------------------------------------------------------
 
 
