@@ -57,7 +57,6 @@ class _Formatter:
             return
         finite = flat[np.isfinite(flat) & (flat != 0)]
         if not finite.size:
-            self._choose()
             return
         size = np.abs(finite.astype(np.float64))
         low, high = size.min(), size.max()
@@ -70,9 +69,6 @@ class _Formatter:
         else:
             widths = (len(f"{v:.{options.precision}f}") for v in finite.tolist())
         self.max_width = max(self.max_width, max(widths))
-        self._choose()
-
-    def _choose(self) -> None:
         if options.sci_mode is not None:
             self.sci_mode = options.sci_mode
 
