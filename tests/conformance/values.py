@@ -75,7 +75,7 @@ def to_ours(value: Any, memo: dict[int, Any] | None = None) -> Any:
         return type(value)((to_ours(k, memo), to_ours(v, memo)) for k, v in value.items())
     if isinstance(value, types.ModuleType) and not value.__name__.startswith("torch"):
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and ".testing." not in type(value).__module__:
         return ours(type(value))(**{f.name: to_ours(getattr(value, f.name), memo) for f in dataclasses.fields(value)})
     return ours(value)
 
