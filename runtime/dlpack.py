@@ -9,9 +9,6 @@ import ml_dtypes
 import numpy as np
 
 from flambeau.ir import dtype as _dtype
-from flambeau.ir.dtype import from_numpy
-
-from .tensor import Tensor, wrap
 
 _UINT, _BFLOAT = 1, 4  # codes of DLDataType
 _CODE = 20             # of the dtype's code in a DLTensor: behind data, device and ndim
@@ -32,7 +29,7 @@ def _code_of(capsule: Any) -> Any:
                       "might have already constructed a tensor from it once.")
 
 
-def export(t: Tensor, **options: Any) -> Any:
+def export(t: Any, **options: Any) -> Any:
     """A capsule over the tensor's memory (``Tensor.__dlpack__``). Raises ``BufferError`` where a gradient would be lost."""
     if t.requires_grad:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
@@ -79,17 +76,11 @@ class _Relabelled:
         return capsule
 
 
-def from_dlpack(source: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor over the memory of any object with ``__dlpack__``, or of a capsule.
+def array_of(source: Any, copy: bool | None = None) -> np.ndarray:
+    """An array over the memory of an object with ``__dlpack__``, or of a capsule.
 
-    ``copy`` True copies, False forbids it (``BufferError``). Memory that cannot be written to is copied.
+    ``copy`` True copies, False forbids it (``BufferError``); memory that cannot be written to is copied.
     """
-    if isinstance(source, Tensor) and device is None and not copy:
-        return source.detach()  # type: ignore[attr-defined]
-    if hasattr(source, "__dlpack_device__") and source.__dlpack_device__()[0] == 2:
-        from .storage import Storage, cupy  # noqa: PLC0415 - only where a GPU is
-        array = cupy().from_dlpack(source)
-        return Tensor(array, Storage(array, _device_named("cuda")))
     relabelled = _Relabelled(source)
     array = np.from_dlpack(relabelled)
     if not array.flags.writeable and not relabelled.says_read_only:
@@ -97,14 +88,7 @@ def from_dlpack(source: Any, *, device: Any = None, copy: bool | None = None) ->
     if relabelled.bfloat:
         array = array.view(ml_dtypes.bfloat16)
     if copy or (copy is None and not array.flags.writeable):
-        array = array.copy()
-    elif not array.flags.writeable:
+        return array.copy()
+    if not array.flags.writeable:
         raise BufferError("the memory is read-only: a tensor of it needs a copy, which copy=False forbids")
-    from_numpy(array.dtype)  # raises for a dtype that does not exist here
-    t = wrap(array)
-    return t if device is None else t.to(device)  # type: ignore[attr-defined]
-
-
-def _device_named(name: str) -> Any:
-    from flambeau.ir.device import Device  # noqa: PLC0415
-    return Device(name)
+    return array

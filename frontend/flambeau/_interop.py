@@ -121,9 +121,21 @@ def frombuffer(buffer: Any, *, dtype: Any, count: int = -1, offset: int = 0, req
 
 
 def from_dlpack(ext_tensor: Any, *, device: Any = None, copy: bool | None = None) -> Tensor:
-    """A tensor over the memory of any object with ``__dlpack__``, or of a capsule."""
-    from flambeau.runtime import dlpack  # noqa: PLC0415 - needs ctypes; few programs do this
-    return dlpack.from_dlpack(ext_tensor, device=device, copy=copy)
+    """A tensor over the memory of any object with ``__dlpack__``, or of a capsule.
+
+    ``copy`` True copies, False forbids it (``BufferError``). Memory that cannot be written to is copied.
+    """
+    if isinstance(ext_tensor, Tensor) and device is None and not copy:
+        return ext_tensor.detach()  # type: ignore[attr-defined]
+    if hasattr(ext_tensor, "__dlpack_device__") and ext_tensor.__dlpack_device__()[0] == 2:
+        from flambeau.runtime.storage import cupy  # noqa: PLC0415 - only where a GPU is
+        t = wrap(cupy().from_dlpack(ext_tensor), as_device("cuda"))
+    else:
+        from flambeau.runtime.dlpack import array_of  # noqa: PLC0415 - needs ctypes; few programs do this
+        array = array_of(ext_tensor, copy)
+        _dtype.from_numpy(array.dtype)
+        t = wrap(array)
+    return t if device is None else t.to(device)  # type: ignore[attr-defined]
 
 
 def is_tensor(obj: Any) -> bool:
