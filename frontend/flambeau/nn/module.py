@@ -49,6 +49,7 @@ class Module(StateMixin):
     """
 
     training: bool
+    _is_full_backward_hook: bool | None
     dump_patches = False
     T_destination = T_destination
     call_super_init = False

@@ -82,7 +82,7 @@ class UninitializedTensorMixin:
         empty = ops.full((0,), 0.0, dtype=dtype, device=device)
         Tensor.__init__(self, empty._a, empty._storage)  # type: ignore[arg-type]
         self.__dict__["_waiting"] = empty
-        self.requires_grad = requires_grad
+        self.requires_grad = requires_grad  # type: ignore[misc]
 
     def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
         """Become an ordinary tensor of ``shape``, uninitialized."""
@@ -141,7 +141,7 @@ class UninitializedTensorMixin:
         return memo[id(self)]
 
 
-class UninitializedParameter(UninitializedTensorMixin, Parameter):  # type: ignore[misc]
+class UninitializedParameter(UninitializedTensorMixin, Parameter):  # type: ignore[misc, override]
     """A parameter whose shape is told by the first input."""
 
     __slots__ = ()
@@ -151,7 +151,7 @@ class UninitializedParameter(UninitializedTensorMixin, Parameter):  # type: igno
         self._wait(requires_grad, device, dtype)
 
 
-class UninitializedBuffer(UninitializedTensorMixin, Buffer):  # type: ignore[misc]
+class UninitializedBuffer(UninitializedTensorMixin, Buffer):  # type: ignore[misc, override]
     """A buffer whose shape is told by the first input."""
 
     __slots__ = ()

@@ -188,7 +188,7 @@ class StateMixin:
                           "to their corresponding key in the module instead of copying them in place?)", stacklevel=2)
         if not assign:
             with autograd.GradMode(False):
-                ops.copy_(tensor, given)
+                ops.copy_(tensor, given.to(tensor.device))
             return
         if isinstance(tensor, Parameter) and not isinstance(given, Parameter):
             given = Parameter(given, requires_grad=tensor.requires_grad)

@@ -97,7 +97,7 @@ class PruningContainer(BasePruningMethod):
     """Several methods, each of which prunes what the ones before have left."""
 
     def __init__(self, *args: BasePruningMethod) -> None:
-        self._pruning_methods: tuple[BasePruningMethod, ...] = ()
+        self._pruning_methods: tuple[Any, ...] = ()
         if args:
             self._tensor_name = args[0]._tensor_name
         for method in args:
@@ -165,16 +165,15 @@ class _ByAmount(BasePruningMethod):
     def __init__(self, amount: Any) -> None:
         if not isinstance(amount, numbers.Real):
             raise TypeError(f"Invalid type for amount: {amount}. Must be int or float.")
-        whole = isinstance(amount, numbers.Integral)
-        if amount < 0 or (not whole and amount > 1):
+        if float(amount) < 0 or (not isinstance(amount, numbers.Integral) and float(amount) > 1):
             raise ValueError(f"amount={amount} should either be a float in the range [0, 1] or a non-negative integer")
-        self.amount = amount
+        self.amount: Any = amount
 
     def _count(self, size: int) -> int:
         """How many of ``size`` to prune."""
         if not isinstance(self.amount, numbers.Integral):
-            return round(self.amount * size)
-        if self.amount > size:
+            return round(float(self.amount) * size)
+        if int(self.amount) > size:
             raise ValueError(f"amount={self.amount} should be smaller than the number of parameters to prune={size}")
         return int(self.amount)
 
