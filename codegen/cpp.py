@@ -34,6 +34,7 @@ from flambeau.codegen.cpp_text import (
     literal,
     memory_type,
     scalar_type,
+    variable,
 )
 from flambeau.codegen.cpp_vector import VectorLoop, carried, held_in, needs_scalar
 from flambeau.ir import dtype as dtypes
@@ -228,7 +229,7 @@ class KernelWriter:
             return str(i)
         kind, args = i.kind, i.args
         if kind in ("var", "size"):
-            name = identifier(args[0])
+            name = variable(args[0]) if kind == "var" else identifier(args[0])
             return f"({name} + l)" if self.per_lane and self.lanes is not None and i is self.lanes.var else name
         if kind == "value":
             assert self.values is not None

@@ -63,11 +63,20 @@ _RESERVED = frozenset(
 )
 
 
+_TYPES = re.compile(r"(b8|[iu](8|16|32|64)|b?f16|f32|f64)[vw]?")
+_VARIABLES = re.compile(r"[ijkr]\d\w*|bound\d+|tile_\w+")
+
+
 def identifier(name: str) -> str:
-    """Return a C++ name for a buffer, value or kernel that clashes with nothing of ours or of the language."""
+    """Return a C++ name for a buffer, value or kernel that clashes with nothing of ours, of the language, or of a loop."""
     name = re.sub(r"\W", "_", name)
-    clash = name in _RESERVED or name in prelude.functions() or re.fullmatch(r"(b8|[iu](8|16|32|64)|b?f16|f32|f64)[vw]?", name)
+    clash = name in _RESERVED or name in prelude.functions() or _TYPES.fullmatch(name) or _VARIABLES.fullmatch(name)
     return f"{name}_" if clash or name[:1].isdigit() else name
+
+
+def variable(name: str) -> str:
+    """Return the C++ name of a loop variable: its own, which no buffer gets, unless it is that of a type."""
+    return f"{name}x" if _TYPES.fullmatch(name) else name
 
 
 def memory_type(dtype: DType) -> str:

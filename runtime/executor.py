@@ -229,6 +229,8 @@ class _Writer:
         if ref.shape == buffer.shape and ref.strides == buffer.strides and ref.offset == 0:
             return self.array(ref.buffer)
         size = buffer.dtype.itemsize
+        if 0 in ref.shape:  # no element, and strides that NumPy may find too long for the buffer
+            return f"ndarray({self.tuple_of(ref.shape)}, {self.const(buffer.dtype.np)})"
         strides = self.tuple_of([_scaled(s, size) for s in ref.strides])  # type: ignore[misc]
         return (f"ndarray({self.tuple_of(ref.shape)}, {self.const(buffer.dtype.np)}, {self.array(ref.buffer)}, "
                 f"{_scaled(ref.offset, size)}, {strides})")

@@ -478,6 +478,8 @@ def _rebuild(kind: type[Tensor], array: Any, device: str, requires_grad: bool, a
 class Layout:
     """How a tensor's elements are laid out (PyTorch: ``torch.layout``). Tensors here are strided, all of them."""
 
+    __flambeau_constant__ = True  # traced code holds it as it is
+
     def __init__(self, name: str) -> None:
         self.name = name
 

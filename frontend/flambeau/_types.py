@@ -56,6 +56,8 @@ class iinfo:  # noqa: N801 - PyTorch's name
 class memory_format:  # noqa: N801 - PyTorch's name
     """How dimensions are ordered in memory; accepted where PyTorch accepts it, results are row-major."""
 
+    __flambeau_constant__ = True  # traced code holds it as it is
+
     def __init__(self, name: str) -> None:
         self.name = name
 

@@ -231,7 +231,7 @@ class Tracer:
             if not isinstance(source, Root):
                 self.guard(source, g.exists())
             return OutsideConst(raw, source, self)
-        if isinstance(raw, (DType, Device, enum.Enum)):
+        if isinstance(raw, (DType, Device, enum.Enum)) or getattr(cls, "__flambeau_constant__", False):
             self.guard(source, g.equals(raw) if isinstance(raw, Device) else g.is_object(raw))
             return Const(raw, source)
         if isinstance(raw, type):

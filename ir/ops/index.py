@@ -282,14 +282,19 @@ def _index_select(xp: Any, x: Any, dim: int, index: Any) -> Any:
     return xp.take(x, index.reshape(-1), axis=at) if x.ndim else x.copy()
 
 
+def _index_select_at(at: Any, x: Any, dim: int, index: Any) -> Any:
+    if not x.ndim:
+        return x.at(())
+    dim = wrap_dim(dim, x.ndim)
+    return x.at((*at[:dim], index.at((at[dim],) if index.ndim else ()), *at[dim + 1:]))
+
+
 index_select = primitive(
     "index_select(Tensor self, int dim, Tensor index) -> Tensor", "index", kernel=_index_select, infer=_index_select_meta,
     vjp=(lambda g, out, x, dim, index: ops.index_add(zeros_for(g, x.shape), dim, index, g), None),
         tags=("out", "check"), dtypes="buifc", fault=faults.IN_SELF,
-    lower=lambda at, x, dim, index: x.at((*at[:wrap_dim(dim, x.ndim)],
-        index.at((at[wrap_dim(dim, x.ndim)],) if index.ndim else ()),
-                                          *at[wrap_dim(dim, x.ndim) + 1:])),
-    samples=lambda: [S(T((3, 4)), 0, indices((5,), 3)), S(T((3, 4)), -1, indices((2,), 4)), S(T((3, 4)), 0, indices((0,), 3))])
+    lower=_index_select_at,
+    samples=lambda: [S(T(()), 0, indices((1,), 1)), S(T((3, 4)), 0, indices((5,), 3)), S(T((3, 4)), -1, indices((2,), 4)), S(T((3, 4)), 0, indices((0,), 3))])
 
 
 def add_rows(xp: Any, out: Any, at: int, index: Any, src: Any) -> None:

@@ -60,8 +60,9 @@ def unflat_index(flat: Any, shape: Sequence[Any]) -> tuple:
     """The index of row-major position ``flat``."""
     index: list[Any] = []
     for n in reversed(tuple(shape)[1:]):
-        index.append(flat % n)
-        flat = flat // n
+        empty = isinstance(n, int) and not n  # nothing lies there, and 0 is as good as any place
+        index.append(0 if empty else flat % n)
+        flat = 0 if empty else flat // n
     return (flat, *reversed(index)) if len(tuple(shape)) else ()
 
 

@@ -78,7 +78,13 @@ def _freeze_rng_state(*args: Any, **kwargs: Any) -> Any:
         flambeau.set_rng_state(state)
 
 
+#: whether functions that draw random numbers are seeded where PyTorch's tests do it, in the middle of the call
+seeding = True
+
+
 def _wrapper_set_seed(op: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not seeding:
+        return op(*args, **kwargs)
     with _freeze_rng_state():
         flambeau.manual_seed(42)
         return op(*args, **kwargs)
