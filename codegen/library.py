@@ -16,7 +16,7 @@ _INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
 #: What can be asked for, with the macros its text is built under. "pool" is the runtime table itself: threads and
 #: scratch memory. A matrix product is a library per element type, as few programs want more than one.
 _MACROS: dict[str, dict[str, str]] = {
-    "pool": {}, "attention": {}, "conv": {}, "adam": {},
+    "pool": {}, "attention": {}, "conv": {}, "adam": {}, "random": {},
     "gemm_f32": {"ELEMENT": "float", "CODE": "0"},
     "gemm_f64": {"ELEMENT": "double", "CODE": "1"},
     "gemm_bf16": {"ELEMENT": "bf16", "CODE": "2"},
@@ -25,7 +25,7 @@ _MACROS: dict[str, dict[str, str]] = {
 NAMES = tuple(_MACROS)
 
 #: Flags of templates that leave the vectors to the compiler.
-_FLAGS = {"adam": ("-O3",)}
+_FLAGS = {"adam": ("-O3",), "random": ("-O3", "-ffp-contract=off")}
 
 
 def base(name: str) -> str:

@@ -8,13 +8,17 @@ operation for about one number in 2^29.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from . import native
+
 F4, F8, I4 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int32)
+_WORTH_COMPILING = 1 << 16  # numbers from which the compiled form is used
 _CHUNK = 1 << 14  # numbers computed at once: the temporaries stay in the cache
 
 
@@ -104,6 +108,8 @@ def normal_pairs(u1: np.ndarray, u2: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def normal_blocks(data: np.ndarray, mean: float, std: float) -> None:
     """Turn uniforms (float32 or float64, a multiple of 16) into normals in place: eight radii, then eight angles."""
+    if data.dtype == F4 and data.size >= _WORTH_COMPILING and _compiled_blocks(data, mean, std):
+        return
     step = _CHUNK if data.dtype == F4 else data.size or 1
     for start in range(0, data.size, step):
         part = data[start:start + step]
@@ -116,6 +122,22 @@ def normal_blocks(data: np.ndarray, mean: float, std: float) -> None:
             angle = 2.0 * math.pi * u2
             radius, s, c = np.sqrt(-2.0 * log(u1)), sin(angle), cos(angle)
         blocks[:, 0], blocks[:, 1] = scaled(radius * c, std, mean), scaled(radius * s, std, mean)
+
+
+def _compiled_blocks(data: np.ndarray, mean: float, std: float) -> bool:
+    """The same by the template library; False where it is not at hand, or the machine does not fuse products."""
+    library = native.template("random") if _fuses() else None
+    if library is None:
+        return False
+    block = np.array([data.ctypes.data, data.size // 16, *np.array([mean, std], F8).view(np.int64)], np.int64)
+    library["run"](block.ctypes.data)
+    return True
+
+
+@functools.cache
+def _fuses() -> bool:
+    from numpy._core._multiarray_umath import __cpu_features__  # noqa: PLC0415 - NumPy 2; NumPy 1 is not supported
+    return bool(__cpu_features__.get("FMA3") or __cpu_features__.get("ASIMDHP"))
 
 
 def _fused(a: np.ndarray, b: Any, c: Any) -> np.ndarray:

@@ -109,3 +109,13 @@ def test_truncated_normals_stay_inside(bounds: tuple[float, float]) -> None:
         warnings.simplefilter("error")
         with pytest.raises(UserWarning):
             flambeau.nn.init.trunc_normal_(flambeau.empty(3), mean=9.0)
+
+
+def test_compiled_normals_are_the_same_numbers() -> None:
+    data = np.random.default_rng(0).random(1 << 14).astype(np.float32)
+    data[:3] = 0, np.nextafter(np.float32(1), np.float32(0)), 2.0**-24
+    by_numpy, compiled = data.copy(), data.copy()
+    if not draws._compiled_blocks(compiled, 0.3, 1.7):
+        pytest.skip("no compiler")
+    draws.normal_blocks(by_numpy, 0.3, 1.7)
+    np.testing.assert_array_equal(compiled, by_numpy)
