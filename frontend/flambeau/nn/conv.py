@@ -7,20 +7,15 @@ from typing import Any
 
 from . import functional as F
 from . import init
+from .dimensional import Dimensional
 from .linear import new_parameter
-from .module import Module
 
 
-def _tuple(value: Any, n: int) -> tuple:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * n
-
-
-class _ConvNd(Module):
+class _ConvNd(Dimensional):
     """What convolutions share: settings, weight and bias, their initial values, and how they print."""
 
-    dims = 0
+    function = "conv"
     transposed = False
-    convolve: Any = None  # the function of this many dimensions
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
                  dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None,
@@ -29,8 +24,8 @@ class _ConvNd(Module):
         n = self.dims
         self._check(in_channels, out_channels, groups, padding, stride, padding_mode)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size, self.stride, self.dilation = _tuple(kernel_size, n), _tuple(stride, n), _tuple(dilation, n)
-        self.padding = padding if isinstance(padding, str) else _tuple(padding, n)
+        self.kernel_size, self.stride, self.dilation = self.filled(kernel_size), self.filled(stride), self.filled(dilation)
+        self.padding = padding if isinstance(padding, str) else self.filled(padding)
         self.output_padding, self.padding_mode = (0,) * n, padding_mode
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         self.weight = new_parameter((first, second // groups, *self.kernel_size), device, dtype)
@@ -50,7 +45,7 @@ class _ConvNd(Module):
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
                 raise ValueError(f"Invalid padding string {padding!r}, should be one of {{'same', 'valid'}}")
-            if padding == "same" and any(s != 1 for s in _tuple(stride, self.dims)):
+            if padding == "same" and any(s != 1 for s in self.filled(stride)):
                 raise ValueError("padding='same' is not supported for strided convolutions")
         modes = {"zeros", "reflect", "replicate", "circular"}
         if padding_mode not in modes:
@@ -80,7 +75,7 @@ class _ConvNd(Module):
         padding: Any = self.padding
         if self.padding_mode != "zeros":
             input, padding = F.pad(input, self._padding_amounts(), mode=self.padding_mode), 0
-        return self.convolve(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return self.run(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         n = self.dims
@@ -98,30 +93,22 @@ class _ConvNd(Module):
         return text if self.padding_mode == "zeros" else text + f", padding_mode={self.padding_mode}"
 
 
-class Conv1d(_ConvNd):
+class Conv1d(_ConvNd, dims=1):
     """Convolution. Shapes: [N, C_in, L] (or [C_in, L]) -> [N, C_out, L_out]."""
 
-    dims = 1
-    convolve = staticmethod(F.conv1d)
 
-
-class Conv2d(_ConvNd):
+class Conv2d(_ConvNd, dims=2):
     """Convolution. Shapes: [N, C_in, H, W] (or [C_in, H, W]) -> [N, C_out, H_out, W_out]."""
 
-    dims = 2
-    convolve = staticmethod(F.conv2d)
 
-
-class Conv3d(_ConvNd):
+class Conv3d(_ConvNd, dims=3):
     """Convolution. Shapes: [N, C_in, D, H, W] (or [C_in, D, H, W]) -> [N, C_out, D_out, H_out, W_out]."""
-
-    dims = 3
-    convolve = staticmethod(F.conv3d)
 
 
 class _ConvTransposeNd(_ConvNd):
     """What transposed convolutions share."""
 
+    function = "conv_transpose"
     transposed = True
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
@@ -129,11 +116,11 @@ class _ConvTransposeNd(_ConvNd):
                  device: Any = None, dtype: Any = None) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device,
                          dtype)
-        self.output_padding = _tuple(output_padding, self.dims)
+        self.output_padding = self.filled(output_padding)
 
     def forward(self, input: Any, output_size: Any = None) -> Any:
         extra = self.output_padding if output_size is None else self._output_padding(input, output_size)
-        return self.convolve(input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
+        return self.run(input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation)
 
     def _output_padding(self, input: Any, output_size: Any) -> tuple[int, ...]:
         """The output padding that makes the result ``output_size``. Raises ``ValueError`` when none does."""
@@ -151,25 +138,16 @@ class _ConvTransposeNd(_ConvNd):
         return tuple(have - low for have, low in zip(size, least))
 
 
-class ConvTranspose1d(_ConvTransposeNd):
+class ConvTranspose1d(_ConvTransposeNd, dims=1):
     """Transposed convolution. Shapes: [N, C_in, L] -> [N, C_out, L_out]."""
 
-    dims = 1
-    convolve = staticmethod(F.conv_transpose1d)
 
-
-class ConvTranspose2d(_ConvTransposeNd):
+class ConvTranspose2d(_ConvTransposeNd, dims=2):
     """Transposed convolution. Shapes: [N, C_in, H, W] -> [N, C_out, H_out, W_out]."""
 
-    dims = 2
-    convolve = staticmethod(F.conv_transpose2d)
 
-
-class ConvTranspose3d(_ConvTransposeNd):
+class ConvTranspose3d(_ConvTransposeNd, dims=3):
     """Transposed convolution. Shapes: [N, C_in, D, H, W] -> [N, C_out, D_out, H_out, W_out]."""
-
-    dims = 3
-    convolve = staticmethod(F.conv_transpose3d)
 
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import functional as F
-from .module import Module
+from .dimensional import Dimensional
 
 
-def _fill(value: Any, n: int) -> Any:
-    return (value,) * n if isinstance(value, int) else value
-
-
-class _MaxPool(Module):
+class _MaxPool(Dimensional):
     """Maxima of windows. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *out]."""
 
-    pool: Any = None
+    function = "max_pool"
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, return_indices: bool = False,
                  ceil_mode: bool = False) -> None:
@@ -24,82 +19,59 @@ class _MaxPool(Module):
         self.padding, self.dilation, self.return_indices, self.ceil_mode = padding, dilation, return_indices, ceil_mode
 
     def forward(self, input: Any) -> Any:
-        return self.pool(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
+        return self.run(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
 
     def extra_repr(self) -> str:
         return (f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
                 f"ceil_mode={self.ceil_mode}")
 
 
-class MaxPool1d(_MaxPool):
-    __doc__ = _MaxPool.__doc__
-    pool = staticmethod(F.max_pool1d)
+class MaxPool1d(_MaxPool, dims=1):
+    """Maxima of windows. Shapes: [N, C, L] -> [N, C, L_out]."""
 
 
-class MaxPool2d(_MaxPool):
-    __doc__ = _MaxPool.__doc__
-    pool = staticmethod(F.max_pool2d)
+class MaxPool2d(_MaxPool, dims=2):
+    """Maxima of windows. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class MaxPool3d(_MaxPool):
-    __doc__ = _MaxPool.__doc__
-    pool = staticmethod(F.max_pool3d)
+class MaxPool3d(_MaxPool, dims=3):
+    """Maxima of windows. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
-class _MaxUnpool(Module):
+class _MaxUnpool(Dimensional):
     """Maxima put back where they were found, zeros elsewhere. Shapes: [N, C, *in] -> [N, C, *out]."""
 
-    pool: Any = None
-    dims = 0
+    function = "max_unpool"
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
         super().__init__()
-        self.kernel_size = _fill(kernel_size, self.dims)
-        self.stride = _fill(stride if stride is not None else kernel_size, self.dims)
-        self.padding = _fill(padding, self.dims)
+        self.kernel_size = self.filled(kernel_size)
+        self.stride = self.filled(stride if stride is not None else kernel_size)
+        self.padding = self.filled(padding)
 
     def forward(self, input: Any, indices: Any, output_size: Any = None) -> Any:
-        return self.pool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+        return self.run(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class MaxUnpool1d(_MaxUnpool):
-    __doc__ = _MaxUnpool.__doc__
-    pool, dims = staticmethod(F.max_unpool1d), 1
+class MaxUnpool1d(_MaxUnpool, dims=1):
+    """Maxima put back where they were found, zeros elsewhere. Shapes: [N, C, L] -> [N, C, L_out]."""
 
 
-class MaxUnpool2d(_MaxUnpool):
-    __doc__ = _MaxUnpool.__doc__
-    pool, dims = staticmethod(F.max_unpool2d), 2
+class MaxUnpool2d(_MaxUnpool, dims=2):
+    """Maxima put back where they were found, zeros elsewhere. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class MaxUnpool3d(_MaxUnpool):
-    __doc__ = _MaxUnpool.__doc__
-    pool, dims = staticmethod(F.max_unpool3d), 3
+class MaxUnpool3d(_MaxUnpool, dims=3):
+    """Maxima put back where they were found, zeros elsewhere. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
-class AvgPool1d(Module):
-    """Averages of windows. Shapes: [N, C, L] (or [C, L]) -> [N, C, L_out]."""
-
-    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-                 count_include_pad: bool = True) -> None:
-        super().__init__()
-        self.kernel_size, self.stride = _fill(kernel_size, 1), _fill(stride if stride is not None else kernel_size, 1)
-        self.padding, self.ceil_mode, self.count_include_pad = _fill(padding, 1), ceil_mode, count_include_pad
-
-    def forward(self, input: Any) -> Any:
-        return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
-
-class _AvgPool(Module):
+class _AvgPool(Dimensional):
     """Averages of windows. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *out]."""
 
-    pool: Any = None
+    function = "avg_pool"
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
                  count_include_pad: bool = True, divisor_override: int | None = None) -> None:
@@ -109,129 +81,130 @@ class _AvgPool(Module):
         self.divisor_override = divisor_override
 
     def forward(self, input: Any) -> Any:
-        return self.pool(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
-                         self.divisor_override)
+        return self.run(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
+                        self.divisor_override)
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AvgPool2d(_AvgPool):
-    __doc__ = _AvgPool.__doc__
-    pool = staticmethod(F.avg_pool2d)
+class AvgPool1d(_AvgPool, dims=1):
+    """Averages of windows. Shapes: [N, C, L] -> [N, C, L_out]."""
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+                 count_include_pad: bool = True) -> None:
+        windows = self.filled(kernel_size), self.filled(stride if stride is not None else kernel_size), self.filled(padding)
+        super().__init__(*windows, ceil_mode, count_include_pad)
+
+    def forward(self, input: Any) -> Any:
+        return self.run(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
 
-class AvgPool3d(_AvgPool):
-    __doc__ = _AvgPool.__doc__
-    pool = staticmethod(F.avg_pool3d)
+class AvgPool2d(_AvgPool, dims=2):
+    """Averages of windows. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class _LPPool(Module):
+class AvgPool3d(_AvgPool, dims=3):
+    """Averages of windows. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
+
+
+class _LPPool(Dimensional):
     """Power means of windows. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *out]."""
 
-    pool: Any = None
+    function = "lp_pool"
 
     def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> None:
         super().__init__()
         self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
 
     def forward(self, input: Any) -> Any:
-        return self.pool(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
+        return self.run(input, float(self.norm_type), self.kernel_size, self.stride, self.ceil_mode)
 
     def extra_repr(self) -> str:
         return (f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
                 f"ceil_mode={self.ceil_mode}")
 
 
-class LPPool1d(_LPPool):
-    __doc__ = _LPPool.__doc__
-    pool = staticmethod(F.lp_pool1d)
+class LPPool1d(_LPPool, dims=1):
+    """Power means of windows. Shapes: [N, C, L] -> [N, C, L_out]."""
 
 
-class LPPool2d(_LPPool):
-    __doc__ = _LPPool.__doc__
-    pool = staticmethod(F.lp_pool2d)
+class LPPool2d(_LPPool, dims=2):
+    """Power means of windows. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class LPPool3d(_LPPool):
-    __doc__ = _LPPool.__doc__
-    pool = staticmethod(F.lp_pool3d)
+class LPPool3d(_LPPool, dims=3):
+    """Power means of windows. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
-class _AdaptiveAvgPool(Module):
+class _AdaptiveAvgPool(Dimensional):
     """Averages of as many windows as asked for. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *output_size]."""
 
-    pool: Any = None
+    function = "adaptive_avg_pool"
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
         self.output_size = output_size
 
     def forward(self, input: Any) -> Any:
-        return self.pool(input, self.output_size)
+        return self.run(input, self.output_size)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"
 
 
-class AdaptiveAvgPool1d(_AdaptiveAvgPool):
-    __doc__ = _AdaptiveAvgPool.__doc__
-    pool = staticmethod(F.adaptive_avg_pool1d)
+class AdaptiveAvgPool1d(_AdaptiveAvgPool, dims=1):
+    """Averages of as many windows as asked for. Shapes: [N, C, L] -> [N, C, L_out]."""
 
 
-class AdaptiveAvgPool2d(_AdaptiveAvgPool):
-    __doc__ = _AdaptiveAvgPool.__doc__
-    pool = staticmethod(F.adaptive_avg_pool2d)
+class AdaptiveAvgPool2d(_AdaptiveAvgPool, dims=2):
+    """Averages of as many windows as asked for. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class AdaptiveAvgPool3d(_AdaptiveAvgPool):
-    __doc__ = _AdaptiveAvgPool.__doc__
-    pool = staticmethod(F.adaptive_avg_pool3d)
+class AdaptiveAvgPool3d(_AdaptiveAvgPool, dims=3):
+    """Averages of as many windows as asked for. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
-class _AdaptiveMaxPool(Module):
+class _AdaptiveMaxPool(Dimensional):
     """Maxima of as many windows as asked for. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *output_size]."""
 
-    pool: Any = None
+    function = "adaptive_max_pool"
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__()
         self.output_size, self.return_indices = output_size, return_indices
 
     def forward(self, input: Any) -> Any:
-        return self.pool(input, self.output_size, self.return_indices)
+        return self.run(input, self.output_size, self.return_indices)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}"
 
 
-class AdaptiveMaxPool1d(_AdaptiveMaxPool):
-    __doc__ = _AdaptiveMaxPool.__doc__
-    pool = staticmethod(F.adaptive_max_pool1d)
+class AdaptiveMaxPool1d(_AdaptiveMaxPool, dims=1):
+    """Maxima of as many windows as asked for. Shapes: [N, C, L] -> [N, C, L_out]."""
 
 
-class AdaptiveMaxPool2d(_AdaptiveMaxPool):
-    __doc__ = _AdaptiveMaxPool.__doc__
-    pool = staticmethod(F.adaptive_max_pool2d)
+class AdaptiveMaxPool2d(_AdaptiveMaxPool, dims=2):
+    """Maxima of as many windows as asked for. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class AdaptiveMaxPool3d(_AdaptiveMaxPool):
-    __doc__ = _AdaptiveMaxPool.__doc__
-    pool = staticmethod(F.adaptive_max_pool3d)
+class AdaptiveMaxPool3d(_AdaptiveMaxPool, dims=3):
+    """Maxima of as many windows as asked for. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
-class _FractionalMaxPool(Module):
+class _FractionalMaxPool(Dimensional):
     """Maxima of windows at random places. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *out]."""
 
-    dims = 0
+    function = "fractional_max_pool"
 
     def __init__(self, kernel_size: Any, output_size: Any = None, output_ratio: Any = None, return_indices: bool = False,
                  _random_samples: Any = None) -> None:
         super().__init__()
         name = type(self).__name__
-        self.kernel_size, self.return_indices = _fill(kernel_size, self.dims), return_indices
+        self.kernel_size, self.return_indices = self.filled(kernel_size), return_indices
         self.register_buffer("_random_samples", _random_samples)
-        self.output_size = None if output_size is None else _fill(output_size, self.dims)
+        self.output_size = None if output_size is None else self.filled(output_size)
         ratio = (output_ratio,) * self.dims if isinstance(output_ratio, float) else output_ratio
         self.output_ratio = ratio
         if output_size is None and ratio is None:
@@ -242,18 +215,15 @@ class _FractionalMaxPool(Module):
             raise ValueError(f"output_ratio must be between 0 and 1 (got {output_ratio})")
 
     def forward(self, input: Any) -> Any:
-        pool = F.fractional_max_pool2d if self.dims == 2 else F.fractional_max_pool3d
-        return pool(input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples)
+        return self.run(input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples)
 
 
-class FractionalMaxPool2d(_FractionalMaxPool):
-    __doc__ = _FractionalMaxPool.__doc__
-    dims = 2
+class FractionalMaxPool2d(_FractionalMaxPool, dims=2):
+    """Maxima of windows at random places. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class FractionalMaxPool3d(_FractionalMaxPool):
-    __doc__ = _FractionalMaxPool.__doc__
-    dims = 3
+class FractionalMaxPool3d(_FractionalMaxPool, dims=3):
+    """Maxima of windows at random places. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
 __all__ = ["AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
