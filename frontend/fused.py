@@ -11,6 +11,9 @@ import functools
 import importlib
 import json
 import os
+import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +39,7 @@ _MADE_BY = ("flambeau.ir", "flambeau.ir.ops", "flambeau.passes", "flambeau.codeg
 
 def find(request: Request) -> Runner | bool | None:
     """The form if it was built before; False where it cannot be; None: not known yet."""
-    if build.find_compiler() is None or not native.available():
+    if build.find_compiler() is None:
         return False
     path = cache.find(_key(request), _SUFFIX)
     if path is None:
@@ -45,23 +48,23 @@ def find(request: Request) -> Runner | bool | None:
     return (_runner(kept) or False) if kept else False
 
 
-def start(request: Request) -> Callable[[], Runner | None]:
-    """Write the form's C++ and let the compiler run beside the program; the function returned waits for it."""
+def start(request: Request, at_once: bool = False) -> Callable[[], Runner | None]:
+    """Begin to build the form, beside the program unless it is wanted at once; the function returned waits for it."""
+    if at_once:
+        make(request)
+        return lambda: find(request) or None
+    return _workshop().order(request)
+
+
+def make(request: Request) -> None:
+    """Build a form and keep it; what cannot be traced or generated is noted as such, and stays with NumPy."""
     try:
         kept = _written(request)
-    except Exception:  # what cannot be traced or generated stays with NumPy, and is not tried again
+    except Exception:  # whatever an op's own code raises
+        kept = {}
+    if kept and _build(kept["units"]) is None:
         kept = {}
     cache.fetch(_key(request), _SUFFIX, lambda path: _write(path, kept))
-    if not kept:
-        return lambda: None
-    thread = threading.Thread(target=_build, args=(kept["units"],), name="flambeau-form", daemon=True)
-    thread.start()
-
-    def wait() -> Runner | None:
-        thread.join()
-        return _runner(kept)
-
-    return wait
 
 
 def _write(path: Path, kept: dict[str, Any]) -> None:
@@ -69,7 +72,7 @@ def _write(path: Path, kept: dict[str, Any]) -> None:
 
 
 def _build(units: list[str]) -> Path | None:
-    """Compile the units; None where the compiler refuses them, which leaves the work with NumPy."""
+    """Compile the units; None where the compiler refuses them."""
     try:
         return build.build(units)
     except build.CompileError:
@@ -77,12 +80,76 @@ def _build(units: list[str]) -> Path | None:
 
 
 def _runner(kept: dict[str, Any]) -> Runner | None:
-    path = _build(kept["units"])
+    path = _build(kept["units"]) if native.available() else None
     if path is None:
         return None
     plan = parse_plan(kept["plan"])
     artifact = Artifact("cpp", plan, {}, str(path), tuple(kept["entries"]), tuple(kept["needs"]), kept["checks"])
     return Runner(Executor(artifact).run, tuple(kept["present"]))
+
+
+# ---- building beside the program ---------------------------------------------------------------------------------
+
+
+class _Workshop:
+    """A process of low priority that builds forms in the order in which they are asked for; it ends with this one.
+
+    A process and not a thread: the passes are Python, and would hold up the program's own.
+    """
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        start_new_session=True)
+        self.owner = os.getpid()
+        self.ordered = self.finished = 0
+        self.lock = threading.Lock()
+
+    def order(self, request: Request) -> Callable[[], Runner | None]:
+        """Ask for a form; the function returned waits for it (None where it did not come about)."""
+        with self.lock:
+            try:
+                pickle.dump(request, self.process.stdin)  # type: ignore[arg-type]
+                self.process.stdin.flush()  # type: ignore[union-attr]
+            except OSError:  # it was killed
+                return lambda: None
+            self.ordered += 1
+            number = self.ordered
+
+        def wait() -> Runner | None:
+            if os.getpid() != self.owner:  # in a forked child: what the parent ordered is the parent's to wait for
+                return find(request) or None
+            with self.lock:
+                while self.finished < number and self.process.stdout.readline():  # type: ignore[union-attr]
+                    self.finished += 1
+            return find(request) or None
+
+        return wait
+
+
+_current: _Workshop | None = None
+
+
+def _workshop() -> _Workshop:
+    global _current
+    if _current is None or _current.owner != os.getpid():
+        _current = _Workshop()
+    return _current
+
+
+def serve() -> None:
+    """The workshop's side: build what is asked for on stdin, and say so, until the one who asks is gone."""
+    os.nice(10)
+    while True:
+        try:
+            request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+        except (EOFError, pickle.UnpicklingError):
+            return
+        make(request)
+        try:
+            print("done", flush=True)
+        except OSError:
+            return
 
 
 # ---- what a form is known by --------------------------------------------------------------------------------------

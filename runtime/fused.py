@@ -5,16 +5,17 @@ NumPy takes an op like ``gelu`` in many passes over memory; compiled, it is one.
 shape, and a program needs few of them. This module only looks forms up and runs them; they come from ``builder``, which
 the public namespace sets, and which finds nothing where no compiler is.
 
-Forms are kept on disk. The first time that a machine meets one, NumPy goes on working until :data:`PATIENCE` elements
-have gone through it: then its C++ is written, and its compilation runs beside the program until :data:`LIMIT` elements,
-where it is waited for. Both are counts, not times, so the same program computes the same numbers whenever it runs
-(a later process, which finds the form, takes it at once: its last digits may differ from the first one's).
+Forms are kept on disk. The first time that a machine meets one, NumPy goes on working: after :data:`PATIENCE` elements
+the form is ordered from a process that builds it beside the program, and after :data:`LIMIT` it is waited for (which
+takes no time, as a rule) and taken. Both are counts, not times, so the same program computes the same numbers however
+fast it runs; a later process, which finds the form, takes it at once, and its last digits may differ from the first's.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,8 +31,8 @@ from .tensor import Tensor
 
 #: Smaller tensors are left to NumPy.
 MIN_ELEMENTS = 1 << 13
-#: Elements that an op takes through NumPy before its form is built, and before it is waited for.
-PATIENCE, LIMIT = 1 << 21, 1 << 23
+#: Elements that an op takes through NumPy before its form is ordered, and before it is waited for.
+PATIENCE, LIMIT = 1 << 21, 1 << 26
 #: Forms of one op; more than that (a number that changes at each call) are left to NumPy.
 MOST_FORMS = 24
 
@@ -76,8 +77,8 @@ class Builder(Protocol):
     def find(self, request: Request) -> Runner | bool | None:
         """The form if it was built before; False where it cannot be; None: not known yet."""
 
-    def start(self, request: Request) -> Callable[[], Runner | None]:
-        """Begin to build the form; the function returned waits for it."""
+    def start(self, request: Request, at_once: bool) -> Callable[[], Runner | None]:
+        """Begin to build the form; the function returned waits for it, and gives None where there is none."""
 
 
 #: Imports the builder; the public namespace sets it.
@@ -102,20 +103,27 @@ class _Form:
 
     def ready(self, elements: int) -> Runner | None:
         """The runner, once it is there."""
-        request = self.request
-        if request is None or builder is None:
+        if self.request is None or builder is None:
             return self.run
+        try:
+            self._look(self.request, builder(), elements)
+        except Exception as error:  # a form that is damaged, or a machine that lets no process start: NumPy is there
+            self.request = None
+            warnings.warn(f"compiled forms of eager ops are left out: {type(error).__name__}: {error}", RuntimeWarning,
+                          stacklevel=2)
+        return self.run
+
+    def _look(self, request: Request, source: Builder, elements: int) -> None:
         if not self.work:
-            found = builder().find(request)
+            found = source.find(request)
             if found is not None:
-                self.request, self.run = None, found or None  # type: ignore[assignment]
-                return self.run
+                self.run, self.request = found or None, None  # type: ignore[assignment]
+                return
         self.work += elements
         if self.pending is None and self.work > PATIENCE:
-            self.pending = builder().start(request)
+            self.pending = source.start(request, LIMIT == 0)
         if self.pending is not None and self.work > LIMIT:
             self.run, self.request = self.pending(), None
-        return self.run
 
 
 class Forms:

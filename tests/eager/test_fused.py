@@ -133,7 +133,7 @@ def test_the_change_comes_at_a_fixed_count(monkeypatch: pytest.MonkeyPatch) -> N
         def find(self, request: Any) -> None:
             events.append("find")
 
-        def start(self, request: Any) -> Any:
+        def start(self, request: Any, at_once: bool) -> Any:
             events.append("start")
             return lambda: events.append("wait") or fused.Runner(lambda inputs: [inputs[0].clone()])
 
@@ -179,6 +179,7 @@ print(forms and sum(f.run is not None for f in forms.found.values()), "sympy" in
                               check=True).stdout.split()
 
     assert run()[0] == "0"                          # cold, and too little work to build one
+    assert not list(tmp_path.iterdir())
     assert run(FLAMBEAU_FUSED="now")[0] == "1"
     assert run()[:2] == ["1", "False"]              # found, without the compiler's parts
     assert run(FLAMBEAU_FUSED="0")[0] == "None"
@@ -195,6 +196,26 @@ def _sample(op: Any, number: int, sample: Any, dtype: Any) -> list[Any]:
     seeds = [flambeau.from_numpy(np.cos(np.arange(o.numel())).reshape(o.shape).astype(o.dtype.np)) for o in outs]
     grads = autograd.grad(outs, ins, seeds, allow_unused=True) if outs and ins else ()
     return [*every, *(g for g in grads if g is not None)]
+
+
+@needs_compiler
+def test_forms_are_built_beside_the_program(tmp_path: Any) -> None:
+    code = """
+import flambeau
+from flambeau.runtime import fused
+from flambeau.ir.op import OPS
+fused.PATIENCE, fused.LIMIT = 10000, 30000
+x = flambeau.ones(100, 100)
+found = []
+for _ in range(4):
+    y = flambeau.nn.functional.silu(x)
+    found.append(sum(f.run is not None for f in OPS["silu"].extra["forms"].found.values()))
+import sys
+print(found, "sympy" in sys.modules, abs(float(y[0, 0]) - 0.7310586) < 1e-6)
+"""
+    env = {**os.environ, "FLAMBEAU_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "[0, 0, 0, 1] False True\n" and not done.stderr
 
 
 GAINING = [name for name in sampled_ops() if fused._gains(OPS[name])]
