@@ -20,7 +20,7 @@ from .autograd import GradMode
 from .eager import _check_result
 from .levels import Level, Wrapped, below, entered
 from .tensor import Tensor, View
-from .tracked import GradLevel
+from .tracked import GradLevel, written
 
 
 class Dual(Wrapped):
@@ -45,24 +45,37 @@ class Dual(Wrapped):
     @property
     def tangent(self) -> Any:
         """The tangent; of a view that of its source, as it is now."""
-        if self.given is None and self.source is not None:
-            whole = self.source[0].tangent
-            if whole is not None:
-                with below(self.level):
-                    for op, args in self.source[1]:
-                        whole = call(op, (whole, *args[1:]))
-                self.given = whole
-        return self.given
+        if self.source is None:
+            return self.given
+        whole = self.source[0].tangent
+        return None if whole is None else self._shown(whole)
 
-    def own_tangent(self) -> Any:
-        """The tangent, made of zeros (in what this is a view of) where there was none: something to write to."""
-        if self.tangent is None:
-            if self.source is not None:
-                self.source[0].own_tangent()
-                return self.tangent
-            with below(self.level):
-                self.given = ops.zeros_like(ops.detach(self.value))
-        return self.given
+    def _shown(self, whole: Any) -> Any:
+        """What this view shows of the tangent of its source."""
+        assert self.source is not None
+        with below(self.level):
+            for op, args in self.source[1]:
+                whole = call(op, (whole, *args[1:]))
+        return whole
+
+    def move(self, tangent: Any) -> None:
+        """Give the tensor, which was written to, another tangent; what it is a view of gets it in its place."""
+        if self.source is None:
+            self.given = tangent
+            return
+        origin, steps = self.source
+        whole = origin.tangent
+        if whole is None and tangent is None:
+            return
+        with below(self.level):
+            if whole is None:
+                whole = ops.zeros_like(ops.detach(origin.value))
+            part = ops.zeros_like(self._shown(whole)) if tangent is None else tangent
+            found = written(whole, steps, part)
+            if found is None:  # a view that has no rule for it
+                found = ops.clone(whole)
+                ops.copy_(self._shown(found), part)
+        origin.move(found)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         self.value.requires_grad_(requires_grad)
@@ -140,10 +153,9 @@ class DualLevel(Level):
         tangent = new.tangent if isinstance(new, Dual) else None
         with below(self):
             call(get_op("copy_"), (target.value, self._inner(new), False))
-            if tangent is not None:
-                call(get_op("copy_"), (target.own_tangent(), tangent, False))
-            elif target.tangent is not None:
-                call(get_op("zero_"), (target.tangent,))
+            if tangent is not None and tangent.dtype is not target.dtype:
+                tangent = ops.cast(tangent, target.dtype)
+        target.move(tangent)
         return target
 
 
@@ -224,9 +236,7 @@ def _flat(items: Any) -> list[Any]:
 def _pushed(op: Op, args: tuple, out: Any, tangents: list[Any]) -> list[Any]:
     """The tangents of the outputs of ``op(*args)``, which were ``out``."""
     found = _elementwise(op, args, out, tangents) if op.family == "pointwise" and isinstance(out, Tensor) else None
-    pushed = _transposed(op, args, out, tangents) if found is None else [found]
-    taken = {id(t._storage) for t in _flat(tangents) if t is not None}
-    return [ops.clone(t) if t is not None and id(t._storage) in taken else t for t in pushed]  # what in-place ops may write to
+    return _transposed(op, args, out, tangents) if found is None else [found]
 
 
 def _elementwise(op: Op, args: tuple, out: Any, tangents: list[Any]) -> Any:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flambeau.ir.op import Op, call, get_op
+from flambeau.ir.op import Op, call, get_op, ops
 from flambeau.ir.tree import tree_map
 
 from . import autograd
-from .autograd import GradMode, OpNode, mode
+from .autograd import CopySlices, GradMode, OpNode, mode
 from .eager import _check_result, check_inplace_allowed
 from .levels import Level, Wrapped, below, entered, stripped
 from .tensor import Tensor, View
@@ -56,6 +56,33 @@ class LevelNode(OpNode):
             return super().apply(grads, needs)
         finally:
             self.out = kept
+
+
+class LevelSlices(CopySlices):
+    """A write through a view, on a level's tape. Its gradients may be batched apart from each other, so nothing is written."""
+
+    def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
+        whole = grads[0]
+        inner = self.inner.apply([autograd.replay(whole, self.steps)], needs)
+        if not needs[0]:
+            return [None, *inner[1:]]
+        window = inner[0]
+        if window is None:
+            window = ops.zeros_like(autograd.replay(whole, self.steps))
+        found = written(whole, self.steps, window)
+        return [super().apply(grads, needs)[0] if found is None else found, *inner[1:]]
+
+
+def written(base: Any, steps: tuple, value: Any) -> Any:
+    """``base`` with ``value`` where the view that ``steps`` make of it shows; None where a step has no such rule."""
+    if not steps:
+        return value
+    op, args = steps[0][:2]
+    rule = op.extra.get("write")
+    if rule is None:
+        return None
+    part = written(call(op, (base, *args[1:])), steps[1:], value)
+    return None if part is None else rule(base, part, *args[1:])
 
 
 class GradLevel(Level):
@@ -183,6 +210,9 @@ class GradLevel(Level):
         node.metas = [autograd._meta(target)]
         node.out = node.metas[0]
         autograd.rebase(target, node)
+        base = None if target._view is None else target._view.base
+        if base is not None and type(base._grad_fn) is CopySlices:
+            base._grad_fn.__class__ = LevelSlices
 
     # ---- the backward pass
 

@@ -485,7 +485,8 @@ def gradchecks(t: Any) -> Any:
             outcome(lambda: A.gradcheck(Bad.apply, (x,), raise_exception=False)),
             outcome(lambda: A.gradcheck(Undefined.apply, (x,))),
             outcome(lambda: A.gradcheck(Undefined.apply, (x,), check_undefined_grad=False)),
-            outcome(lambda: A.gradcheck(lambda x: x * 2, (x.detach(),))), outcome(lambda: A.gradcheck(lambda x: x.detach(), (x,))),
+            outcome(lambda: A.gradcheck(lambda x: x * 2, (x.detach(),))),
+            outcome(lambda: A.gradcheck(lambda x: x.detach(), (x,))),
             outcome(lambda: A.gradcheck(lambda x: x, (t.ones(1).double().requires_grad_().expand(2),))),
             outcome(lambda: A.gradcheck(lambda x: x, (x,), check_backward_ad=False))]
 
@@ -513,7 +514,8 @@ def writes_to_views(t: Any) -> Any:
         return "fine"
     views: list[Any] = [lambda y: y.split(2), lambda y: y.unbind(), lambda y: y.chunk(2), lambda y: y.tensor_split(2), list,
                         lambda y: y.view(2, 2), lambda y: y.split([1, 3])]
-    return [[text(lambda v=v: write(v)) for v in views], inside_no_grad(), text(lambda: x.mul_(2)), text(lambda: x.view(4).mul_(2))]
+    return [[text(lambda v=v: write(v)) for v in views], inside_no_grad(), text(lambda: x.mul_(2)),
+            text(lambda: x.view(4).mul_(2))]
 
 
 # ---- overrides -----------------------------------------------------------------------------------------------------------------

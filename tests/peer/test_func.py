@@ -644,3 +644,70 @@ def test_randomness(randomness: str) -> None:
             assert (dropped == dropped[0]).all()
         else:
             assert not (dropped == dropped[0]).all()
+
+
+# ---- any nesting of the transforms ------------------------------------------------------------------------------------
+
+
+def _functions(t: Any) -> dict[str, Callable[[Any], Any]]:
+    """Functions from a vector to a vector of three."""
+    F = t.nn.functional  # noqa: N806
+    w = x_of(t, 3, 3, shift=2)
+
+    def written(x: Any) -> Any:
+        y = x.clone()
+        y[0] = x[1] * x[2]
+        y[1:].mul_(2).add_(x[0])
+        return y
+
+    def normed(x: Any) -> Any:
+        y = x.outer(x)
+        return ((y - y.mean(-1, keepdim=True)) * (y.var(-1, keepdim=True) + 0.01).rsqrt()).sum(0)
+
+    def solved(x: Any) -> Any:
+        return t.linalg.solve(w + 3 * t.eye(3, dtype=w.dtype) + 0.1 * x.outer(x), x)
+
+    return {"pointwise": lambda x: (x * x.exp()).tanh() + x.sigmoid() / (1 + x * x), "product": lambda x: w @ x.sin(),
+            "reduced": lambda x: x * x.prod() + x.sum().cos(), "softmax": lambda x: F.softmax(w @ x, 0) * x, "written": written,
+            "indexed": lambda x: x[t.tensor([2, 0, 1])] * x.flip(0).cumsum(0),
+            "joined": lambda x: t.cat([x[:1] ** 2, x[1:] * x[0]]),
+            "normed": normed, "solved": solved,
+            "conv": lambda x: F.conv1d(x[None, None], w[None, :1], padding=1)[0, 0]}
+
+
+def _layers(t: Any) -> dict[str, Callable[[Any], Any]]:
+    """Transforms that make a function from vectors to vectors of three out of another one."""
+    fr = t.func
+    v = x_of(t, 3, shift=5)
+    return {"grad": lambda f: fr.grad(lambda x: (f(x) * v).sum()), "jvp": lambda f: lambda x: fr.jvp(f, (x,), (v,))[1],
+            "vjp": lambda f: lambda x: fr.vjp(f, x)[1](v)[0], "jacrev": lambda f: lambda x: fr.jacrev(f)(x) @ v,
+            "jacfwd": lambda f: lambda x: (fr.jacfwd(f)(x) * v).sum(0),
+            "vmap": lambda f: lambda x: fr.vmap(lambda s: f(x * s))(v).sum(0),
+            "vmap over x": lambda f: lambda x: fr.vmap(f, out_dims=1)(t.stack([x, x * v, x + v])).diagonal(),
+            "tape": lambda f: lambda x: f(x.detach() * 1 + x)}
+
+
+_NAMES = ("grad", "jvp", "vjp", "jacrev", "jacfwd", "vmap", "vmap over x", "tape")
+_NESTINGS = [(a, b) for a in _NAMES for b in _NAMES] + [
+    ("jvp", "vmap", "grad"), ("vmap", "jvp", "grad"), ("grad", "vmap over x", "jvp"), ("jacfwd", "jacrev", "vmap"),
+    ("vmap over x", "jacfwd", "jacrev"), ("grad", "grad", "vmap over x"), ("jvp", "jvp", "jvp"), ("vmap", "vmap over x", "vjp")]
+
+
+@pytest.mark.parametrize("nesting", _NESTINGS, ids="-".join)
+def test_nestings_agree(nesting: tuple[str, ...]) -> None:
+    names = list(_functions(torch))
+    start = sum(map(len, nesting)) % len(names)
+    for name in (names[start], names[(start + 3) % len(names)], "written") if len(nesting) == 2 else (names[start],):
+        try:
+            want = _nested(torch, name, nesting)
+        except RuntimeError:
+            assert name == "written"  # (PyTorch's tangents are written in place, which vmap refuses)
+            continue
+        np.testing.assert_allclose(_nested(flambeau, name, nesting), want, rtol=1e-8, atol=1e-9, err_msg=name)
+
+
+def _nested(t: Any, name: str, nesting: tuple[str, ...]) -> Any:
+    f = _functions(t)[name]
+    for layer in nesting:
+        f = _layers(t)[layer](f)
+    return plain(f(x_of(t, 3, shift=1) * 0.5))
