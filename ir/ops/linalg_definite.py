@@ -51,7 +51,10 @@ _NOT_DEFINITE = ("The factorization could not be completed because the input is 
 @on_host
 def _cholesky(a: Any, upper: bool, check_errors: bool, caller: str) -> tuple:
     lower = np.conj(np.swapaxes(a, -1, -2)) if upper else a  # only one triangle is read
-    factor, info = each(_cholesky_of, np.tril(lower))
+    try:
+        factor, info = np.linalg.cholesky(lower).astype(a.dtype, copy=False), np.zeros(a.shape[:-2], np.int32)
+    except np.linalg.LinAlgError:
+        factor, info = each(_cholesky_of, np.tril(lower))
     if check_errors:
         raise_for(caller, info, _NOT_DEFINITE)
     return (np.conj(np.swapaxes(factor, -1, -2)) if upper else factor), info

@@ -35,9 +35,10 @@ _TAGS = ("extern", "check", "no_half")
 
 @on_host
 def _qr(a: Any, mode: str) -> tuple:
+    factor: Any = np.linalg.qr
     if mode == "r":
-        return np.zeros(0, a.dtype), np.linalg.qr(a, "r").astype(a.dtype, copy=False)
-    q, r = np.linalg.qr(a, mode)
+        return np.zeros(0, a.dtype), factor(a, mode).astype(a.dtype, copy=False)
+    q, r = factor(a, mode)
     return q.astype(a.dtype, copy=False), r.astype(a.dtype, copy=False)
 
 
@@ -100,11 +101,14 @@ def _geqrf_of(a: np.ndarray) -> tuple:
     return found[0], found[1]
 
 
+def _geqrf_meta(a: Any) -> tuple:
+    check_matrix("torch.geqrf", a, "input")
+    return meta(a, a.shape), meta(a, (*a.shape[:-2], min(a.shape[-2:])))
+
+
 geqrf_ = primitive(
-    "geqrf(Tensor self) -> (Tensor, Tensor)", "linalg", kernel=on_host(lambda a: each(_geqrf_of, a)), api=(), tags=_TAGS,
-    infer=lambda a: (check_matrix("geqrf", a, "input"),
-                     (meta(a, a.shape), meta(a, (*a.shape[:-2], min(a.shape[-2:])))))[1],
-    dtypes="fc", samples=lambda: [S(well(3, 3)), S(well(2, 4, 3)), S(well(2, 3))],
+    "geqrf(Tensor self) -> (Tensor, Tensor)", "linalg", kernel=on_host(lambda a: each(_geqrf_of, a)), infer=_geqrf_meta, api=(),
+    tags=_TAGS, dtypes="fc", samples=lambda: [S(well(3, 3)), S(well(2, 4, 3)), S(well(2, 3))],
     doc="LAPACK's geqrf: R on and above the diagonal, below it the reflectors that make Q, and their factors tau.")
 named_result(geqrf_, returns.geqrf, "torch.geqrf", "Tensor.geqrf")
 
