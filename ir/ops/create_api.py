@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from .. import dtype as _dtype
@@ -159,9 +158,11 @@ def logspace(start: Any, end: Any, steps: int, base: float = 10.0, *, out: Any =
     """``base`` to the powers of ``linspace(start, end, steps)``. Shape: [steps]."""
     _check_steps("logspace", steps)
     kind = _default(dtype if dtype is not None or out is None else out.dtype)
-    first, last = (_as_stored(_number(v), kind) for v in (start, end))
+    first, last = _number(start), _number(end)
+    if steps != 1:
+        first, last = _as_stored(first, kind), _as_stored(last, kind)
     powers = ops.linspace(first, last, steps, dtype=_dtype.complex128 if kind.is_complex else _dtype.float64, device=device)
-    return _done(ops.cast(ops.exp(powers * math.log(base)), _default(dtype)), requires_grad, out)
+    return _done(ops.cast(ops.pow(float(base), powers), kind), requires_grad, out)
 
 
 @public("torch.eye")

@@ -255,8 +255,9 @@ def ldexp_(self: Any, other: Any) -> Any:
 
 
 nextafter = pointwise("nextafter(Tensor self, Tensor other) -> Tensor", kernel=lambda xp, x, y: xp.nextafter(x, y),
+                      vjp=(lambda g, out, x, y: ops.where(ops.ne(x, y), g, 0), lambda g, out, x, y: ops.zeros_like(g)),
                       scalar=call2("nextafter"), samples=lambda: [S(T((3, 4), grad=False), T((3, 4), grad=False))],
-                      tags=("nograd", "exact"))
+                      tags=("exact",))
 
 # ---- special functions ---------------------------------------------------------------------------
 
@@ -294,3 +295,9 @@ def mvlgamma(input: Any, p: int) -> Any:  # noqa: A002
     for j in range(1, p):
         result = result + ops.lgamma(input - j / 2)
     return result + total
+
+
+@public("Tensor.mvlgamma_")
+def mvlgamma_(self: Any, p: int) -> Any:
+    """In-place :func:`mvlgamma`."""
+    return ops.copy_(self, mvlgamma(self, p))

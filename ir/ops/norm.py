@@ -328,6 +328,9 @@ def batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any = No
     In training the batch's statistics are used, and ``running_mean`` and ``running_var`` (both or neither None) move
     towards them by ``momentum``, in place; otherwise the running statistics are used.
     """
+    if input.ndim == 1 and not input.numel():
+        weight, bias = (1 if v is None else v for v in (weight, bias))
+        return input * weight + bias
     _check_channels(input, running_mean, running_var, weight, bias)
     if not training:
         if running_mean is None or running_var is None:
@@ -427,6 +430,8 @@ def _update_instance_statistics(x: Any, running_mean: Any, running_var: Any, mom
 @public("nn.functional.local_response_norm")
 def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
     """Divide by a power of the mean square over ``size`` neighbouring channels. Shapes: [N, C, *] -> same."""
+    if input.ndim >= 3 and not input.numel():
+        return input
     if input.ndim < 3:
         raise ValueError(f"Expected 3D or higher dimensionality                          input (got {input.ndim} dimensions)")
     pads = (0, 0) * (input.ndim - 2) + (size // 2, (size - 1) // 2)

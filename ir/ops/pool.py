@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtype as _dtype
+from ..autocast import runs_in
 from ..family import composite, ops
 from ..meta import TensorMeta, meta_of
 from ..op import public
@@ -141,12 +142,13 @@ def _avg_pool(n: int, x: Any, kernel: Any, stride: Any, padding: Any, ceil_mode:
         raise RuntimeError("divisor must be not zero")
     kernel, stride, _, pads = window_geometry(name, x, n, kernel, stride, padding, 1, ceil_mode)
     total = ops.sum_pool(x, kernel, stride, pads)
+    share = ops.trunc_divide if x.dtype.is_integral else ops.div
     if divisor is not None:
-        return total / divisor
+        return share(total, divisor)
     inside = all(after <= before for before, after in pads) if count_include_pad else not any(map(any, pads))
     if inside:
-        return total / math.prod(kernel)
-    return total / _window_counts(x, kernel, stride, pads, count_include_pad)
+        return share(total, math.prod(kernel))
+    return share(total, _window_counts(x, kernel, stride, pads, count_include_pad))
 
 
 def _window_counts(x: Any, kernel: Any, stride: Any, pads: Any, include_pad: bool) -> Any:
@@ -155,7 +157,7 @@ def _window_counts(x: Any, kernel: Any, stride: Any, pads: Any, include_pad: boo
     if include_pad:
         sizes = tuple(s + 2 * before for s, (before, _) in zip(sizes, pads))
         pads = tuple((0, max(after - before, 0)) for before, after in pads)
-    return ops.sum_pool(ops.full(tuple(sizes), 1.0, dtype=x.dtype, device=x.device), kernel, stride, pads)
+    return ops.sum_pool(ops.full(tuple(sizes), 1, dtype=x.dtype, device=x.device), kernel, stride, pads)
 
 
 # ---- maximum ------------------------------------------------------------------------------------------------------
@@ -431,7 +433,8 @@ def _publish(n: int) -> None:
         fn.__name__ = fn.__qualname__ = full
         fn.__doc__ = f"{text} {shapes}"
         also = (f"torch.{full}",) if full in _IN_TORCH else ()
-        public(f"nn.functional.{full}", *also)(fn)
+        wide = name == "max_unpool" or (n == 3 and name.startswith(("max_pool", "adaptive")))
+        public(f"nn.functional.{full}", *also)(runs_in("whole", "float32@cpu")(fn) if wide else runs_in("whole")(fn))
 
 
 _IN_TORCH = {"avg_pool1d", "max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "adaptive_avg_pool1d",

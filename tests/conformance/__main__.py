@@ -69,11 +69,13 @@ def main() -> int:
 
     for task, found in spread(work, tasks(options), options.jobs, 20 + options.timeout * 14):
         record.add(task, found)
+        if not options.brief:
+            print("".join(line + "\n" for line in record.failures(task)), end="", flush=True)
         if sys.stderr.isatty():
             print(f"\r{len(record)} {task[1]:60.60s}", end="", file=sys.stderr)
     whole = not (options.only or options.columns) and {"ops", "modules", "optim"} <= set(options.area.split(","))
     record.write(whole)
-    print(record.text(options.brief))
+    print(record.text())
     print(f"{len(record)} entries in {time.monotonic() - started:.0f} s")
     if options.readme and whole:
         record.write_readme()

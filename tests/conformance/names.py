@@ -102,6 +102,8 @@ def ours(value: Any, prefer: str = "") -> Any:
         return _REPLACED[id(value)]
     if isinstance(value, types.ModuleType):
         return _module(value)
+    if isinstance(value, functools.partial):
+        return functools.partial(ours(value.func), *value.args, **value.keywords)
     if not (getattr(value, "__module__", None) or "torch").startswith("torch"):
         return value
     paths = _index().get(id(value), [])
@@ -115,8 +117,6 @@ def ours(value: Any, prefer: str = "") -> Any:
     if isinstance(value, (torch._ops.OpOverloadPacket, torch._ops.OpOverload)):
         packet = value.overloadpacket if isinstance(value, torch._ops.OpOverload) else value
         return lookup("ops." + packet._qualified_op_name.replace("::", "."))
-    if isinstance(value, functools.partial):
-        return functools.partial(ours(value.func), *value.args, **value.keywords)
     if isinstance(value, types.FunctionType):
         if value.__module__.startswith("torch.") and ".testing." not in value.__module__:
             raise Missing(f"no {value.__module__}.{value.__qualname__}")

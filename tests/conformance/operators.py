@@ -19,10 +19,10 @@ from torch.testing._internal.opinfo.core import OpInfo, SampleInput
 import flambeau
 
 from . import ties
-from .compare import Differs, same
+from .compare import Differs, Truth, same
 from .names import Missing, ours
 from .outcome import Outcome, Uncounted, reason_of
-from .values import copied, tensors_in, to_ours
+from .values import copied, doubled, tensors_in, to_ours
 
 FORWARD = {"f32": torch.float32, "f64": torch.float64, "i64": torch.int64, "bool": torch.bool, "bf16": torch.bfloat16,
            "c64": torch.complex64}
@@ -70,6 +70,10 @@ class Call:
     def convert(self) -> None:
         """Make flambeau's arguments. Raises :class:`Missing`."""
         self.our_args, self.our_kwargs = to_ours((self.args, self.kwargs))
+
+    def in_double(self) -> Call:
+        """The same call in double precision."""
+        return Call(self.sample, *doubled(copied(((self.sample.input, *self.sample.args), self.sample.kwargs))))
 
     def theirs(self, function: Callable[..., Any]) -> Any:
         torch.manual_seed(SEED)
@@ -191,8 +195,8 @@ def forward(op: OpInfo, dtype: torch.dtype) -> Outcome:
     if op.name in ties.UNSTABLE:
         return compare(calls(op, dtype), op.op, lambda: ours(op.op, op.name), Call.theirs,
                        lambda call, our, want: ties.same(op.name, call.args, call.kwargs, call.ours(our), want))
-    return compare(calls(op, dtype), op.op, lambda: ours(op.op, op.name), Call.theirs,
-                   lambda call, our, want: same(call.ours(our), want, values=values))
+    return compare(calls(op, dtype), op.op, lambda: ours(op.op, op.name), Call.theirs, lambda call, our, want: same(
+        call.ours(our), want, values=values, truth=functools.cache(lambda: call.in_double().theirs(op.op))))
 
 
 def seeded(op: OpInfo) -> Outcome:
@@ -214,19 +218,24 @@ def backward(op: OpInfo, dtype: torch.dtype) -> Outcome:
         outs = _differentiable(call.theirs(function), torch.Tensor)
         inputs = _differentiable((call.args, call.kwargs), torch.Tensor)
         generator = torch.Generator().manual_seed(SEED)
-        weights = [torch.randn(t.shape, dtype=t.dtype, generator=generator) for t in outs]
+        weights = [torch.randn(t.shape, dtype=torch.complex64 if t.is_complex() else torch.float32, generator=generator).to(
+            t.dtype) for t in outs]  # the same numbers whatever the precision
         if not outs or not inputs:
             return outs, weights, []
         differentiated += 1
         return outs, weights, list(torch.autograd.grad(outs, inputs, weights, allow_unused=True))
 
-    outcome = compare(calls(op, dtype, grad=True), op.op, lambda: ours(op.op, op.name), reference, _check_gradients)
+    def check(call: Call, our: Callable[..., Any], want: Any) -> None:
+        random = is_random(op.full_name)
+        _check_gradients(call, our, want, None if random else functools.cache(lambda: reference(call.in_double(), op.op)[2]))
+
+    outcome = compare(calls(op, dtype, grad=True), op.op, lambda: ours(op.op, op.name), reference, check)
     if not differentiated:
         raise Uncounted
     return outcome
 
 
-def _check_gradients(call: Call, our: Callable[..., Any], want: tuple[list, list, list]) -> None:
+def _check_gradients(call: Call, our: Callable[..., Any], want: tuple[list, list, list], truth: Truth | None) -> None:
     outs, weights, wanted = want
     found = _differentiable(call.ours(our), flambeau.Tensor)
     if not wanted:
@@ -242,7 +251,8 @@ def _check_gradients(call: Call, our: Callable[..., Any], want: tuple[list, list
             w = torch.zeros(tuple(g.shape), dtype=getattr(torch, str(g.dtype)[6:]))
         elif g is None:
             g = flambeau.zeros(tuple(w.shape), dtype=to_ours(w.dtype))
-        same(g, w if w.layout is torch.strided else w.to_dense(), f"gradient[{i}]")
+        same(g, w if w.layout is torch.strided else w.to_dense(), f"gradient[{i}]",
+             truth=None if truth is None else lambda i=i: truth()[i])
 
 
 def _differentiable(value: Any, kind: type) -> list[Any]:

@@ -47,15 +47,15 @@ class Record:
                     sums[column][1] += outcome["units"]
         return {column: (a, b) for column, (a, b) in sums.items()}
 
-    def text(self, brief: bool = False) -> str:
-        """A score a line; then, by entry, the columns that fail and the first reason."""
-        lines = []
-        if not brief:
-            for area, entries in self.found.items():
-                lines += [f"{area}: {entry}: {line}" for entry in sorted(entries) for line in _failures(entries[entry])]
-            lines.append("")
-        lines += [f"{column:13s} {a:5d} of {b:5d}   {TITLES.get(column, column)}" for column, (a, b) in self.scores().items()]
-        return "\n".join(lines)
+    def failures(self, task: tuple[str, str, tuple[str, ...]]) -> list[str]:
+        """The columns that fail of an entry, with the first reasons."""
+        area, entry, _ = task
+        return [f"{area}: {entry}: {line}" for line in _failures(self.found[area][entry])]
+
+    def text(self) -> str:
+        """A score a line."""
+        lines = [f"{column:13s} {a:5d} of {b:5d}   {TITLES.get(column, column)}" for column, (a, b) in self.scores().items()]
+        return "\n".join(["", *lines])
 
     def write(self, whole: bool) -> None:
         """The record as JSON, in a folder that git ignores."""

@@ -12,7 +12,7 @@ from .compare import Differs
 from .values import array_of
 
 #: operator: which of its positional arguments is ``dim``
-UNSTABLE = {"sort": 1, "argsort": 1, "topk": 2, "kthvalue": 2}
+UNSTABLE = {"sort": 1, "argsort": 1, "topk": 2, "kthvalue": 2, "mode": 1}
 
 
 def same(name: str, args: tuple, kwargs: dict[str, Any], got: Any, want: Any) -> None:
@@ -31,7 +31,7 @@ def same(name: str, args: tuple, kwargs: dict[str, Any], got: Any, want: Any) ->
 
 
 def _same_choice(source: np.ndarray, got: np.ndarray, want: np.ndarray, dim: int, where: str) -> None:
-    if got.ndim < source.ndim:  # kthvalue without keepdim
+    if got.ndim < source.ndim:  # without keepdim
         got, want = np.expand_dims(got, dim), np.expand_dims(want, dim)
     if got.size and (got.min() < 0 or got.max() >= source.shape[dim]):
         raise Differs(f"{where} is out of range")

@@ -126,6 +126,22 @@ def copied(value: Any, memo: dict[int, Any] | None = None) -> Any:
     return value
 
 
+def doubled(value: Any, memo: dict[int, Any] | None = None) -> Any:
+    """A value with its floating and complex tensors in double precision, leaves as before."""
+    memo = {} if memo is None else memo
+    if isinstance(value, torch.Tensor):
+        if id(value) not in memo:
+            kind = torch.float64 if value.is_floating_point() else torch.complex128 if value.is_complex() else value.dtype
+            memo[id(value)] = value.detach().to(kind).requires_grad_(value.requires_grad)
+        return memo[id(value)]
+    if isinstance(value, (list, tuple)) and not isinstance(value, torch.Size):
+        parts = [doubled(v, memo) for v in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, dict):
+        return type(value)((k, doubled(v, memo)) for k, v in value.items())
+    return value
+
+
 def _overlaps(t: torch.Tensor) -> bool:
     return any(s == 0 and n > 1 for n, s in zip(t.shape, t.stride()))
 
