@@ -39,16 +39,16 @@ class Explanation:
     def __str__(self) -> str:
         recompiles = [e for e in self.events if e.kind == "recompile"]
         fallbacks = [e for e in self.events if e.kind == "fallback"]
+        captures = [(e, e.captured) for e in self.events if e.captured is not None and e.kind == "graph"]
+        guards = sum(len(str(captured.guards).splitlines()) for _, captured in captures)
         lines = [f"{self.name}: {_count(self.graph_count, 'graph')}, {_count(self.graph_break_count, 'break')}, "
                  f"{_count(len(recompiles), 'recompile')}, {_count(self.op_count, 'op')}, "
-                 f"{_count(len(self.out_guards), 'guard')}, traced in {self.seconds * 1e3:.0f} ms"]
+                 f"{_count(guards, 'guard')}, traced in {self.seconds * 1e3:.0f} ms"]
         for title, found in (("Breaks", self.break_reasons), ("Recompiles", [f"{e.line}: {e.text}" for e in recompiles]),
                              ("Runs eagerly", [e.text for e in fallbacks])):
             if found:
                 lines += ["", f"{title}:"] + [f"  {k}. {text}" for k, text in enumerate(found, 1)]
-        for k, event in enumerate((e for e in self.events if e.kind == "graph"), 1):
-            captured = event.captured
-            assert captured is not None
+        for k, (event, captured) in enumerate(captures, 1):
             lines += ["", f"Graph {k}, from {event.line}:", _indent(str(captured.graph)),
                       f"Guards of graph {k}:", _indent(str(captured.guards))]
         return "\n".join(lines)

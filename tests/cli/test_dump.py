@@ -119,6 +119,9 @@ def test_explain_counts_graphs_and_names_the_break(folder: Path) -> None:
     done = flambeau(folder, "explain", "broken.py:f", "--input", "4:f32")
     assert done.returncode == 0, done.stderr
     assert "broken.py:3" in done.stdout
+    listed = [line for part in re.findall(r"^Guards of graph \d+:\n((?:    .*\n?)+)", done.stdout, re.MULTILINE)
+              for line in part.splitlines()]
+    assert listed and f" {len(listed)} guards," in done.stdout
 
 
 @pytest.mark.parametrize(("words", "message"), [
