@@ -13,6 +13,7 @@ from flambeau.ir.family import common_device, promotion
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op, get_op, set_base_handler, type_name
 from flambeau.ir.randomness import set_source
+from flambeau.ir.tree import leaves
 
 from . import autograd, fast, fused, hollow, kernels
 from .autograd import mode
@@ -310,6 +311,10 @@ def _explain(op: Op, args: tuple, error: Exception) -> None:
     """Turn a kernel's failure into PyTorch's error: wrong argument types first, then what the shape rule says."""
     if isinstance(error, NotImplementedError):
         return
+    for a in leaves(args):
+        if isinstance(a, Tensor) and hasattr(a, "level"):
+            raise RuntimeError(f"{op.name}: a tensor made inside {a.level.name} was used after it had ended; return it from the "
+                               "transformed function instead") from None
     try:
         op.schema.check(args, _is_tensor)
         if op.infer is not None:
