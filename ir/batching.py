@@ -200,5 +200,29 @@ def leading(c: Call) -> Any:
     return c.run(args)
 
 
+def matrices(c: Call) -> Any:
+    """Linear algebra: leading dimensions are a batch already. They broadcast, counted from the matrices (or pivots) on."""
+    core = {i: 1 if c.op.schema.params[i].name == "pivots" else 2 for i in c.op.tensor_slots}
+    rank = max(c.ndim(i) - n for i, n in core.items())
+    args = list(c.args)
+    for i, n in core.items():
+        missing = rank - (c.ndim(i) - n)
+        if c.batched[i] and missing:
+            args[i] = ops.reshape(args[i], (c.size, *(1,) * missing, *args[i].shape[1:]))
+    metas = c.result()
+    wanted = metas if isinstance(metas, tuple) else (metas,)
+    if any(tuple(m.shape) == (0,) for m in wanted):
+        return NotImplemented  # stands for a result that is not computed
+    return c.run(args)
+
+
+def transform(c: Call) -> Any:
+    """Fourier transforms of dimensions counted from the front, in their order."""
+    at = next((i for i, p in enumerate(c.op.schema.params) if p.name == "dim"), None)
+    if at is None:
+        return leading(c)
+    return c.run([*c.args[:at], [d + 1 for d in c.args[at]], *c.args[at + 1:]])
+
+
 _FAMILIES: dict[str, Rule] = {"pointwise": pointwise, "reduction": along, "scan": along, "sort": along, "view": view,
-                              "transfer": leading}
+                              "transfer": leading, "linalg": matrices, "fft": transform}

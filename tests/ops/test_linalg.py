@@ -322,3 +322,30 @@ def test_forward_mode(name: str) -> None:
     _, slope = ft.func.jvp(fn, (a,), (direction,))
     want = (fn(a + 1e-6 * direction) - fn(a - 1e-6 * direction)) / 2e-6
     np.testing.assert_allclose(slope.detach().numpy(), want.detach().numpy(), rtol=1e-5, atol=1e-7)
+
+
+MAPPED = {
+    "inv": (la.inv, [(3, 3)]), "inv of batches": (la.inv, [(2, 3, 3)]), "solve": (la.solve, [(3, 3), (3, 2)]),
+    "solve broadcast": (la.solve, [(2, 3, 3), (3, 2)]), "solve_triangular": (lambda a, b: la.solve_triangular(a, b, upper=True),
+                                                                            [(3, 3), (3, 2)]),
+    "svd": (lambda a: la.svd(a).S, [(4, 3)]), "eigh": (lambda a: la.eigh(a + a.mT).eigenvalues, [(3, 3)]),
+    "qr": (lambda a: la.qr(a, mode="r").R, [(4, 3)]),
+    "lu_solve": (lambda a, b: la.lu_solve(*la.lu_factor(a), b), [(3, 3), (3, 2)]),
+    "ldl_solve": (lambda a, b: la.ldl_solve(*la.ldl_factor(a + a.mT), b), [(3, 3), (3, 2)]),
+    "lstsq": (lambda a, b: la.lstsq(a, b).solution, [(4, 3), (4, 2)]), "det": (la.det, [(3, 3)]),
+    "pinv": (la.pinv, [(4, 3)]), "fft2": (ft.fft.fft2, [(4, 3)]), "irfftn": (lambda a: ft.fft.irfftn(a, dim=(1, 0)), [(4, 3)]),
+    "gradient": (ft.func.grad(lambda a: ft.slogdet(a).logabsdet), [(3, 3)]),
+}
+
+
+@pytest.mark.parametrize("which", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("name", MAPPED)
+def test_vmap_is_a_loop(name: str, which: tuple[bool, bool]) -> None:
+    fn, shapes = MAPPED[name]
+    if len(shapes) == 1 and not all(which):
+        return
+    batched = which[:len(shapes)]
+    operands = [random((5, *s) if b else s, seed=i) for i, (s, b) in enumerate(zip(shapes, batched))]
+    got = ft.func.vmap(fn, in_dims=tuple(0 if b else None for b in batched))(*operands)
+    want = ft.stack([fn(*[x[k] if b else x for x, b in zip(operands, batched)]) for k in range(5)])
+    close(got, want, "float64")
