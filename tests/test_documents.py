@@ -15,7 +15,7 @@ from flambeau.cli import dump, subject
 from flambeau.codegen.build import find_compiler
 from flambeau.passes.manager import run_pass
 
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/gpu.md")
+PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 INPUTS = ["8x128:f32", "128:f32"]
 
 
