@@ -1,9 +1,11 @@
 """Automatic mixed precision: what an op's tags say of the dtypes it is to run in, and the handler that obeys them.
 
 An op's tag is ``amp:RULE`` for every kind of device, or ``amp:RULE@cpu`` / ``amp:RULE@cuda`` for one. The rules are those
-of PyTorch: ``lower`` runs in the half precision that was asked for, ``float32`` in single precision, ``promote`` in the
-widest dtype among its tensors; ``through`` means that the op's parts are cast each by its own rule. An op without a rule
-runs as it is called, and what happens inside an op is never cast again. float64, integers and ``out=`` are left alone.
+of PyTorch: ``lower`` runs in the half precision that was asked for, ``float32`` in single precision (so does an op tagged
+``no_half``, which has no other), ``promote`` in the widest dtype among its tensors; ``through`` means that the op's parts
+are cast each by its own rule. An op without a rule runs as it is called, and what happens inside an op is never cast again.
+float64 and integers are left alone. Functions written in ops are looked through, unless :func:`runs_in` gives them a rule,
+of which ``whole`` casts nothing.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ changed.__flambeau_pure__ = setting.__flambeau_pure__ = True  # type: ignore[att
 
 @functools.cache
 def _rules(tags: frozenset[str]) -> dict[str, str]:
-    found = {}
-    for tag in sorted(tags):  # "amp:x" before "amp:x@cpu": the particular rule wins
+    found = {"cpu": "float32"} if "no_half" in tags else {}
+    for tag in sorted(tags, key=lambda t: "@" in t):  # "amp:x" before "amp:y@cpu": the particular rule wins
         if tag.startswith("amp:"):
             rule, _, device = tag[4:].partition("@")
             found.update({d: rule for d in ([device] if device else _AT)})
@@ -126,10 +128,10 @@ class Autocast:
             state.handler = before
 
 
-def runs_in(rule: str) -> Callable[[Any], Any]:
-    """Give a plain function written in ops a rule: ``float32``, or ``float32@cpu``. It costs nothing worth naming when off."""
+def runs_in(*given: str) -> Callable[[Any], Any]:
+    """Give a plain function written in ops rules: ``float32``, or ``float32@cpu``. It costs nothing worth naming when off."""
     def mark(fn: Any) -> Any:
-        rules = _rules(frozenset({f"amp:{rule}"}))
+        rules = _rules(frozenset(f"amp:{rule}" for rule in given))
 
         @functools.wraps(fn)
         def called(*args: Any, **kwargs: Any) -> Any:
@@ -140,9 +142,12 @@ def runs_in(rule: str) -> Callable[[Any], Any]:
             device = tensors[0].device.type if tensors else ""
             if device not in rules or not setting(handler.settings, device)[0]:
                 return fn(*args, **kwargs)
-            target = target_of(rules[device], setting(handler.settings, device)[1], tensors)
+            rule = rules[device]
             state.handler = handler.inner
             try:
+                if rule == "whole":
+                    return fn(*args, **kwargs)
+                target = target_of(rule, setting(handler.settings, device)[1], tensors)
                 return fn(*[casted(a, target, handler.cast) for a in args],
                           **{k: casted(a, target, handler.cast) for k, a in kwargs.items()})
             finally:

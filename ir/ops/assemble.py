@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import loops
+from ..autocast import runs_in
 from ..dtype import result_type
 from ..family import common_device, composite, ops, primitive, wrap_dim, wrap_dims
 from ..meta import TensorMeta, meta_of
@@ -220,6 +221,12 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if value is not None and value != 0:
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
+    if mode == "circular" or (mode == "reflect" and len(pad) == 6):  # those that autocast leaves as they are
+        return _pad_from_itself(input, pad, mode)
+    return _pad_wide(input, pad, mode)
+
+
+def _pad_from_itself(input: Any, pad: Sequence[int], mode: str) -> Any:  # noqa: A002
     pairs = _padded(input, pad)
     if len(pad) // 2 not in (input.ndim - 1, input.ndim - 2):
         raise NotImplementedError("Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now")
@@ -237,6 +244,9 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         if a or b:
             input = ops.index_select(input, d, _source_positions(n, a, b, mode, input.device))  # noqa: A001
     return input
+
+
+_pad_wide = runs_in("float32@cpu")(_pad_from_itself)
 
 
 # ---- order and repetition -----------------------------------------------------------------------------------------

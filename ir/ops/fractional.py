@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from .. import dtype as _dtype
+from ..autocast import runs_in
 from ..family import ops
 from ..op import public
 
@@ -91,7 +92,7 @@ def _publish(n: int) -> None:
     for fn, name in ((pool, f"fractional_max_pool{n}d"), (pool_with_indices, f"fractional_max_pool{n}d_with_indices")):
         fn.__name__ = fn.__qualname__ = name
         fn.__doc__ = f"Maxima of windows at random places ({n} dimensions). Shapes: [N, C, *in] -> [N, C, *output_size]."
-        public(f"nn.functional.{name}")(fn)
+        public(f"nn.functional.{name}")(runs_in("float32@cpu")(fn))
 
 
 _publish(2)

@@ -167,7 +167,8 @@ def _matrix_power_parts(a: Any, n: int) -> Any:
 
 
 matrix_power = composite(
-    "linalg_matrix_power(Tensor self, int n) -> Tensor", _matrix_power_parts, dtypes="fc", tags=("out", "no_half"),
+    "linalg_matrix_power(Tensor self, int n) -> Tensor", _matrix_power_parts, dtypes="fc",
+    tags=("amp:through", "out", "no_half"),
     api=("linalg.matrix_power", "torch.matrix_power", "Tensor.matrix_power"),
     samples=lambda: [S(well(3, 3), 3), S(well(2, 2, 2), 0), S(well(3, 3), -2), S(well(3, 3), 1)],
     doc="``A`` multiplied with itself ``n`` times; the inverse's power for a negative ``n``. Shapes: [*, n, n] -> [*, n, n].")

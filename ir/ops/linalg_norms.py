@@ -138,8 +138,8 @@ def _vecdot_parts(x: Any, y: Any, dim: int) -> Any:
 
 
 vecdot = composite(
-    "linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor", _vecdot_parts, api=("linalg.vecdot",), tags=("out",),
-    dtypes="fc", samples=lambda: [S(T((3, 4)), T((3, 4))), S(T((3, 4)), T((3, 1)), dim=0)],
+    "linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor", _vecdot_parts, api=("linalg.vecdot",),
+    tags=("amp:lower", "out"), dtypes="fc", samples=lambda: [S(T((3, 4)), T((3, 4))), S(T((3, 4)), T((3, 1)), dim=0)],
     doc="The dot products of the vectors along ``dim``, the first one conjugated, shapes broadcast.")
 
 

@@ -17,6 +17,7 @@ _DIMS = {"nearest": (3, 4, 5), "nearest-exact": (3, 4, 5), "area": (3, 4, 5), "l
 
 
 @public("nn.functional.interpolate")
+@runs_in("whole", "float32@cuda")
 def interpolate(input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
                 align_corners: bool | None = None, recompute_scale_factor: bool | None = None, antialias: bool = False) -> Any:
     """Resize the spatial dimensions to ``size`` or by ``scale_factor``. Shapes: [N, C, *in] -> [N, C, *out].
@@ -190,7 +191,7 @@ def affine_grid(theta: Any, size: Any, align_corners: bool | None = None) -> Any
 
 
 @public("nn.functional.grid_sample")
-@runs_in("promote@cuda")
+@runs_in("promote@cuda", "float32@cpu")
 def grid_sample(input: Any, grid: Any, mode: str = "bilinear", padding_mode: str = "zeros",
                 align_corners: bool | None = None) -> Any:
     """Sample at the places of ``grid`` (in [-1, 1], x first). Shapes: [N, C, *in], [N, *out, dims] -> [N, C, *out]."""

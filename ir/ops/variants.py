@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from .. import dtype as _dtype
+from ..autocast import runs_in
 from ..family import ops, wrap_dim
 from ..op import OPS, PUBLIC, inplace_of, public, type_name
 from . import returns
@@ -55,6 +56,7 @@ def polar(abs: Any, angle: Any, *, out: Any = None) -> Any:  # noqa: A002
 
 
 @public("torch.trace", "Tensor.trace")
+@runs_in("float32@cpu")
 def trace(input: Any) -> Any:  # noqa: A002
     """The sum of a matrix's diagonal."""
     if input.ndim != 2:

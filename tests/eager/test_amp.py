@@ -200,3 +200,11 @@ def test_the_scaler_says_what_is_wrong():
         scaler.unscale_(optimizer)
     off = fl.amp.GradScaler("cpu", enabled=False)
     assert off.scale(3) == 3 and off.state_dict() == {} and off.get_scale() == 1.0
+
+
+def test_ops_without_a_half_precision_run_in_single():
+    half = (fl.eye(3) * 2).bfloat16()
+    with fl.autocast("cpu"):
+        assert fl.linalg.inv(half).dtype is fl.float32 and fl.linalg.qr(half)[0].dtype is fl.float32
+        assert F.pad(half[None], (1, 1), "reflect").dtype is fl.float32 and F.pad(half, (1, 1)).dtype is fl.bfloat16
+        assert F.adaptive_avg_pool2d(fl.ones(1, 1, 4, 4), 2).dtype is fl.float32    # one op in PyTorch, products here
