@@ -45,6 +45,12 @@ def wrap_dim(dim: int, ndim: int) -> int:
     return dim + n if dim < 0 else dim
 
 
+def not_scalar(name: str, ndim: int) -> None:
+    """Raise ``RuntimeError`` for a tensor without dimensions, which ``name`` cannot cut."""
+    if not ndim:
+        raise RuntimeError(f"{name} expects at least a 1-dimensional tensor")
+
+
 def wrap_dims(dim: Any, ndim: int) -> tuple[int, ...]:
     """``dim`` (None and (): all; an int; ints) as sorted axes. Raises for a repeated one."""
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
@@ -302,7 +308,8 @@ def composite(schema: str, decompose: Callable[..., Any], *, kernel: Callable[..
 
     ``collapse`` says how its compiled form in eager mode (``runtime.fused``) may see tensors: "rows" as [leading,
     trailing] (one trailing dimension, or those of ``normalized_shape``), "channels" as [batch, channels, places],
-    "static" as they are, a form for each shape. Without it the op has a form if it is elementwise.
+    "static" as they are, a form for each shape; "none": its kernel looks at the data and may refuse them, which no form
+    does. Without it the op has a form if it is elementwise.
     """
     parsed = parse(schema)
     op = Op(parsed.name, parsed, "composite", infer, kernel, vjp, joint_vjp, decompose, promote=promote, samples=samples,

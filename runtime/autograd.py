@@ -561,14 +561,16 @@ class _Run:
         self.buffers: dict[GradNode, list[Any]] = {}
         self.heap: list[tuple[int, Any]] = []
         self.leaf_grads: dict[int, tuple[Tensor, Any]] = {}
+        self.sums: set[Any] = set()  # edges (ids of leaves) whose gradient is a sum made here, which nobody else holds
 
     def send(self, edge: Any, g: Any) -> None:
         """Add ``g`` to what has arrived at ``edge``."""
         if g is None or edge is None:
             return
         if type(edge) is not tuple:
-            before = self.leaf_grads.get(id(edge))
-            self.leaf_grads[id(edge)] = (edge, g if before is None else ops.add(before[1], g))
+            key = id(edge)
+            before = self.leaf_grads.get(key)
+            self.leaf_grads[key] = (edge, g if before is None else self.sum(key, before[1], g))
             return
         node, nr = edge
         buffer = self.buffers.get(node)
@@ -577,7 +579,14 @@ class _Run:
             self.buffers[node] = [g] if n == 1 else [g if i == nr else None for i in range(n)]
             heapq.heappush(self.heap, (-node.seq, node))
             return
-        buffer[nr] = g if buffer[nr] is None else ops.add(buffer[nr], g)
+        buffer[nr] = g if buffer[nr] is None else self.sum(edge, buffer[nr], g)
+
+    def sum(self, key: Any, a: Any, g: Any) -> Any:
+        """What has arrived at an edge, and ``g``."""
+        if key not in self.sums or mode.grad:
+            self.sums.add(key)
+            return ops.add(a, g)
+        return ops.add_(a, g) if a._a.shape == g._a.shape and a._a.dtype is g._a.dtype else ops.add(a, g)
 
 
 def _run(roots: tuple, grads: list[Any], retain: bool | None, create_graph: bool, inputs: tuple | None,

@@ -230,6 +230,8 @@ class _Call:
         if i in self.forms.slots and (a is None or isinstance(a, (Tensor, TensorMeta))):
             return self.tensor(a, g)
         if i == self.forms.shaped:
+            if tuple(a) != self.lead[len(self.lead) - self.trailing:]:
+                self.whole = False
             a = (math.prod(a),)
             self.key.append("shape")
             return a
@@ -298,10 +300,8 @@ def _gains(op: Op) -> bool:
         return False
     if any(op.schema.params[i].type == "Tensor[]" for i in op.tensor_slots) or op.tensor_slots[0] != 0:
         return False
-    if "collapse" in op.extra:
-        return True
-    if "template" in op.extra:
-        return False
+    if "collapse" in op.extra or "template" in op.extra:
+        return op.extra.get("collapse", "none") != "none"
     if op.family == "composite":
         numbers = all(p.is_tensor or p.type in ("Number", "float", "bool", "str", "dtype") for p in op.schema.params)
         return numbers and (op.kernel is not None or op.differentiable)

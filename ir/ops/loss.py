@@ -157,6 +157,7 @@ def _bce_parts(x: Any, target: Any) -> Any:
 
 
 composite("binary_cross_entropy(Tensor self, Tensor target) -> Tensor", _bce_parts, api=(), kernel=_bce_kernel, promote="default",
+          collapse="none",
           vjp=(lambda g, out, x, target: g * (x - target) / ops.clamp((1 - x) * x, 1e-12, None),
                lambda g, out, x, target: g * (ops.log1p(-x) - ops.log(x))),
           samples=lambda: [S(T((3, 4), 0.1, 0.9), T((3, 4), 0.0, 1.0))], doc="Cross entropy of probabilities, elementwise.")

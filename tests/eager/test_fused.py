@@ -117,6 +117,19 @@ def test_second_derivatives_do_not_use_forms(at_once: Any) -> None:
 
 
 @needs_compiler
+def test_refusals_stay(at_once: Any) -> None:
+    """What the shapes or the data forbid is still refused."""
+    with pytest.raises(RuntimeError, match="normalized_shape"):
+        call(OPS["layer_norm"], (flambeau.ones(2, 3), (4,), None, None, 1e-5))
+    with pytest.raises(RuntimeError, match="between 0 and 1"):
+        F.binary_cross_entropy(flambeau.ones(4) * 3, flambeau.ones(4))
+    with pytest.raises(RuntimeError, match="none or tanh"):
+        F.gelu(flambeau.ones(4), approximate="other")
+    with pytest.raises(IndexError, match="Dimension out of range"):
+        F.softmax(flambeau.ones(2, 3), 5)
+
+
+@needs_compiler
 def test_saved_tensors_are_still_checked(at_once: Any) -> None:
     x = flambeau.randn(4).requires_grad_()
     z = x * 1
