@@ -1,7 +1,7 @@
 """What looks at the tape while it is made: saved-tensor hooks, anomaly detection, inference mode.
 
-Each is an observer behind the ops' handler for as long as it is on, told of the nodes an op call has made. While nobody
-observes, ops run without a look at any of this.
+Each stands behind the ops' handler for as long as it is on; observers are told of the nodes an op call has made. While
+nobody observes, ops run without a look at any of this.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Observer:
 
 class _Watch(threading.local):
     observers: tuple[Observer, ...] = ()
+    inference = False
 
 
 _watch = _Watch()
@@ -80,18 +81,18 @@ def unobserve(observer: Observer) -> None:
     """The end of :func:`observe`."""
     _watch.observers = tuple(o for o in _watch.observers if o is not observer)
     if not _watch.observers:
-        _remove_handler()
+        _remove_handler(_Handler)
 
 
-def _remove_handler() -> None:
-    """Take the observing handler away, wherever it stands among the handlers."""
+def _remove_handler(kind: type) -> None:
+    """Take the handler of a kind away, wherever it stands among the handlers."""
     handler: Any = state.handler
-    if isinstance(handler, _Handler):
+    if isinstance(handler, kind):
         state.handler = handler.inner
         return
     while handler is not None:
         inner = getattr(handler, "inner", None)
-        if isinstance(inner, _Handler):
+        if isinstance(inner, kind):
             handler.inner = inner.inner
             return
         handler = inner
@@ -320,25 +321,36 @@ class _NoVersion(int):
 _NO_VERSION = _NoVersion(0)
 
 
-class _Inference(Observer):
-    def seen(self, result: Any, args: tuple, nodes: list[GradNode]) -> None:
-        given: set[int] = set()
-        for a in args:
-            for x in a if isinstance(a, (tuple, list)) else (a,):
-                if isinstance(x, Tensor):
-                    given.add(id(x._storage))
-        for o in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(o, Tensor) and id(o._storage) not in given and type(o._storage) is Storage:
-                o._storage.__dict__.pop("version", None)
-                o._storage.__class__ = InferenceStorage
+class _InferenceHandler:
+    """The handler in inference mode: what an op's kernel makes is marked (views and writes keep the storage they have, and an
+    op without a kernel runs as ops that have one)."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __call__(self, op: Op, args: tuple) -> Any:
+        result = self.inner(op, args)
+        if op.kernel is not None and op.family != "view":
+            if type(result) is Tensor:
+                _mark(result)
+            elif isinstance(result, (tuple, list)):
+                for o in result:
+                    if isinstance(o, Tensor):
+                        _mark(o)
+        return result
 
 
-_inference = _Inference()
+def _mark(t: Tensor) -> None:
+    storage = t._storage
+    if type(storage) is Storage:
+        storage.__dict__.pop("version", None)
+        storage.__class__ = InferenceStorage
 
 
 def set_inference(enabled: bool) -> None:
     """Mark what is made in this thread from now on as inference tensors, or no longer."""
-    if enabled and _inference not in _watch.observers:
-        observe(_inference)
-    elif not enabled and _inference in _watch.observers:
-        unobserve(_inference)
+    if enabled and not _watch.inference:
+        state.handler = _InferenceHandler(state.handler)
+    elif not enabled and _watch.inference:
+        _remove_handler(_InferenceHandler)
+    _watch.inference = enabled
