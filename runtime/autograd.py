@@ -21,6 +21,7 @@ from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op, call, ops, state, use_handler
 
 from .autocast import AutocastMode
+from .quiet import hush, restore
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -586,7 +587,13 @@ class _Run:
         if key not in self.sums or mode.grad:
             self.sums.add(key)
             return ops.add(a, g)
-        return ops.add_(a, g) if a._a.shape == g._a.shape and a._a.dtype is g._a.dtype else ops.add(a, g)
+        own, more = a._a, g._a
+        if type(own) is type(more) is np.ndarray and own.shape == more.shape and own.dtype is more.dtype:
+            token = hush()
+            np.add(own, more, own)
+            restore(token)
+            return a
+        return ops.add(a, g)
 
 
 def _run(roots: tuple, grads: list[Any], retain: bool | None, create_graph: bool, inputs: tuple | None,
