@@ -516,7 +516,8 @@ class _EdgeTensor:
     """A gradient edge in the place of the tensor it belongs to."""
 
     _rg = requires_grad = True
-    _view = _hooks = shape = None
+    _view = _hooks = None
+    shape: Any = None  # unknown for nodes of the short recorder
 
     def __new__(cls, edge: Any) -> Any:
         return edge.node.variable if isinstance(edge.node, AccumulateGrad) else super().__new__(cls)
