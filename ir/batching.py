@@ -43,7 +43,7 @@ class Call:
         a, b = self.args[i], self.batched.get(i)
         if isinstance(b, list):
             return [_meta(x, y) for x, y in zip(a, b)]
-        return _meta(a, b) if _is_tensor(a) else a
+        return _meta(a, bool(b))
 
     def result(self) -> Any:
         """Meta (or metas) of the result for one batch element."""

@@ -71,7 +71,7 @@ class Wrapped(Tensor):
 
     # ---- what reads data or takes the tensor apart
 
-    @property
+    @property  # type: ignore[misc]
     def data(self) -> Any:
         return self.detach()
 

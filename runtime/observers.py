@@ -88,12 +88,12 @@ def _remove_handler(kind: type) -> None:
     """Take the handler of a kind away, wherever it stands among the handlers."""
     handler: Any = state.handler
     if isinstance(handler, kind):
-        state.handler = handler.inner
+        state.handler = handler.inner  # type: ignore[attr-defined]
         return
     while handler is not None:
         inner = getattr(handler, "inner", None)
         if isinstance(inner, kind):
-            handler.inner = inner.inner
+            handler.inner = inner.inner  # type: ignore[attr-defined]
             return
         handler = inner
 

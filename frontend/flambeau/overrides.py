@@ -222,6 +222,7 @@ def _shown(space: str, name: str, fn: Any) -> Any:
 
 
 def _disable_for_internal(kind: type) -> None:
+    sub: Any
     for sub in kind.__subclasses__():
         if sub.__module__.partition(".")[0] == "flambeau":
             sub.__torch_function__ = classmethod(_disabled_torch_function_impl)  # type: ignore[attr-defined]
@@ -230,7 +231,7 @@ def _disable_for_internal(kind: type) -> None:
 
 def _new_tensor(cls: type, *args: Any, **kwargs: Any) -> Any:
     """Foreign subclasses may set themselves up in ``__new__`` alone."""
-    found = object.__new__(cls)
+    found: Any = object.__new__(cls)
     if cls.__module__.partition(".")[0] != "flambeau":
         Tensor.__init__(found, *args[:2])
     return found

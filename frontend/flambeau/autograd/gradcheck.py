@@ -323,7 +323,7 @@ def _direction(x: Tensor, number: int) -> np.ndarray:
     found = rng.standard_normal(x.shape)
     if x._a.dtype.kind == "c":
         found = found + 1j * rng.standard_normal(x.shape)
-    return np.asarray(found / max(np.linalg.norm(found), 1e-30)).astype(x._a.dtype)
+    return np.asarray(found / max(float(np.linalg.norm(found)), 1e-30)).astype(x._a.dtype)
 
 
 def _units(x: Tensor) -> Any:
