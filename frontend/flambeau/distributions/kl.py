@@ -20,6 +20,7 @@ from .beta import Beta
 from .binomial import Binomial
 from .categorical import Categorical
 from .cauchy import Cauchy
+from .continuous_bernoulli import ContinuousBernoulli
 from .dirichlet import Dirichlet
 from .distribution import Distribution, ExponentialFamily
 from .exponential import Exponential
@@ -113,6 +114,11 @@ def _categorical(p: Any, q: Any) -> Any:
 @register_kl(OneHotCategorical, OneHotCategorical)
 def _one_hot(p: Any, q: Any) -> Any:
     return _categorical(p._categorical, q._categorical)
+
+
+@register_kl(ContinuousBernoulli, ContinuousBernoulli)
+def _continuous_bernoulli(p: Any, q: Any) -> Any:
+    return -p.entropy() - _mean_log_density(p, q)
 
 
 @register_kl(Geometric, Geometric)
@@ -281,7 +287,7 @@ def _ends(p: Any) -> tuple[Any, Any]:
         return p.low, p.high
     if isinstance(p, Pareto):
         return p.scale, fl.inf
-    if isinstance(p, Beta):
+    if isinstance(p, (Beta, ContinuousBernoulli)):
         return 0.0, 1.0
     return (0.0, fl.inf) if isinstance(p, (Exponential, Gamma)) else (-fl.inf, fl.inf)
 
@@ -342,6 +348,8 @@ def _mean_log_density(p: Any, q: Any) -> Any:
         return q.alpha.log() + q.alpha * q.scale.log() - (q.alpha + 1) * _mean_log(p)
     if isinstance(q, Uniform):
         return -(q.high - q.low).log() + 0 * p.mean
+    if isinstance(q, ContinuousBernoulli):
+        return p.mean * q.logits + fl.log1p(-q.probs) + q._log_norm()
     assert isinstance(q, Gumbel)
     return -q.scale.log() - (p.mean - q.loc) / q.scale - fl.exp(q.loc / q.scale) * _decay(p, q.scale.reciprocal())
 
@@ -354,6 +362,7 @@ def _across(p: Any, q: Any) -> Any:
 
 
 for _p, _qs in ((Beta, (Pareto, Exponential, Gamma, Normal, Uniform)),
+                (ContinuousBernoulli, (Pareto, Exponential, Normal, Uniform)),
                 (Exponential, (Beta, Pareto, Uniform, Gamma, Gumbel, Normal)),
                 (Gamma, (Beta, Pareto, Uniform, Exponential, Gumbel, Normal)),
                 (Gumbel, (Beta, Exponential, Gamma, Pareto, Uniform, Normal)),
@@ -361,7 +370,7 @@ for _p, _qs in ((Beta, (Pareto, Exponential, Gamma, Normal, Uniform)),
                 (Normal, (Beta, Exponential, Gamma, Pareto, Uniform, Gumbel)),
                 (Pareto, (Beta, Uniform, Exponential, Gamma, Normal)),
                 (Uniform, (Beta, Exponential, Gamma, Gumbel, Normal, Pareto))):
-    for _q in _qs:
+    for _q in (*_qs, *((ContinuousBernoulli,) if _p is not ContinuousBernoulli else ())):
         register_kl(_p, _q)(_across)
 
 
