@@ -305,6 +305,8 @@ def inplace(op: Op, functional: Op, slow: Runner) -> Runner:
             return slow(args)
         if type(a) is not _ndarray or a.dtype.char not in allowed or 0 in a.strides or (grad and mode.grad):
             return slow(args)
+        if x._view is not None and x._view.ban is not None:
+            return slow(args)
         token = hush()
         try:
             if has_alpha and args[2] != 1:
@@ -336,6 +338,8 @@ def _storing(store: Callable[..., Any], functional: Op, slow: Runner) -> Runner:
                 if type(a) is not _ndarray:
                     return slow(args)
         if not isinstance(x, Tensor) or (grad and mode.grad) or 0 in x._a.strides:
+            return slow(args)
+        if x._view is not None and x._view.ban is not None:
             return slow(args)
         token = hush()
         try:
