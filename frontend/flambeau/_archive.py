@@ -139,7 +139,7 @@ class Archive:
             content[:got] = np.frombuffer(data, np.uint8)
         if got != info.file_size:
             raise UnpicklingError(f"{name} ends early: the file is truncated")
-        if info.CRC and zlib.crc32(content) != info.CRC:  # (PyTorch can be told to write none)
+        if info.CRC and zlib.crc32(content.data) != info.CRC:  # (PyTorch can be told to write none)
             raise UnpicklingError(f"the checksum of {name} does not fit its content: the file is damaged")
         return content
 

@@ -26,8 +26,8 @@ class _Progress:
     """One optimizer's stage, and whether an infinite or undefined gradient was found (None: nobody looked)."""
 
     def __init__(self) -> None:
-        self.stage, self.found_inf = OptState.READY, None  # type: ignore[assignment]
-        self.found_inf: bool | None
+        self.stage = OptState.READY
+        self.found_inf: bool | None = None
 
 
 class GradScaler:

@@ -357,7 +357,8 @@ def _mean_log_density(p: Any, q: Any) -> Any:
 def _across(p: Any, q: Any) -> Any:
     found = -p.entropy() - _mean_log_density(p, q)
     (low, high), (q_low, q_high) = _ends(p), _ends(q)
-    outside = fl.as_tensor(low < q_low) | fl.as_tensor(high > q_high)
+    below: Any = fl.as_tensor(low < q_low)
+    outside = below | fl.as_tensor(high > q_high)
     return fl.where(outside, fl.inf, found)
 
 

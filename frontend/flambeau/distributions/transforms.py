@@ -60,7 +60,8 @@ class Transform:
 
     def with_cache(self, cache_size: int = 1) -> Transform:
         """The same function with another cache."""
-        return self if self._cache_size == cache_size else type(self)(*self._arguments(), cache_size=cache_size)
+        make: Any = type(self)
+        return self if self._cache_size == cache_size else make(*self._arguments(), cache_size=cache_size)
 
     def __call__(self, x: Any) -> Any:
         if self._cache_size and x is self._cached[0]:
@@ -346,7 +347,7 @@ def _exchanged(shape: Size, old: Size, new: Size) -> Size:
 class _Plain(Transform):
     """A function without parameters: two of one kind are equal."""
 
-    domain = constraints.real
+    domain: Any = constraints.real
     bijective = True
     sign = 1  # type: ignore[assignment]
 
