@@ -5,6 +5,42 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any
 
+_FIELDS = {
+    "max": "values indices",
+    "min": "values indices",
+    "median": "values indices",
+    "nanmedian": "values indices",
+    "mode": "values indices",
+    "kthvalue": "values indices",
+    "sort": "values indices",
+    "topk": "values indices",
+    "cummax": "values indices",
+    "cummin": "values indices",
+    "aminmax": "min max",
+    "geqrf": "a tau",
+    "linalg_cholesky_ex": "L info",
+    "linalg_eig": "eigenvalues eigenvectors",
+    "linalg_eigh": "eigenvalues eigenvectors",
+    "linalg_inv_ex": "inverse info",
+    "linalg_ldl_factor": "LD pivots",
+    "linalg_ldl_factor_ex": "LD pivots info",
+    "linalg_lstsq": "solution residuals rank singular_values",
+    "linalg_lu": "P L U",
+    "linalg_lu_factor": "LU pivots",
+    "linalg_lu_factor_ex": "LU pivots info",
+    "linalg_qr": "Q R",
+    "linalg_slogdet": "sign logabsdet",
+    "linalg_solve_ex": "result info",
+    "linalg_svd": "U S Vh",
+    "lu_unpack": "P L U",
+    "qr": "Q R",
+    "slogdet": "sign logabsdet",
+    "svd": "U S V",
+    "triangular_solve": "solution cloned_coefficient",
+    "histogram": "hist bin_edges",
+    "histogramdd": "hist bin_edges",
+}
+
 
 def _named(name: str, fields: str) -> Any:
     base = namedtuple(name, fields)  # type: ignore[misc]
@@ -16,36 +52,9 @@ def _named(name: str, fields: str) -> Any:
     return type(name, (base,), {"__slots__": (), "__repr__": show, "__module__": __name__})
 
 
-max = _named("max", "values indices")  # noqa: A001
-min = _named("min", "values indices")  # noqa: A001
-median = _named("median", "values indices")
-nanmedian = _named("nanmedian", "values indices")
-mode = _named("mode", "values indices")
-kthvalue = _named("kthvalue", "values indices")
-sort = _named("sort", "values indices")
-topk = _named("topk", "values indices")
-cummax = _named("cummax", "values indices")
-cummin = _named("cummin", "values indices")
-aminmax = _named("aminmax", "min max")
-geqrf = _named("geqrf", "a tau")
-linalg_cholesky_ex = _named("linalg_cholesky_ex", "L info")
-linalg_eig = _named("linalg_eig", "eigenvalues eigenvectors")
-linalg_eigh = _named("linalg_eigh", "eigenvalues eigenvectors")
-linalg_inv_ex = _named("linalg_inv_ex", "inverse info")
-linalg_ldl_factor = _named("linalg_ldl_factor", "LD pivots")
-linalg_ldl_factor_ex = _named("linalg_ldl_factor_ex", "LD pivots info")
-linalg_lstsq = _named("linalg_lstsq", "solution residuals rank singular_values")
-linalg_lu = _named("linalg_lu", "P L U")
-linalg_lu_factor = _named("linalg_lu_factor", "LU pivots")
-linalg_lu_factor_ex = _named("linalg_lu_factor_ex", "LU pivots info")
-linalg_qr = _named("linalg_qr", "Q R")
-linalg_slogdet = _named("linalg_slogdet", "sign logabsdet")
-linalg_solve_ex = _named("linalg_solve_ex", "result info")
-linalg_svd = _named("linalg_svd", "U S Vh")
-lu_unpack = _named("lu_unpack", "P L U")
-qr = _named("qr", "Q R")
-slogdet = _named("slogdet", "sign logabsdet")
-svd = _named("svd", "U S V")
-triangular_solve = _named("triangular_solve", "solution cloned_coefficient")
-histogram = _named("histogram", "hist bin_edges")
-histogramdd = _named("histogramdd", "hist bin_edges")
+def __getattr__(name: str) -> Any:
+    """Each class is made when first asked for: making one takes longer than an op's definition."""
+    if name not in _FIELDS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = _named(name, _FIELDS[name])
+    return found
