@@ -303,8 +303,10 @@ def view(schema: str, *, kernel: Callable[..., Any], infer: Callable[..., Any], 
 def composite(schema: str, decompose: Callable[..., Any], *, kernel: Callable[..., Any] | None = None, vjp: Any = None,
               joint_vjp: Any = None, infer: Callable[..., Any] | None = None, promote: str | None = None,
               samples: Any = None, dtypes: str = "f", refuses: str = "", tags: Iterable[str] = (),
-              api: tuple[str, ...] | None = None, inplace: bool = False, collapse: str = "", doc: str = "") -> Op:
-    """An op that means its decomposition. A ``kernel`` makes eager faster, a ``vjp`` the backward; both must agree with it.
+              api: tuple[str, ...] | None = None, inplace: bool = False, collapse: str = "",
+              store: Callable[..., Any] | None = None, doc: str = "") -> Op:
+    """An op that means its decomposition. A ``kernel`` makes eager faster, a ``vjp`` the backward, ``store`` (on arrays) the
+    in-place form; they must agree with it.
 
     ``collapse`` says how its compiled form in eager mode (``runtime.fused``) may see tensors: "rows" as [leading,
     trailing] (one trailing dimension, or those of ``normalized_shape``), "channels" as [batch, channels, places],
@@ -313,7 +315,7 @@ def composite(schema: str, decompose: Callable[..., Any], *, kernel: Callable[..
     """
     parsed = parse(schema)
     op = Op(parsed.name, parsed, "composite", infer, kernel, vjp, joint_vjp, decompose, promote=promote, samples=samples,
-            tags=frozenset(tags), dtypes=dtypes, refuses=refuses, doc=doc, extra=_given(collapse=collapse),
+            tags=frozenset(tags), dtypes=dtypes, refuses=refuses, doc=doc, extra=_given(collapse=collapse, store=store),
             api=default_api(parsed.name) if api is None else api)
     return _finish(op, inplace, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from .. import dtype as _dtype
@@ -156,22 +157,37 @@ fmod = pointwise(
     vjp=(lambda g, out, x, y: g, lambda g, out, x, y: -g * ops.trunc_divide(x, y)),
     scalar=call2("fmod", "modulo_to_zero_{kind}"), dtypes="uif", refuses="bc", samples=binary(0.6, 5, 1, 3))
 
+def _add_into(x: Any, part: Any, factor: Any, combine: Any = None, b: Any = None) -> Any:
+    """``x += combine(part * factor, b)``; ``combine`` is an operator that writes its first operand."""
+    scaled = part * factor
+    x += scaled if combine is None else combine(scaled, b)
+
+
+def _stores(x: Any, factor: Any, *others: Any) -> bool:
+    """Whether a number and arrays of one shape and one real dtype meet, as in-place forms on arrays want it."""
+    return type(factor) in (int, float) and x.dtype.char in "fd" and all(
+        getattr(a, "dtype", None) is x.dtype and a.shape == x.shape for a in others)
+
+
 addcmul = composite(
     "addcmul(Tensor self, Tensor tensor1, Tensor tensor2, *, Number value=1) -> Tensor",
     lambda x, a, b, value: x + (a * b if value == 1 else a * value * b), dtypes="uifc", inplace=True,
     tags=("amp:promote@cuda", "out"),
     kernel=lambda xp, x, a, b, value: x + (a * b if value == 1 else value * a * b), promote="default", refuses="b",
+    store=lambda x, a, b, value: _add_into(x, a, value, operator.imul, b) if _stores(x, value, a, b) else NotImplemented,
     samples=lambda: [S(T((3, 4)), T((3, 4)), T((4,)), value=2), S(T((3, 4)), T((3, 1)), T((3, 4)))])
 
 addcdiv = composite(
     "addcdiv(Tensor self, Tensor tensor1, Tensor tensor2, *, Number value=1) -> Tensor",
     lambda x, a, b, value: x + (a if value == 1 else a * value) / b, inplace=True, tags=("amp:promote@cuda", "out"), dtypes="fc",
     kernel=lambda xp, x, a, b, value: x + (a if value == 1 else value * a) / b, promote="default",
+    store=lambda x, a, b, value: _add_into(x, a, value, operator.itruediv, b) if _stores(x, value, a, b) else NotImplemented,
     samples=lambda: [S(T((3, 4)), T((3, 4)), T((4,), 0.5, 2), value=0.5), S(T((3, 4)), T((3, 1)), T((3, 4), 1, 2))])
 
 lerp = composite(
     "lerp(Tensor self, Tensor end, Operand weight) -> Tensor", lambda x, end, weight: x + (end - x) * weight,
     kernel=lambda xp, x, end, weight: x + (end - x) * weight, promote="default", refuses="bui",
+    store=lambda x, end, weight: _add_into(x, end - x, weight) if _stores(x, weight, end) else NotImplemented,
     inplace=True, tags=("out",), dtypes="fc",
     samples=lambda: [S(T((3, 4)), T((3, 4)), 0.3), S(T((3, 4)), T((4,)), T((3, 4), 0, 1))])
 
