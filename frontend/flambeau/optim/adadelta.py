@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, add_scaled, blend_square, check_options, count, decay_weights, step_counter
+from .optimizer import Optimizer, add_scaled, blend_square, check_options, decay_weights, step_counter
 
 
 class Adadelta(Optimizer):
@@ -30,7 +30,6 @@ class Adadelta(Optimizer):
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         rho, eps = options["rho"], options["eps"]
-        count(state)
         g = decay_weights(p, g, options)
         square, steps = state["square_avg"], state["acc_delta"]
         blend_square(square, g, rho)

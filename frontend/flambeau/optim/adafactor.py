@@ -8,12 +8,14 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, count, step_counter
+from .optimizer import Optimizer, step_counter
 
 
 class Adafactor(Optimizer):
     """Adam in little memory: of a matrix's squared gradients only the means of rows and columns are kept
     (``torch.optim.Adafactor``)."""
+
+    _elementwise = False
 
     def __init__(self, params: Iterable[Any], lr: Any = 1e-2, beta2_decay: float = -0.8,
                  eps: tuple[float | None, float] = (None, 1e-3), d: float = 1.0, weight_decay: float = 0.0, *,
@@ -50,7 +52,7 @@ class Adafactor(Optimizer):
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         lr, (eps1, eps2) = options["lr"], options["eps"]
         eps1 = flambeau.finfo(p.dtype).eps if eps1 is None else eps1
-        step = count(state)
+        step = options["step"]
         rate = max(eps2, _rms(p)) * min(lr, 1 / step**0.5)
         if options["weight_decay"] != 0:
             p.mul_(1 - lr * options["weight_decay"])

@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, add_ratio, check_options, count, decay_weights, step_counter
+from .optimizer import Optimizer, add_ratio, check_options, decay_weights, step_counter
 
 
 class Adagrad(Optimizer):
@@ -37,7 +37,7 @@ class Adagrad(Optimizer):
             state["sum"].share_memory_()
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
-        step = count(state)
+        step = options["step"]
         g = decay_weights(p, g, options)
         total = state["sum"]
         total.addcmul_(g, g, value=1)

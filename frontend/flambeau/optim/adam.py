@@ -16,7 +16,6 @@ from .optimizer import (
     blend,
     blend_square,
     check_options,
-    count,
     decay_weights,
     is_plain,
     runs_eagerly,
@@ -76,7 +75,7 @@ class Adam(Optimizer):
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         beta1, beta2 = options["betas"]
-        step = count(state)
+        step = options["step"]
         g = decay_weights(p, g, options)
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         blend(mean, g, 1 - beta1)

@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, add_ratio, check_options, count, decay_weights, step_counter
+from .optimizer import Optimizer, add_ratio, check_options, decay_weights, step_counter
 
 
 class Adamax(Optimizer):
@@ -28,7 +28,7 @@ class Adamax(Optimizer):
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         beta1, beta2 = options["betas"]
-        step = count(state)
+        step = options["step"]
         g = decay_weights(p, g, options)
         mean, largest = state["exp_avg"], state["exp_inf"]
         mean.lerp_(g, 1 - beta1)

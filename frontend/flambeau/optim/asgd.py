@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, check_options, count, decay_weights, step_counter
+from .optimizer import Optimizer, check_options, decay_weights, step_counter
 
 
 class ASGD(Optimizer):
@@ -28,16 +28,20 @@ class ASGD(Optimizer):
         state["mu"] = step_counter(1.0)
         state["ax"] = flambeau.zeros_like(p)
 
+    def _count(self, state: dict[str, Any], p: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """The rate and the weight of this step; those of the next one are left in the state."""
+        lr, rate, weight = options["lr"], state["eta"].item(), state["mu"].item()
+        step = super()._count(state, p, options)["step"]
+        state["eta"].copy_(step_counter(float(lr / (1 + options["lambd"] * lr * step) ** options["alpha"])))
+        state["mu"].copy_(step_counter(1 / max(1, step - options["t0"])))
+        return {"rate": rate, "weight": weight}
+
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
-        lr, shrink = options["lr"], options["lambd"]
-        rate, weight, mean = state["eta"].item(), state["mu"].item(), state["ax"]
-        step = count(state)
+        rate, weight, mean = options["rate"], options["weight"], state["ax"]
         g = decay_weights(p, g, options)
-        p.mul_(1 - shrink * rate)
+        p.mul_(1 - options["lambd"] * rate)
         p.add_(g, alpha=-rate)
         mean.copy_(p) if weight == 1 else mean.add_((p - mean) * weight)
-        state["eta"].copy_(step_counter(float(lr / (1 + shrink * lr * step) ** options["alpha"])))
-        state["mu"].copy_(step_counter(1 / max(1, step - options["t0"])))
 
 
 __all__ = ["ASGD"]

@@ -15,6 +15,8 @@ from .optimizer import Optimizer
 class Muon(Optimizer):
     """Gradient descent for matrices by the nearest orthogonal matrix of their momentum (``torch.optim.Muon``)."""
 
+    _elementwise = False
+
     def __init__(self, params: Iterable[Any], lr: Any = 1e-3, weight_decay: float = 0.1, momentum: float = 0.95,
                  nesterov: bool = True, ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
                  eps: float = 1e-7, ns_steps: int = 5, adjust_lr_fn: str | None = None) -> None:
@@ -39,6 +41,10 @@ class Muon(Optimizer):
 
     def _start(self, state: dict[str, Any], p: Tensor, group: dict[str, Any]) -> None:
         state["momentum_buffer"] = flambeau.zeros_like(p.grad)
+
+    def _count(self, state: dict[str, Any], p: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """Steps are not counted."""
+        return {}
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         lr, momentum, buffer = options["lr"], options["momentum"], state["momentum_buffer"]

@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, add_ratio, blend_square, check_options, count, decay_weights, step_counter
+from .optimizer import Optimizer, add_ratio, blend_square, check_options, decay_weights, step_counter
 
 
 class NAdam(Optimizer):
@@ -29,13 +29,18 @@ class NAdam(Optimizer):
         state["exp_avg"] = flambeau.zeros_like(p)
         state["exp_avg_sq"] = flambeau.zeros_like(p)
 
-    def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
-        (beta1, beta2), lr, decay = options["betas"], options["lr"], options["momentum_decay"]
-        step = count(state)
-        g = decay_weights(p, g, options)
-        now, following = (beta1 * (1.0 - 0.5 * 0.96 ** (t * decay)) for t in (step, step + 1))
+    def _count(self, state: dict[str, Any], p: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """The step, the momentum now and at the next step, and the product of all momenta."""
+        found = super()._count(state, p, options)
+        now, following = (options["betas"][0] * (1.0 - 0.5 * 0.96 ** (t * options["momentum_decay"]))
+                          for t in (found["step"], found["step"] + 1))
         state["mu_product"] *= now
-        product = state["mu_product"].item()
+        return {**found, "now": now, "following": following, "product": state["mu_product"].item()}
+
+    def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
+        (beta1, beta2), lr, step = options["betas"], options["lr"], options["step"]
+        now, following, product = options["now"], options["following"], options["product"]
+        g = decay_weights(p, g, options)
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         mean.lerp_(g, 1 - beta1)
         blend_square(square, g, beta2)

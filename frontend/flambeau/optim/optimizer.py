@@ -15,6 +15,8 @@ from flambeau.ir.op import state as op_state
 from flambeau.runtime.autograd import GradMode, HookHandle
 from flambeau.runtime.tensor import Tensor
 
+from . import batches
+
 
 class _Required:
     def __repr__(self) -> str:
@@ -76,6 +78,7 @@ class Optimizer:
     """
 
     _complex_as_real = True   # whether the update treats a complex number as two real ones
+    _elementwise = True       # whether it treats each number by itself
     _counts_in_tensors = True  # whether a loaded step count that is a number becomes a tensor
     _stepping = _opt_called = False
     _optimizer_step_pre_hooks: OrderedDict[int, Callable]
@@ -162,21 +165,32 @@ class Optimizer:
         return loss
 
     def _update(self, group: dict[str, Any]) -> None:
-        """Step the parameters of one group, one after another."""
+        """Step the parameters of one group: in parts of a good size where the rule allows it, else one after another."""
         options = as_numbers(group)
+        in_parts = self._elementwise and runs_eagerly() and not group.get("differentiable")
+        entries = []
         for p in with_gradients(group):
             self._check(p)
             state = self.state[p]
             if not state:
                 self._start(state, p, group)
-            g = -p.grad if group.get("maximize") else p.grad
-            if self._complex_as_real and p.is_complex():
-                reals = {k: flambeau.view_as_real(v) if isinstance(v, Tensor) and v.is_complex() else v for k, v in state.items()}
-                self._update_one(flambeau.view_as_real(p), flambeau.view_as_real(g), reals, options)
+            numbers = self._count(state, p, options)
+            if in_parts and batches.fits(p, state):
+                entries.append((p, state, numbers))
             else:
-                self._update_one(p, g, state, options)
+                self._update_alone(p, state, {**options, **numbers})
             if not state:
                 del self.state[p]  # an optimizer that remembers nothing saves nothing
+        batches.run(self._update_one, entries, options)
+
+    def _update_alone(self, p: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
+        """Step one parameter as a whole."""
+        g = -p.grad if options.get("maximize") else p.grad
+        if self._complex_as_real and p.is_complex():
+            reals = {k: flambeau.view_as_real(v) if isinstance(v, Tensor) and v.is_complex() else v for k, v in state.items()}
+            self._update_one(flambeau.view_as_real(p), flambeau.view_as_real(g), reals, options)
+        else:
+            self._update_one(p, g, state, options)
 
     def _check(self, p: Tensor) -> None:
         """Raise ``RuntimeError`` for a parameter that this optimizer cannot step."""
@@ -184,8 +198,14 @@ class Optimizer:
     def _start(self, state: dict[str, Any], p: Tensor, group: dict[str, Any]) -> None:
         """Fill the state of a parameter before its first step."""
 
+    def _count(self, state: dict[str, Any], p: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """Count a parameter's step; the numbers that its update needs beside the options."""
+        state["step"] += 1
+        return {"step": state["step"].item()}
+
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
-        """Step ``p`` in place by its gradient ``g`` (negated already if maximizing)."""
+        """Step ``p`` in place by its gradient ``g`` (negated already if maximizing); a rule that is ``_elementwise`` may be given
+        parts of them."""
         raise NotImplementedError(f"{type(self).__name__} must implement step()")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -331,12 +351,6 @@ def _scalar_dtype() -> Any:
 def step_counter(value: float = 0.0) -> Tensor:
     """A step count (or another number of the state) as PyTorch keeps it: a zero-dimensional tensor on the CPU."""
     return flambeau.tensor(value, dtype=_scalar_dtype())
-
-
-def count(state: dict[str, Any]) -> float:
-    """Count a step; how many there are now."""
-    state["step"] += 1
-    return state["step"].item()
 
 
 def with_gradients(group: dict[str, Any]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, add_scaled, blend_square, check_options, count, decay_weights, step_counter
+from .optimizer import Optimizer, add_scaled, blend_square, check_options, decay_weights, step_counter
 
 
 class RAdam(Optimizer):
@@ -29,7 +29,7 @@ class RAdam(Optimizer):
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         beta1, beta2 = options["betas"]
-        step = count(state)
+        step = options["step"]
         g = decay_weights(p, g, options)
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         mean.lerp_(g, 1 - beta1)

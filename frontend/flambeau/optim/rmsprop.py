@@ -14,7 +14,6 @@ from .optimizer import (
     add_scaled,
     blend_square,
     check_options,
-    count,
     decay_weights,
     step_counter,
 )
@@ -41,7 +40,6 @@ class RMSprop(Optimizer):
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         lr, alpha = options["lr"], options["alpha"]
-        count(state)
         g = decay_weights(p, g, options)
         square = state["square_avg"]
         blend_square(square, g, alpha)

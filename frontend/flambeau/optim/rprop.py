@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, check_options, count, step_counter
+from .optimizer import Optimizer, check_options, step_counter
 
 
 class Rprop(Optimizer):
@@ -31,7 +31,6 @@ class Rprop(Optimizer):
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         shorter, longer = options["etas"]
-        count(state)
         previous, size = state["prev"], state["step_size"]
         agreement = g * previous.clone()
         factor = flambeau.where(agreement > 0, longer, flambeau.where(agreement < 0, shorter, flambeau.ones_like(size)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import flambeau
 from flambeau.runtime.tensor import Tensor
 
 from .optimizer import Optimizer, add_scaled, check_options, decay_weights
@@ -26,13 +27,20 @@ class SGD(Optimizer):
                                       nesterov=nesterov, maximize=maximize, foreach=foreach,
                                       differentiable=differentiable, fused=fused))
 
+    def _count(self, state: dict[str, Any], p: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """Steps are not counted, but the first one fills the buffer."""
+        first = options["momentum"] != 0 and state.get("momentum_buffer") is None
+        if first:
+            state["momentum_buffer"] = flambeau.empty_like(p)
+        return {"first": first}
+
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         g = decay_weights(p, g, options)
         momentum = options["momentum"]
         if momentum != 0:
-            buffer = state.get("momentum_buffer")
-            if buffer is None:
-                buffer = state["momentum_buffer"] = g.clone()
+            buffer = state["momentum_buffer"]
+            if options["first"]:
+                buffer.copy_(g)
             else:
                 buffer.mul_(momentum).add_(g, alpha=1 - options["dampening"])
             g = g.add(buffer, alpha=momentum) if options["nesterov"] else buffer

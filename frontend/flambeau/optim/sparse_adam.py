@@ -18,7 +18,7 @@ class SparseAdam(Optimizer):
     that PyTorch's sparse gradient would hold. ``step`` counts in a plain int, as PyTorch's does.
     """
 
-    _counts_in_tensors = False
+    _counts_in_tensors = _elementwise = False
 
     def __init__(self, params: Iterable[Any], lr: Any = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
                  maximize: bool = False) -> None:
@@ -40,10 +40,14 @@ class SparseAdam(Optimizer):
         state["exp_avg"] = flambeau.zeros_like(p)
         state["exp_avg_sq"] = flambeau.zeros_like(p)
 
+    def _count(self, state: dict[str, Any], p: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """The step."""
+        state["step"] += 1
+        return {"step": state["step"]}
+
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         (beta1, beta2), lr = options["betas"], options["lr"]
-        state["step"] += 1
-        step = state["step"]
+        step = options["step"]
         rows = g.ne(0).reshape(g.shape[0], -1).any(1).nonzero().squeeze(1)
         if not rows.numel():
             return
