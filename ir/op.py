@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from . import late
@@ -175,6 +175,9 @@ def _publish(space: str, name: str, fn: Any) -> None:
     if name in names and not hasattr(names[name], "__flambeau_late__"):
         raise ValueError(f"{space}.{name} is published twice")
     names[name] = fn
+    if space != "Tensor" and type(fn) is FunctionType and "__flambeau_home__" not in fn.__dict__:
+        fn.__module__ = "flambeau" if space == "torch" else f"flambeau.{space}"  # where pickle finds it again
+        fn.__qualname__, fn.__flambeau_home__ = name, True  # type: ignore[attr-defined]
 
 
 def public(*targets: str) -> Callable[..., Any]:
