@@ -14,11 +14,12 @@ from typing import Any
 from flambeau.ir.dtype import float64
 from flambeau.ir.grad import fit_gradients
 from flambeau.ir.op import Op, call, get_op, ops
-from flambeau.ir.tree import tree_map
+from flambeau.ir.tree import leaves, tree_map
 
-from .autograd import GradMode
+from . import autograd
+from .autograd import GradMode, OpNode, SavedOutput, mode
 from .eager import _check_result
-from .levels import Level, Wrapped, below, entered
+from .levels import Level, Wrapped, below, entered, levels
 from .tensor import Tensor, View
 from .tracked import GradLevel, written
 
@@ -186,6 +187,26 @@ class OpenDualLevel(DualLevel):
     def made_dual(self, value: Any, tangent: Any = None, source: Any = None) -> Dual:
         return _Restored(value, self, tangent, source)
 
+    def process(self, op: Op, args: tuple) -> Any:
+        start = next(autograd._sequence)
+        result = super().process(op, args)
+        if mode.grad and op.family not in ("view", "inplace"):
+            self._keep_tangents(args, result, start)
+        return result
+
+    def _keep_tangents(self, args: tuple, result: Any, start: int) -> None:
+        """Let the step of the tape that the call has made keep dual tensors: gradients computed in the level have tangents."""
+        outs = [o for o in (result if isinstance(result, (tuple, list)) else (result,)) if isinstance(o, _Restored)]
+        node = next((o.value._grad_fn for o in outs if o.value._rg), None)
+        if type(node) is not OpNode or node.seq < start:
+            return
+        duals = {id(x.value): x for x in leaves(args) if isinstance(x, _Restored) and x.level is self}
+        node.args = tree_map(lambda x: duals.get(id(x), x), node.args)
+        tangents = {o.value._out_nr: o.tangent for o in outs}
+        kept: Any = node.out
+        node.out = tree_map(lambda o: _DualOutput(o, self, tangents.get(o.nr)) if type(o) is SavedOutput else o, kept)
+        node.__class__ = _DualNode
+
     def adopt(self, op: Op, target: Any) -> None:
         kind, view, source = type(target), target._view, None
         if isinstance(target, Wrapped):
@@ -211,6 +232,35 @@ class OpenDualLevel(DualLevel):
                 t._a, t._storage, t._rg, t._grad_fn = value._a, value._storage, value._rg, value._grad_fn
                 t._out_nr, t._view, t._dtype = value._out_nr, value._view, value._dtype
         self.made.clear()
+
+
+class _DualOutput:
+    """An output kept for the backward pass, and its tangent."""
+
+    __slots__ = ("saved", "level", "tangent")
+
+    def __init__(self, saved: SavedOutput, level: OpenDualLevel, tangent: Any) -> None:
+        self.saved, self.level, self.tangent = saved, level, tangent
+
+    def get(self, node: Any) -> Any:
+        found = self.saved.get(node)
+        return found if self.tangent is None or self.level not in levels.active else self.level.made_dual(found, self.tangent)
+
+
+class _DualNode(OpNode):
+    """A step of the tape that keeps dual tensors."""
+
+    def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
+        kept: Any = self.out
+        self.out = tree_map(lambda o: o.get(self) if type(o) is _DualOutput else o, kept)
+        try:
+            return super().apply(grads, needs)
+        finally:
+            self.out = kept
+
+    def release(self) -> None:
+        self.args = self.out = None
+        self.saved = ()
 
 
 class _Restored(Dual):

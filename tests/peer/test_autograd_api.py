@@ -132,6 +132,19 @@ def forward_ad_modules(t: Any) -> Any:
 
 
 @program
+def forward_over_reverse(t: Any) -> Any:
+    fwad = sub(t, "autograd.forward_ad")
+    x, v, w = x_of(t, 3).requires_grad_(), x_of(t, 3, shift=1), x_of(t, 3, 3).requires_grad_()
+    with fwad.dual_level():
+        d = fwad.make_dual(x, v)
+        y = ((w @ d).exp() * d.softmax(0)).sum() + d.prod().sin()
+        g, gw = t.autograd.grad(y, (d, w), create_graph=True)
+        found = [p.detach().clone() for p in (*fwad.unpack_dual(g), *fwad.unpack_dual(gw))]
+        (d.sin() * d.tanh()).sum().backward()
+    return found, x.grad
+
+
+@program
 def forward_ad_errors(t: Any) -> Any:
     fwad = sub(t, "autograd.forward_ad")
 

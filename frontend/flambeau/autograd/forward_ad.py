@@ -1,8 +1,7 @@
 """Forward mode by dual tensors (PyTorch: ``torch.autograd.forward_ad``).
 
 Tangents flow through everything computed inside ``dual_level``. They are themselves on the tape, so that tangents can be
-differentiated backwards; gradients computed inside the level carry no tangents: for forward over reverse mode see
-``func.jvp`` of ``func.grad``.
+differentiated backwards; and gradients computed inside the level have tangents: forward over reverse mode.
 """
 
 from __future__ import annotations
