@@ -31,6 +31,7 @@ MODULES: dict[str, dict[str, str]] = {
                  "unsafe_split unsafe_split_with_sizes unsqueeze_copy view_as_complex_copy view_as_real_copy view_copy",
         "Tensor": "__rdiv__ as_strided_scatter new_empty_strided nonzero_static resize_as_ unsafe_chunk unsafe_split "
                   "unsafe_split_with_sizes",
+        "ops": "nonzero_rows",
     },
     "native": {
         "torch": "_batch_norm_no_update _batch_norm_with_update _log_softmax_backward_data _native_batch_norm_legit "
@@ -102,7 +103,7 @@ MODULES: dict[str, dict[str, str]] = {
     "segments": {
         "torch": "_segment_reduce index_reduce segment_reduce",
         "Tensor": "index_reduce index_reduce_",
-        "ops": "index_reduce",
+        "ops": "index_reduce segment_places",
     },
     "fractional": {
         "nn.functional": "fractional_max_pool2d fractional_max_pool2d_with_indices fractional_max_pool3d "

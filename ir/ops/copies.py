@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import dtype as _dtype
-from ..family import ops, wrap_dim
+from ..family import ops, primitive, wrap_dim
+from ..meta import TensorMeta
 from ..op import public
+from ..samples import S, T
 
 
 def _delivered(result: Any, out: Any) -> Any:
@@ -143,6 +145,8 @@ def chunk_cat(tensors: Any, dim: int, num_chunks: int, *, out: Any = None) -> An
         raise RuntimeError("_chunk_cat expects positive num_chunks")
     if not tensors:
         raise RuntimeError("_chunk_cat expects a non-empty input tensor list")
+    if not all(t.numel() for t in tensors):
+        raise RuntimeError("_chunk_cat expects non-empty tensor")
     if dim < 0 and any(t.ndim != tensors[0].ndim for t in tensors):
         raise RuntimeError("_chunk_cat expects non-negative dim when input tensors have different ndims")
     at = wrap_dim(dim, tensors[0].ndim)
@@ -159,10 +163,22 @@ def chunk_cat(tensors: Any, dim: int, num_chunks: int, *, out: Any = None) -> An
     return _delivered(ops.cat(rows, at + 1), out)
 
 
+def _nonzero_rows(xp: Any, x: Any, size: int, fill_value: int) -> Any:
+    found = xp.argwhere(x)[:size]
+    rows = xp.full((size, x.ndim), fill_value, "i8")
+    rows[:len(found)] = found
+    return rows
+
+
+nonzero_rows = primitive(
+    "nonzero_rows(Tensor self, int size, int fill_value) -> Tensor", "sort", kernel=_nonzero_rows, tags=("extern",), api=(),
+    infer=lambda x, size, fill_value: TensorMeta((size, x.ndim), _dtype.int64, x.device), dtypes="buif",
+    samples=lambda: [S(T((3, 4), -1, 2, grad=False), 5, -1), S(T((3,), grad=False), 7, 0)])
+
+
 @public("torch.nonzero_static", "Tensor.nonzero_static")
 def nonzero_static(input: Any, *, size: int, fill_value: int = -1, out: Any = None) -> Any:  # noqa: A002
     """The first ``size`` rows of ``nonzero``, filled up with ``fill_value``. Shape: [size, dims]."""
     if size < 0:
         raise RuntimeError(f"nonzero_static: 'size' must be an non-negative integer, but got {size}")
-    found = ops.slice(ops.nonzero(input), 0, None, size)
-    return _delivered(ops.constant_pad_nd(found, (0, 0, 0, size - found.shape[0]), fill_value), out)
+    return _delivered(ops.nonzero_rows(input, size, fill_value), out)

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from .. import dtype as _dtype
-from ..family import composite, ops, wrap_dim
+from ..family import composite, ops, primitive, wrap_dim
+from ..meta import TensorMeta
 from ..op import public
 from ..samples import S, T
 
@@ -61,31 +62,15 @@ def segment_reduce(data: Any, reduce: str, *, lengths: Any = None, indices: Any 
     if lengths is None and offsets is None:
         raise RuntimeError("segment_reduce(): Either lengths or offsets must be defined.")
     at = wrap_dim(axis, data.ndim)
-    if offsets is None:
-        counts = ops.cast(lengths, _dtype.int64)
-        offsets = ops.constant_pad_nd(ops.cumsum(counts, -1), (1, 0), 0)
-    else:
-        offsets = ops.cast(offsets, _dtype.int64)
-        counts = ops.slice(offsets, -1, 1, None) - ops.slice(offsets, -1, None, -1)
-    if not unsafe:
-        if bool((counts < 0).any()):
-            raise RuntimeError("lengths contains negative value!")
-        if lengths is not None and bool((ops.select(offsets, -1, -1) != data.shape[at]).any()):
-            raise RuntimeError("segment_reduce(): Expected all rows of lengths along axis to sum to data.size(lengths.dim()-1) "
-                               "when !unsafe.")
-    return _over_segments(data, reduce, counts, offsets, at, initial)
-
-
-def _over_segments(data: Any, reduce: str, counts: Any, offsets: Any, at: int, initial: float | None) -> Any:
+    given = lengths if offsets is None else offsets
+    if given.ndim != at + 1 or tuple(given.shape[:at]) != tuple(data.shape[:at]):
+        raise RuntimeError(f"segment_reduce(): Expected lengths or offsets of shape [*{list(data.shape[:at])}, n] for axis {at}, "
+                           f"but got {list(given.shape)}")
+    segment, counts = ops.segment_places(given, data.shape[at], offsets is not None, unsafe)
     n, rest = counts.shape[-1], (1,) * (data.ndim - 1 - at)
-    lead = tuple(data.shape[:at])
-    rows = ops.expand(ops.arange(0, data.shape[at], 1, device=data.device), (*lead, data.shape[at]))
-    segment = ops.searchsorted(offsets.contiguous(), rows.contiguous(), right=True) - 1
-    outside = (segment < 0) | (segment >= n)
-    shape = (*lead, data.shape[at], *rest)
-    segment = ops.expand(ops.reshape(ops.where(outside, n, segment), shape), tuple(data.shape))
+    segment = ops.expand(ops.reshape(segment, (*segment.shape, *rest)), tuple(data.shape))
     start = (0.0 if reduce == "mean" else _EMPTY[reduce]) if initial is None else float(initial)
-    begun = ops.full((*lead, n + 1, *data.shape[at + 1:]), start, dtype=data.dtype, device=data.device)
+    begun = ops.full((*data.shape[:at], n + 1, *data.shape[at + 1:]), start, dtype=data.dtype, device=data.device)
     found = ops.slice(ops.scatter_reduce(begun, at, segment, data, _SCATTERED[reduce], include_self=True), at, 0, n)
     if reduce != "mean":
         return found
@@ -94,3 +79,31 @@ def _over_segments(data: Any, reduce: str, counts: Any, offsets: Any, at: int, i
     return mean if initial is not None else ops.where(size == 0, math.nan, mean)
 
 
+def _segment_places(xp: Any, given: Any, rows: int, are_offsets: bool, unsafe: bool) -> tuple:
+    """The segment of each row (their number for a row in none), and the size of each segment."""
+    if are_offsets:
+        offsets = given.astype("i8")
+    else:
+        offsets = xp.concatenate([xp.zeros((*given.shape[:-1], 1), "i8"), xp.cumsum(given, -1, dtype="i8")], -1)
+    counts = xp.diff(offsets, axis=-1)
+    if not unsafe and (counts < 0).any():
+        raise RuntimeError("lengths contains negative value!")
+    if not (unsafe or are_offsets) and (offsets[..., -1] != rows).any():
+        raise RuntimeError("segment_reduce(): Expected all rows of lengths along axis to sum to data.size(lengths.dim()-1) "
+                           "when !unsafe.")
+    ends = offsets[..., None, :]
+    place = (xp.arange(rows)[:, None] >= ends).sum(-1) - 1
+    return xp.where(place < 0, counts.shape[-1], place), counts
+
+
+def _places_meta(given: Any, rows: Any, are_offsets: bool, unsafe: bool) -> tuple[TensorMeta, TensorMeta]:
+    lead, n = tuple(given.shape[:-1]), given.shape[-1] - (1 if are_offsets else 0)
+    return TensorMeta((*lead, rows), _dtype.int64, given.device), TensorMeta((*lead, n), _dtype.int64, given.device)
+
+
+segment_places = primitive(
+    "segment_places(Tensor self, int rows, bool are_offsets, bool unsafe) -> (Tensor, Tensor)", "sort", kernel=_segment_places,
+    infer=_places_meta, tags=("extern",), api=(),
+    samples=lambda: [S(T((3,), dtype=_dtype.int64, grad=False, values=[2, 0, 3]), 5, False, False),
+                     S(T((2, 3), dtype=_dtype.int64, grad=False, values=[[0, 1, 4], [1, 3, 3]]), 5, True, False)],
+    doc="The segment of each of ``rows`` rows, and the segments' sizes, from their lengths or offsets along the last axis.")
