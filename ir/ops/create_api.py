@@ -139,8 +139,8 @@ def _as_stored(value: Any, dtype: Any) -> Any:
     """A bound as a number of ``dtype``, as PyTorch converts it before it counts."""
     if isinstance(value, complex) or dtype.is_complex:
         return value
-    return dtype.np.type(int(value) if dtype.is_integral else value).item() if dtype.itemsize > 2 or dtype.is_integral else float(
-        dtype.np.type(value))
+    stored = dtype.np.type(int(value) if dtype.is_integral else value)
+    return int(stored) if dtype.is_integral else float(stored)
 
 
 @public("torch.linspace")
