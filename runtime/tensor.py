@@ -155,6 +155,11 @@ class Tensor(TensorLike):
         """Address of the first element."""
         return _pointer(self._a)
 
+    def storage(self) -> Any:
+        """The storage seen in this tensor's dtype (deprecated by PyTorch: use :meth:`untyped_storage`)."""
+        from .typed_storage import TypedStorage  # noqa: PLC0415 - few programs ask
+        return TypedStorage(wrap_storage=self._storage, dtype=self.dtype)
+
     def untyped_storage(self) -> Storage:
         return self._storage
 
@@ -351,7 +356,9 @@ class Tensor(TensorLike):
             new = np.zeros(shape, self._a.dtype) if self._storage.device.type == "cpu" else type(self._a)(shape, self._a.dtype)
             n = min(new.size, self._a.size)
             new.reshape(-1)[:n] = self._a.reshape(-1)[:n]
+            version = self._storage.version
             self._a, self._storage, self._view = new, Storage(new, self._storage.device), None
+            self._storage.version = version + 1
         return self
 
     def set_(self, source: Tensor) -> Tensor:
@@ -373,6 +380,7 @@ class Tensor(TensorLike):
         self._a, self._rg = other._a, other._rg
         self._view = None if other._view is None or other._view.base is self else other._view
         self._grad_fn, self._out_nr = other._grad_fn, other._out_nr
+        self._storage.version += 1
         return self
 
     def squeeze_(self, *dim: Any) -> Tensor:

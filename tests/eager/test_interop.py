@@ -155,3 +155,13 @@ def test_storages():
         s.resize_(100)
     strided = fl.from_numpy(np.arange(6, dtype=np.int8)[::2])
     assert strided.untyped_storage().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_typed_storages():
+    t = fl.arange(4, dtype=fl.int16)
+    s = t[1:].storage()
+    assert s.size() == len(s) == 4 and s.tolist() == [0, 1, 2, 3] and s[2] == 2 and s[1:3].tolist() == [1, 2] and s.nbytes() == 8
+    s[0] = 7
+    assert t[0].item() == 7 and s.clone().fill_(1).tolist() == [1] * 4 and t[1].item() == 1 and s.untyped() is t.untyped_storage()
+    assert fl.storage.FloatStorage([1, 2]).tolist() == [1.0, 2.0] and isinstance(fl.storage.FloatStorage(3), fl.TypedStorage)
+    assert "TypedStorage(dtype=torch.int16" in repr(s) and s.data_ptr() == t.data_ptr() and s.element_size() == 2
