@@ -106,7 +106,7 @@ def _as_close_to(truth: Truth, got: np.ndarray, want: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         finite = np.isfinite(want) & np.isfinite(exact)
         error = np.max(np.abs(want - exact), where=finite, initial=0.0)
-        if error > 0.25 * np.max(np.abs(exact), where=finite, initial=0.0):
+        if error > max(1e-4, 0.25 * np.max(np.abs(exact), where=finite, initial=0.0)):
             return nowhere
         return np.abs(got - exact) <= 2 * error
 
