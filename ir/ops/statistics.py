@@ -140,11 +140,11 @@ histogram_counts = primitive(
 
 
 histogram_edges = primitive(
-    "histogram_edges(Tensor self, int[] bins, any range=None) -> Tensor[]", "sort", tags=("extern",), api=(),
-    kernel=lambda xp, x, bins, limits: tuple(xp.asarray(e) for e in _edges(x, bins, limits)),
-    infer=lambda x, bins, limits: tuple(TensorMeta((n + 1,), x.dtype, x.device) for n in bins),
+    "histogram_edges(Tensor self, int[] bins, any range=None) -> Tensor", "sort", tags=("extern",), api=(),
+    kernel=lambda xp, x, bins, limits: xp.asarray(np.concatenate(_edges(x, bins, limits))),
+    infer=lambda x, bins, limits: TensorMeta((sum(bins) + len(bins),), x.dtype, x.device),
     samples=lambda: [S(T((9, 2), grad=False), (3, 2)), S(T((9, 1), grad=False), (3,), (-1.0, 1.0))],
-    doc="Evenly spaced edges of histograms of points [n, d], over ``range`` or all of each column.")
+    doc="Evenly spaced edges of histograms of points [n, d] over ``range``, or all of each column, one column's after another.")
 
 
 def _binned(name: str, points: Any, bins: Any, limits: Any, weight: Any, density: bool) -> tuple[Any, list[Any]]:
@@ -164,7 +164,8 @@ def _binned(name: str, points: Any, bins: Any, limits: Any, weight: Any, density
             raise RuntimeError(f"torch.{name}(): if weight tensor is provided it should have the same shape as the input "
                                f"tensor excluding its innermost dimension, but got weight with shape {list(weight.shape)}")
         weight = ops.reshape(weight, (-1,))
-    edges = list(given) if hasattr(given[0], "dtype") else list(ops.histogram_edges(flat, tuple(given), limits))
+    edges = list(given) if hasattr(given[0], "dtype") else list(
+        ops.split(ops.histogram_edges(flat, tuple(given), limits), [n + 1 for n in given]))
     return ops.histogram_counts(flat, edges, weight, density), edges
 
 
