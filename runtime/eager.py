@@ -421,7 +421,10 @@ def _inplace_runner(op: Op) -> Runner:
             check_inplace_allowed(target)
         with autograd.GradMode(False):
             result = dispatch(functional, args)
-        _check_result(op, target, result)
+        if functional.promote == "real" and target.dtype.is_complex:
+            raise RuntimeError(f"In-place {functional.name} is not supported for complex tensors.")
+        _check_result(target, result)
+        _check_overlap(functional, args)
         before = _old_value(functional, args) if grad and functional.differentiable else None
         node = None
         if grad:
@@ -456,16 +459,43 @@ def _ban_text(ban: Any) -> str:
             "inplace to be tracked).")
 
 
-def _check_result(op: Op, target: Tensor, result: Tensor) -> None:
+def _check_result(target: Tensor, result: Tensor) -> None:
     if result._a.shape != target._a.shape:
         raise RuntimeError(f"output with shape {list(target.shape)} doesn't match the broadcast shape "
                            f"{list(result.shape)}")
     if not _dtype.can_cast(result.dtype, target.dtype):
         raise RuntimeError(f"result type {type_name(result.dtype)} can't be cast to the desired output type "
                            f"{type_name(target.dtype)}")
-    if target._a.size and 0 in target._a.strides and any(s == 0 and n > 1 for s, n in zip(target._a.strides, target._a.shape)):
+
+
+def _check_overlap(op: Op, args: tuple) -> None:
+    """Refuse writes to elements that share memory, or that lie beside what is read in memory of the same tensor.
+
+    As PyTorch does, only what is plain from the strides is refused, and not for ops that write one value everywhere.
+    """
+    target = args[0]
+    a = target._a
+    if not a.size:
+        return
+    if 0 in a.strides and "overlap" not in op.tags and any(s == 0 and n > 1 for s, n in zip(a.strides, a.shape)) and not (
+            op is _copy_op() and args[1] is target):
         raise RuntimeError("unsupported operation: more than one element of the written-to tensor refers to a single "
                            "memory location. Please clone() the tensor before performing the operation.")
+    for other in args[1:]:
+        if isinstance(other, Tensor) and other._storage is target._storage and other is not target and (
+                _beside(a, other._a)):
+            raise RuntimeError("unsupported operation: some elements of the input tensor and the written-to tensor refer to a "
+                               "single memory location. Please clone() the tensor before performing the operation.")
+
+
+def _beside(a: Any, b: Any) -> bool:
+    """Whether two arrays, each without gaps, share some of their memory without being laid out alike."""
+    if type(a) is hollow.Hollow or not b.size:
+        return False
+    (a0, a1), (b0, b1) = np.lib.array_utils.byte_bounds(a), np.lib.array_utils.byte_bounds(b)
+    if a1 - a0 != a.nbytes or b1 - b0 != b.nbytes or a1 <= b0 or b1 <= a0:
+        return False
+    return (a0, a1) != (b0, b1) or a.strides != b.strides
 
 
 def _old_value(op: Op, args: tuple) -> Tensor:

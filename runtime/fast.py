@@ -27,7 +27,7 @@ _FLOATS = "fdFD"
 _INTEGERS = "lihbB"
 #: promotion kind -> NumPy type characters whose result NumPy gets right; the same with a Python float; with an int
 _PLAIN = {"default": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + _INTEGERS), "float": (_FLOATS,) * 3,
-          "bool": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + _INTEGERS), "real": (_FLOATS + _INTEGERS, "", "")}
+          "bool": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + "lihb"), "real": (_FLOATS + _INTEGERS, "", "")}
 _next = autograd._sequence.__next__
 
 
@@ -299,7 +299,7 @@ def inplace(op: Op, functional: Op, slow: Runner) -> Runner:
             else:
                 b, allowed = y._a, plain
                 grad = x._rg or y._rg
-                if type(b) is not _ndarray or b.dtype is not a.dtype:
+                if type(b) is not _ndarray or b.dtype is not a.dtype or (y._storage is x._storage and y is not x):
                     return slow(args)
         except AttributeError:
             return slow(args)
@@ -335,7 +335,7 @@ def _storing(store: Callable[..., Any], functional: Op, slow: Runner) -> Runner:
             if isinstance(t, Tensor):
                 a = arrays[i] = t._a
                 grad = grad or t._rg
-                if type(a) is not _ndarray:
+                if type(a) is not _ndarray or (t is not x and t._storage is x._storage):
                     return slow(args)
         if not isinstance(x, Tensor) or (grad and mode.grad) or 0 in x._a.strides:
             return slow(args)

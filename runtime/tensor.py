@@ -406,12 +406,18 @@ class Tensor(TensorLike):
         return self._become(self.t())
 
     def share_memory_(self) -> Tensor:
-        """This tensor: worker processes receive copies of what they need."""
+        """Move the memory to where processes started from now on see it too. Raises ``RuntimeError`` when it has views."""
+        storage = self._storage
+        if not storage.is_shared():
+            from .shared import share  # noqa: PLC0415 - few programs do this
+            owner = storage.array
+            share(storage, 2)  # this tensor's reference, and the name here
+            self._a = storage.array if self._a is owner else _window(self._a, owner, storage.array)
         return self
 
     def is_shared(self) -> bool:
-        """False: memory is not shared between processes."""
-        return False
+        """Whether other processes can see the memory (:meth:`share_memory_`)."""
+        return self._storage.is_shared()
 
     # ---- copies
 
@@ -442,6 +448,12 @@ class Tensor(TensorLike):
         new = _rebuild(type(self), self._a, str(self.device), self._rg, dict(self.__dict__), self._storage)
         new._grad_fn, new._out_nr, new._view = self._grad_fn, self._out_nr, self._view
         return new
+
+
+def _window(array: Any, owner: Any, new: Any) -> Any:
+    """The part of ``new``, a copy of ``owner``'s memory, that ``array`` is of ``owner``."""
+    flat = np.lib.stride_tricks.as_strided(new, (new.size,), (new.itemsize,)).view(np.uint8)
+    return np.ndarray(array.shape, array.dtype, flat, _pointer(array) - _pointer(owner), array.strides)
 
 
 def _legacy_array(first: Any, second: Any, more: tuple) -> np.ndarray:

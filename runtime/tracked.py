@@ -191,7 +191,7 @@ class GradLevel(Level):
             old = Tracked(call(get_op("clone"), (target.value, None)), self)
         old._rg, old._grad_fn, old._out_nr = target._rg, target.grad_fn, target._out_nr
         new = call(functional, (old, *args[1:]))
-        _check_result(op, target, new)
+        _check_result(target, new)
         with below(self), GradMode(mode.grad and self.outer_grad):
             call(get_op("copy_"), (target.value, self._inner(new), False))
         if new._rg:

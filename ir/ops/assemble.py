@@ -300,6 +300,8 @@ def _shifts(ndim: int, shifts: Any, dims: Any) -> tuple[tuple, tuple]:
     dims = tuple(dims) if isinstance(dims, (tuple, list)) else (dims,)
     if len(shifts) != len(dims):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    if not ndim and dims:
+        raise IndexError(f"Dimension specified as {dims[0]} but tensor has no dimensions")
     return shifts, tuple(wrap_dim(d, ndim) for d in dims)
 
 
@@ -437,8 +439,8 @@ def _triangle(name: str, relation: str) -> Any:
         return x.at(index, inside, 0)
 
     return primitive(f"{name}(Tensor self, int diagonal=0) -> Tensor", "index", infer=infer, lower=element, inplace=True,
-                     kernel=lambda xp, x, diagonal: getattr(xp, name)(x, diagonal), tags=("out", "check"), dtypes="buifc",
-                     vjp=lambda g, out, x, diagonal: getattr(ops, name)(g, diagonal),
+                     kernel=lambda xp, x, diagonal: getattr(xp, name)(x, diagonal), dtypes="buifc",
+                     tags=("out", "check", "overlap"), vjp=lambda g, out, x, diagonal: getattr(ops, name)(g, diagonal),
                      samples=lambda: [S(T((3, 4))), S(T((3, 4)), 1), S(T((2, 4, 3)), -1)])
 
 

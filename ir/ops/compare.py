@@ -169,6 +169,7 @@ bitwise_not = pointwise("bitwise_not(Tensor self) -> Tensor", kernel=_bitwise_no
 
 def _shift(name: str, sign: str, dunder: str) -> Any:
     def kernel(xp: Any, x: Any, y: Any) -> Any:
+        _check_bits(f"{dunder}_cpu", x, y)
         return getattr(xp, name.replace("bitwise_", "") + "_shift")(x, y)
     return pointwise(f"{name}_shift(Operand self, Operand other) -> Tensor", kernel=kernel, scalar=infix(sign), dtypes="ui",
                      tags=("number_first",), dunder=dunder,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .. import dtype as _dtype
 from .. import loops
 from ..device import as_device
@@ -20,6 +22,17 @@ def _full_dtype(value: Any, dtype: Any) -> _dtype.DType:
     return dtype if dtype is not None else _dtype.of_number(value)
 
 
+def number_in(value: Any, dtype: _dtype.DType) -> Any:
+    """A number as an element of an integral ``dtype``: what is negative wraps in an unsigned one, nothing else may."""
+    if type(value) is not int or dtype.kind not in "iu":
+        return value
+    info = np.iinfo(dtype.np)
+    if not (-info.max if dtype.kind == "u" else info.min) <= value <= info.max:
+        raise RuntimeError(f"value cannot be converted to type {dtype.short} without overflow: {value} is not in "
+                           f"{info.min} to {info.max}")
+    return value % (info.max + 1) if dtype.kind == "u" else value
+
+
 def _check_size(size: Any) -> tuple:
     if any(n < 0 for n in size):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(size)}: {list(size)}")
@@ -28,9 +41,11 @@ def _check_size(size: Any) -> tuple:
 
 full = primitive(
     "full(int[] size, Number fill_value, *, dtype? dtype=None, device? device=None) -> Tensor", "create",
-    kernel=lambda xp, size, value, dtype, device: xp.full(_check_size(size), value, _full_dtype(value, dtype).np),
+    kernel=lambda xp, size, value, dtype, device: xp.full(
+        _check_size(size), number_in(value, _full_dtype(value, dtype)), _full_dtype(value, dtype).np),
     infer=lambda size, value, dtype, device: TensorMeta(_check_size(size), _full_dtype(value, dtype), as_device(device)),
-    lower=lambda index, size, value, dtype, device: loops.const(value, _full_dtype(value, dtype)),
+    lower=lambda index, size, value, dtype, device: loops.const(
+        number_in(value, _full_dtype(value, dtype)), _full_dtype(value, dtype)),
     api=(), samples=lambda: [S((2, 3), 1.5), S((), 2), S((4,), True)])
 
 empty = primitive(
@@ -162,7 +177,7 @@ zeros_like_ = _like("zeros_like", 0)
 ones_like_ = _like("ones_like", 1)
 
 fill = pointwise(
-    "fill(Tensor self, Operand value) -> Tensor", promote="copy", dtypes="buifc", tags=("check",),
+    "fill(Tensor self, Operand value) -> Tensor", promote="copy", dtypes="buifc", tags=("check", "overlap"),
     kernel=lambda xp, x, value: _filled(xp, x, value), api=("torch.fill",), store=lambda x, value: _store(x, value),
     decompose=lambda x, value: ops.expand(ops.cast(value, x.dtype), tuple(x.shape)) if hasattr(value, "dtype")
     else ops.full(tuple(x.shape), value, dtype=x.dtype, device=x.device),
@@ -185,11 +200,13 @@ def _filled(xp: Any, x: Any, value: Any) -> Any:
         raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
     if isinstance(value, complex) and x.dtype.kind != "c":
         raise RuntimeError("value cannot be converted to type without overflow")
+    value = number_in(value, _dtype.from_numpy(x.dtype))
     return xp.full(x.shape, xp.asarray(value).astype(x.dtype), x.dtype)
 
 
 zero = composite("zero(Tensor self) -> Tensor", lambda x: ops.full(tuple(x.shape), 0, dtype=x.dtype, device=x.device),
                  kernel=lambda xp, x: xp.zeros(x.shape, x.dtype), vjp=lambda g, out, x: ops.zeros_like(g), inplace=True,
+                 tags=("overlap",),
                  dtypes="buifc", api=(), infer=lambda x: meta_of(x), samples=lambda: [S(T((3, 4)))])
 
 # ---- conversion ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from ..family import broadcast_shapes, composite, ops, pointwise, primitive, wra
 from ..meta import TensorMeta, meta_of
 from ..op import type_name
 from ..samples import S, T
+from .create import number_in
 from .view import product
 
 _I64 = _dtype.int64
@@ -294,7 +295,8 @@ index_select = primitive(
     vjp=(lambda g, out, x, dim, index: ops.index_add(zeros_for(g, x.shape), dim, index, g), None),
         tags=("out", "check"), dtypes="buifc", fault=faults.IN_SELF,
     lower=_index_select_at,
-    samples=lambda: [S(T(()), 0, indices((1,), 1)), S(T((3, 4)), 0, indices((5,), 3)), S(T((3, 4)), -1, indices((2,), 4)), S(T((3, 4)), 0, indices((0,), 3))])
+    samples=lambda: [S(T(()), 0, indices((1,), 1)), S(T((3, 4)), 0, indices((5,), 3)),
+                     S(T((3, 4)), -1, indices((2,), 4)), S(T((3, 4)), 0, indices((0,), 3))])
 
 
 def add_rows(xp: Any, out: Any, at: int, index: Any, src: Any) -> None:
@@ -374,7 +376,7 @@ def _index_fill(xp: Any, x: Any, dim: int, index: Any, value: Any) -> Any:
     at, out = wrap_dim(dim, x.ndim), x.copy()
     check_range(index, x.shape[at] if x.ndim else 1, at, negative=True)
     rows = out if x.ndim else out.reshape(1)
-    xp.moveaxis(rows, at, 0)[index] = value
+    xp.moveaxis(rows, at, 0)[index] = number_in(value, _dtype.from_numpy(x.dtype))
     return rows.reshape(x.shape)
 
 
@@ -386,7 +388,7 @@ def _filled(x: Any, dim: int, index: Any) -> Any:
 
 index_fill = primitive(
     "index_fill(Tensor self, int dim, Tensor index, Operand value) -> Tensor", "index", kernel=_index_fill, infer=_same_meta,
-    inplace=True, tags=("extern", "check"), dtypes="buifc",
+    inplace=True, tags=("extern", "check", "overlap"), dtypes="buifc",
     vjp=(lambda g, out, x, dim, index, value: ops.index_fill(g, dim, index, 0), None,
          lambda g, out, x, dim, index, value: ops.sum(ops.where(_filled(x, dim, index), g, 0))),
     samples=lambda: [S(T((3, 4)), 0, indices((2,), 3), 1),
@@ -486,7 +488,7 @@ def _index_put(xp: Any, x: Any, indices: Any, values: Any, accumulate: bool) -> 
             out[where] = values
         elif len(where) == 1 and where[0].dtype != bool and values.shape == (*where[0].shape, *x.shape[1:]):
             flat = where[0].reshape(-1)
-            add_rows(xp, out, 0, xp.where(flat < 0, flat + x.shape[0], flat), wide(values).reshape(-1, *x.shape[1:]))
+            add_rows(xp, out, 0, xp.where(flat < 0, flat + x.shape[0], flat), wide(values).reshape(flat.size, *x.shape[1:]))
         else:
             xp.add.at(out, where, wide(values))
     except ValueError:
@@ -539,7 +541,7 @@ def _masked_fill(xp: Any, x: Any, mask: Any, value: Any) -> Any:
 
 masked_fill = pointwise(
     "masked_fill(Tensor self, Tensor mask, Operand value) -> Tensor", promote="copy", kernel=_masked_fill, dtypes="buifc",
-    decompose=lambda x, mask, value: ops.where(mask, _as_dtype(value, x.dtype), x), tags=("check",),
+    decompose=lambda x, mask, value: ops.where(mask, _as_dtype(value, x.dtype), x), tags=("check", "overlap"),
     vjp=(lambda g, out, x, mask, value: ops.where(mask, 0, g), None, lambda g, out, x, mask,
         value: ops.sum(ops.where(mask, g, 0))),
     samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False), 1),

@@ -39,6 +39,12 @@ def _times(x: Any, alpha: Any) -> Any:
 # ---- sums and products ---------------------------------------------------------------------------
 
 
+def _factor(alpha: Any, y: Any) -> Any:
+    """A factor of unsigned numbers wraps as they do; one of truth values is one."""
+    kind = y.dtype.kind if hasattr(y, "dtype") and type(alpha) is int else ""
+    return alpha % (1 << 8 * y.dtype.itemsize) if kind == "u" else bool(alpha) if kind == "b" else alpha
+
+
 def _add_parts(x: Any, y: Any, alpha: Any) -> Any:
     if alpha != 1:
         return x + y * alpha
@@ -47,7 +53,7 @@ def _add_parts(x: Any, y: Any, alpha: Any) -> Any:
 
 add = pointwise(
     "add(Operand self, Operand other, *, Number alpha=1) -> Tensor", dunder="add",
-    kernel=lambda xp, x, y, alpha: x + y if alpha == 1 else x + y * alpha,
+    kernel=lambda xp, x, y, alpha: x + y if alpha == 1 else x + y * _factor(alpha, y),
     vjp=(lambda g, out, x, y, alpha: g, lambda g, out, x, y, alpha: g if alpha == 1 else g * alpha), tags=("numbers",),
     decompose=_add_parts,
     scalar=infix("+"), dtypes="buifc", ufunc="add",
@@ -75,7 +81,7 @@ mul = pointwise(
 
 div = pointwise(
     "div(Operand self, Operand other) -> Tensor", promote="float", kernel=lambda xp, x, y: xp.true_divide(x, y),
-    vjp=(lambda g, out, x, y: g / conj_of(y), lambda g, out, x, y: -g * conj_of(out / y)), dunder="truediv", tags=("numbers",),
+    vjp=(lambda g, out, x, y: g / conj_of(y), lambda g, out, x, y: -g * conj_of(x / y / y)), dunder="truediv", tags=("numbers",),
     scalar=infix("/"), dtypes="buifc", api=(), inplace=False, samples=binary(0.5, 3.0))
 
 

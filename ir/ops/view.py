@@ -413,10 +413,10 @@ slice_ = view(
 def _narrowed(x: Any, dim: int, start: Any, length: Any) -> tuple[int, Any]:
     if not x.ndim:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
-    dim = wrap_dim(dim, x.ndim)
-    size = x.shape[dim]
     if length < 0:
         raise RuntimeError("narrow(): length must be non-negative.")
+    dim = wrap_dim(dim, x.ndim)
+    size = x.shape[dim]
     if start < -size or start > size:
         raise IndexError(f"start out of range (expected to be in range of [-{size}, {size}], but got {start})")
     if start < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dtype as _dtype
-from ..family import ops, wrap_dim
+from ..family import not_scalar, ops, wrap_dim
 from ..op import public
 from .view import product
 
@@ -78,9 +78,9 @@ def permute(input: Any, dims: Any) -> Any:  # noqa: A002
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:  # noqa: A002
     """Dimensions ``start_dim`` to ``end_dim`` as one."""
     n = input.ndim
+    a, b = wrap_dim(start_dim, n), wrap_dim(end_dim, n)
     if not n:
         return ops.reshape(input, (1,))
-    a, b = wrap_dim(start_dim, n), wrap_dim(end_dim, n)
     if a > b:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     if a == b:
@@ -99,6 +99,8 @@ def ravel(input: Any) -> Any:  # noqa: A002
 def unflatten(input: Any, dim: int, sizes: Any) -> Any:  # noqa: A002
     """Dimension ``dim`` as several."""
     at = wrap_dim(dim, input.ndim)
+    if not input.ndim:
+        raise RuntimeError(f"unflatten got an unexpected error: Dimension specified as {dim} but tensor has no dimensions")
     sizes = tuple(sizes)
     known = product([s for s in sizes if s != -1])
     if -1 not in sizes and known != input.shape[at] or -1 in sizes and input.shape[at] % known:
@@ -120,6 +122,8 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:  # noqa: A002
     if len(set(src)) != len(src) or len(set(dst)) != len(dst):
         raise RuntimeError(f"movedim: repeated dim in `{'source' if len(set(src)) != len(src) else 'destination'}` "
                            f"({src if len(set(src)) != len(src) else dst})")
+    if not n:
+        return ops.permute(input, ())
     order: list[Any] = [None] * n
     for s, d in zip(src, dst):
         order[d] = s
@@ -170,6 +174,9 @@ for _name, _get, _set in (("T", _reversed_dims, None), ("mT", _matrix_transpose,
 @public("torch.split", "Tensor.split")
 def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple:
     """Views of consecutive parts of ``tensor`` along ``dim``: of one size (the last may be smaller), or of these sizes."""
+    not_scalar("split", tensor.ndim)
+    if isinstance(split_size_or_sections, int) and split_size_or_sections < 0:
+        raise RuntimeError(f"split expects split_size be non-negative, but got split_size={split_size_or_sections}")
     at = wrap_dim(dim, tensor.ndim)
     size = tensor.shape[at]
     if isinstance(split_size_or_sections, (tuple, list)):
@@ -179,9 +186,8 @@ def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple:
         sizes = list(split_size_or_sections)
     else:
         step = split_size_or_sections
-        if step < 0 or (step == 0 and size != 0):
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={step}" if step < 0 else
-                               f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}")
+        if step == 0 and size != 0:
+            raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {size}")
         count = max((size + step - 1) // step, 1) if step else 1
         sizes = [step] * (count - 1) + [size - step * (count - 1)]
     name = "SplitWithSizes" if isinstance(split_size_or_sections, (tuple, list)) else "Split"
@@ -216,6 +222,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple:  # noqa: A002
     """At most ``chunks`` views of consecutive parts of equal size (the last may be smaller)."""
     if chunks <= 0:
         raise RuntimeError("chunk expects `chunks` to be greater than 0, got: " + str(chunks))
+    not_scalar("chunk", input.ndim)
     size = input.shape[wrap_dim(dim, input.ndim)]
     step = (size + chunks - 1) // chunks
     return split(input, [0] * chunks if not step else step, dim)
