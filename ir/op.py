@@ -66,8 +66,10 @@ class Op:
     refuses: str = ""                             # pointwise and reductions: kinds it does not compute in
     _saves: dict[tuple[bool, ...], tuple[bool, tuple[bool, ...]]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.tensor_slots = self.schema.tensors
+    @functools.cached_property
+    def tensor_slots(self) -> tuple[int, ...]:
+        """The positions of the parameters that may hold tensors."""
+        return self.schema.tensors
 
     @functools.cached_property
     def fn(self) -> Any:
@@ -214,7 +216,7 @@ def get_op(name: str) -> Op:
 def inplace_of(op: Op) -> Op:
     """The op that writes ``op``'s result into its first argument."""
     if op.inplace is None:
-        text = Schema(op.name + "_", op.schema.params, 1)
+        text = Schema(op.name + "_", lambda: (op.schema.params, 1))
         op.inplace = Op(op.name + "_", text, "inplace", mutates=(0,), functional=op, tags=op.tags - {"view"})
         OPS[op.inplace.name] = op.inplace
         setattr(ops, op.inplace.name, op.inplace.method)
@@ -257,7 +259,36 @@ def call(op: Op, args: tuple) -> Any:
 
 
 def _make_function(op: Op, self_name: str) -> Any:
-    """A Python function with the op's exact signature, so that Python itself reports wrong arguments."""
+    """A Python function with the op's exact signature, so that Python itself reports wrong arguments.
+
+    It is the function at once, but gets its code at the first call: compiling all would be the larger part of
+    ``import flambeau``.
+    """
+    env: dict[str, Any] = {"_op": op, "_self_name": self_name, "_ready": ready, "_state": state, "_write_out": write_out,
+                           "_numbers": _NUMBERS, "_refuse_number": _refuse_number}
+    fn = env["_fn"] = FunctionType(_UNREADY, env, op.name)
+    fn.__doc__, fn.__module__ = op.doc or None, "flambeau"
+    fn.__flambeau_pure__, fn.op = True, op  # type: ignore[attr-defined]
+    return fn
+
+
+def _unready(*args: Any, **kwargs: Any) -> Any:
+    return _ready(_fn)(*args, **kwargs)  # type: ignore[name-defined]  # noqa: F821 - globals of each function
+
+
+_UNREADY = _unready.__code__
+
+
+def ready(fn: Any) -> Any:
+    """``fn``; if it is an op's function that nobody has called yet, it gets its code and its defaults now."""
+    if fn.__code__ is _UNREADY:
+        env = fn.__globals__
+        made = _compiled(env["_op"], env["_self_name"], env)
+        fn.__defaults__, fn.__kwdefaults__, fn.__code__ = made.__defaults__, made.__kwdefaults__, made.__code__
+    return fn
+
+
+def _compiled(op: Op, self_name: str, env: dict[str, Any]) -> Any:
     names, parts, consts, kwonly = [], [], {}, False
     for i, p in enumerate(op.schema.params):
         if p.kwonly and not kwonly:
@@ -277,16 +308,12 @@ def _make_function(op: Op, self_name: str) -> Any:
     if has_out:
         body += ["    if out is not None:", f"        return _write_out(_op, _state.handler(_op, ({packed})), out, ({packed}))"]
     body.append(f"    return _state.handler(_op, ({packed}))")
-    env: dict[str, Any] = {"_op": op, "_state": state, "_write_out": write_out, "_numbers": _NUMBERS,
-                           "_refuse_number": _refuse_number, **consts}
-    exec(_code("\n".join(body)), env)  # noqa: S102 - generated from the schema above
-    fn = env["_call"]
-    variables = tuple(self_name if v == "self" else v for v in fn.__code__.co_varnames)
-    fn.__code__ = fn.__code__.replace(co_name=op.name, co_varnames=variables)
-    fn.__name__ = fn.__qualname__ = op.name
-    fn.__doc__, fn.__module__ = op.doc or None, "flambeau"
-    fn.__flambeau_pure__, fn.op = True, op
-    return fn
+    env.update(consts)
+    exec(code_of("\n".join(body)), env)  # noqa: S102 - generated from the schema above
+    made = env.pop("_call")
+    variables = tuple(self_name if v == "self" else v for v in made.__code__.co_varnames)
+    made.__code__ = made.__code__.replace(co_name=op.name, co_varnames=variables)
+    return made
 
 
 _NUMBERS = frozenset({bool, int, float, complex})
@@ -313,8 +340,8 @@ def _refuse_number(op: Op, *values: Any) -> None:
 
 
 @functools.cache
-def _code(text: str) -> CodeType:
-    """Compiled once for all ops of one signature: compiling would be the larger part of ``import flambeau``."""
+def code_of(text: str) -> CodeType:
+    """Compiled once for all ops that share the text."""
     return compile(text, "<op>", "exec")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import numbers
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,16 +33,32 @@ class Param:
         return self.type in _TENSOR_TYPES
 
 
-@dataclass(frozen=True)
 class Schema:
-    """A parsed schema. ``tensors`` are the positions of parameters that may hold tensors."""
+    """A schema, parsed when first asked about: most ops that a program loads it never calls."""
 
-    name: str
-    params: tuple[Param, ...]
-    returns: int  # number of outputs; -1: a list whose length depends on the arguments
+    __slots__ = ("name", "_parts", "_found")
+
+    def __init__(self, name: str, parts: Callable[[], tuple[tuple[Param, ...], int]]) -> None:
+        self.name, self._parts = name, parts
+        self._found: tuple[tuple[Param, ...], int] | None = None
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        """The parameters in order."""
+        if self._found is None:
+            self._found = self._parts()
+        return self._found[0]
+
+    @property
+    def returns(self) -> int:
+        """The number of outputs; -1: a list whose length depends on the arguments."""
+        if self._found is None:
+            self._found = self._parts()
+        return self._found[1]
 
     @property
     def tensors(self) -> tuple[int, ...]:
+        """The positions of parameters that may hold tensors."""
         return tuple(i for i, p in enumerate(self.params) if p.is_tensor)
 
     def check(self, args: tuple[Any, ...], is_tensor: Any) -> None:
@@ -87,11 +104,16 @@ def _is_int(value: Any) -> bool:
 
 
 def parse(text: str) -> Schema:
-    """Parse a schema text. Raises ``ValueError`` for a malformed one."""
+    """The schema of a text. Raises ``ValueError`` for a malformed one."""
     head, arrow, result = text.partition("->")
     name, paren, rest = head.strip().partition("(")
     if not arrow or not paren or not rest.rstrip().endswith(")"):
         raise ValueError(f"malformed op schema: {text!r}")
+    return Schema(name.strip(), lambda: _parts(rest, result))
+
+
+def _parts(rest: str, result: str) -> tuple[tuple[Param, ...], int]:
+    """The parameters that stand in ``rest``, and how many outputs ``result`` names."""
     params, kwonly = [], False
     for part in _split(rest.rstrip()[:-1]):
         if part == "*":
@@ -107,7 +129,7 @@ def parse(text: str) -> Schema:
         params.append(Param(pname, kind, optional, value, kwonly))
     result = result.strip()
     returns = -1 if result == "Tensor[]" else result.count("Tensor")
-    return Schema(name.strip(), tuple(params), returns)
+    return tuple(params), returns
 
 
 def _split(text: str) -> list[str]:

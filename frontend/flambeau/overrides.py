@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from flambeau.ir import late
-from flambeau.ir.op import PUBLIC
+from flambeau.ir.op import PUBLIC, ready
 from flambeau.runtime.tensor import Tensor
 
 
@@ -156,7 +156,7 @@ def _template(cells: int) -> Any:
 def _exchange(fn: Any, shown: Any) -> None:
     if "__flambeau_overridable__" in fn.__dict__:
         return
-    fn.__signature__ = inspect.signature(fn)
+    fn.__signature__ = inspect.signature(ready(fn))
     original = _types.FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, fn.__closure__)
     original.__kwdefaults__ = fn.__kwdefaults__
     code = _template(len(fn.__code__.co_freevars))
