@@ -19,6 +19,7 @@ class Storage:
 
     version = 0  # attributes of the class, as most storages never leave them and are made in great number
     device: Device = _device.cpu
+    shared: Any = None  # where several processes see these bytes: the mapping (runtime.shared)
     pointer: int | None = None  # for compiled code: the address of a row-major array, 0 for others, None: not asked yet
 
     def __init__(self, array: Any, device: Device = _device.cpu) -> None:
@@ -108,12 +109,8 @@ class Storage:
         return self.device.type == "cuda"
 
     def is_shared(self) -> bool:
-        """False: memory is not shared between processes."""
-        return False
-
-    def share_memory_(self) -> Storage:
-        """This storage: worker processes receive copies of what they need."""
-        return self
+        """Whether other processes can see these bytes."""
+        return self.shared is not None or self.is_cuda
 
     def is_pinned(self, device: Any = None) -> bool:
         """False: host memory is never pinned here."""

@@ -434,8 +434,8 @@ class Module(StateMixin):
                 p.grad = ops.zeros_like(ops.detach(p.grad))
 
     def share_memory(self) -> Module:
-        """Kept for scripts: tensors of one process need no move to shared memory."""
-        return self
+        """Move all tensors to memory that processes started from now on see too (``Tensor.share_memory_``)."""
+        return self._apply(lambda t: t.share_memory_())
 
     # ---- calling
 
