@@ -356,6 +356,7 @@ def _norm_parts(x: Any, ord: float, dim: Any, keepdim: bool, dtype: Any) -> Any:
 def _norm_rule(g: Any, out: Any, x: Any, ord: float, dim: Any, keepdim: bool, dtype: Any) -> Any:  # noqa: A002
     g, out = restore_dims(g, x.shape, dim, keepdim), restore_dims(out, x.shape, dim, keepdim)
     zero = ops.eq(out, 0)
+    out = ops.where(zero, 1, out)  # what is masked below is divided too, and its derivative must not be NaN
     if ord == 2:
         return x * ops.where(zero, 0, g / out)
     if ord == 1:
@@ -364,7 +365,7 @@ def _norm_rule(g: Any, out: Any, x: Any, ord: float, dim: Any, keepdim: bool, dt
         return ops.zeros_like(x)
     size = ops.abs(x)
     if ord in (float("inf"), float("-inf")):
-        chosen = ops.cast(ops.eq(size, out), size.dtype)
+        chosen = ops.cast(ops.eq(size, ops.where(zero, 0, out)), size.dtype)
         return ops.sgn(x) * (g * chosen / ops.sum(chosen, dim, True))
     scale = ops.where(zero, 0, g / ops.pow(out, ord - 1))
     return ops.sgn(x) * ops.where(ops.eq(size, 0), 0, ops.pow(size, ord - 1)) * scale
