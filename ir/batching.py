@@ -155,12 +155,14 @@ def view(c: Call) -> Any:
     args = list(c.args)
     names = {p.name: i for i, p in enumerate(c.op.schema.params)}
     rank = n + (c.op.name == "unsqueeze")
+    if not rank and _DIMS & names.keys() and c.result().shape == ():
+        return call(_op("alias"), (x,))  # dimension 0 of a number, which is none
     for name in _DIMS & names.keys():
         i = names[name]
         dim = args[i]
         if dim is None or (dim == () and name == "dim"):
             shape = c.shape(0)
-            args[i] = tuple(d + 1 for d in range(n) if shape[d] == 1)
+            args[i] = () if dim == () else tuple(d + 1 for d in range(n) if shape[d] == 1)
             if not args[i]:
                 return call(_op("alias"), (x,))
         elif isinstance(dim, (tuple, list)):
