@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from flambeau.codegen import build, cache
 from flambeau.ir.graph import Graph
@@ -37,7 +37,7 @@ _SUFFIX = ".form"
 _MADE_BY = ("flambeau.ir", "flambeau.ir.ops", "flambeau.passes", "flambeau.codegen", "flambeau.frontend")
 
 
-def find(request: Request) -> Runner | bool | None:
+def find(request: Request) -> Runner | Literal[False] | None:
     """The form if it was built before; False where it cannot be; None: not known yet."""
     if build.find_compiler() is None:
         return False
@@ -250,7 +250,7 @@ def _check_elementwise(request: Request) -> None:
         return TensorMeta((2, 3, 5), x.dtype) if isinstance(x, TensorMeta) else x
 
     changed = {name: tree_map(deep, getattr(request, name)) for name in ("g", "out", "args")}
-    graph, _ = _traced(replace(request, static=True, **changed))
+    graph, _ = _traced(request._replace(static=True, **changed))
     for node in decompose(graph, lambda op: op.family == "pointwise").nodes:
         if node.op.family != "pointwise" and (node.inputs or node.meta.shape):  # type: ignore[union-attr]
             raise ValueError(f"{request.op.name} is more than elementwise work")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from . import dtype as _dtype
 from .dtype import DType, result_type
 from .meta import TensorMeta
-from .op import _NUMBERS, OPS, PUBLIC, Op, Scalar, inplace_of, ops, register, state, type_name
+from .op import _NUMBERS, OPS, PUBLIC, Op, Scalar, code_of, inplace_of, ops, register, state, type_name
 from .schema import parse
 from .tensorlike import TensorLike
 from .usage import parameter_uses  # noqa: F401 - re-exported for tests of derivative rules
+
+if TYPE_CHECKING:
+    from .index import IndexLike
+    from .loops import Expr
 
 # ---- shapes -------------------------------------------------------------------------------------------------------
 
@@ -230,11 +234,23 @@ def _install_operators(op: Op, name: str) -> None:
         text = _OPERATOR.format(first=operands[0], second=operands[1], rest=rest, guard=_GUARD if prefix == "r" else "")
         env: dict[str, Any] = {"_op": target, "_state": state, "_known": _known_operands, "_is_operand": _is_operand,
                                "_ndarray": np.ndarray, "_as_tensor": _as_tensor, "_numbers": _NUMBERS}
-        exec(text, env)  # noqa: S102 - the text above
+        exec(code_of(text), env)  # noqa: S102 - the text above
         fn = env["operator"]
         fn.__name__ = fn.__qualname__ = f"__{prefix}{name}__"
         fn.__module__, fn.__flambeau_pure__ = "flambeau", True
         PUBLIC["Tensor"][fn.__name__] = fn
+
+
+class Scatter(NamedTuple):
+    """How an op adds into places that data decides: ``extra["scatter"]`` of an op whose result starts as its first tensor.
+
+    ``over(*args)`` is the shape of what is added (None: no loops for these arguments); ``element(point, *args)`` gives
+    the index into the result and the value for one point of it. Tensors are Sources, as for ``lower``.
+    """
+
+    over: Callable[..., Sequence[IndexLike] | None]
+    element: Callable[..., tuple[Sequence[Any], Expr]]
+    combine: str = "add"
 
 
 def _given(**facts: Any) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """A kind of wrong index: its ``number`` in generated code, the exception and its words.
 
     ``wraps``: negative indices count from the end, so that the code sees them with the size added. ``negative``: the words

@@ -162,6 +162,18 @@ def install(methods: dict[str, Any], *publish: Callable[[], None]) -> None:
         methods[name] = _method(name, methods)
 
 
+class Later:
+    """A module of ``ir`` that is imported when something of it is first asked for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(importlib.import_module(f"{__package__}.{self._name}"), name)
+        setattr(self, name, found)
+        return found
+
+
 def _method(name: str, methods: dict[str, Any]) -> Any:
     def late(self: Any, *args: Any, **kwargs: Any) -> Any:
         load("Tensor", name)

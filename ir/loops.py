@@ -318,19 +318,6 @@ def address(buffer: Buffer, index: Sequence[IndexLike]) -> IndexLike:
     return total
 
 
-@dataclass(frozen=True)
-class Scatter:
-    """How an op adds into places that data decides: ``extra["scatter"]`` of an op whose result starts as its first tensor.
-
-    ``over(*args)`` is the shape of what is added (None: no loops for these arguments); ``element(point, *args)`` gives
-    the index into the result and the value for one point of it. Tensors are Sources, as for ``lower``.
-    """
-
-    over: Callable[..., Sequence[IndexLike] | None]
-    element: Callable[..., tuple[Sequence[Any], Expr]]
-    combine: str = "add"
-
-
 # ---- rewriting ----------------------------------------------------------------------------------------------------
 
 

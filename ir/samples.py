@@ -8,7 +8,7 @@ from typing import Any
 from .dtype import DType
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class T:
     """A tensor to be made by the test: values uniform in [low, high) (integers included), or ``values`` themselves.
 
@@ -26,7 +26,7 @@ class T:
     values: Any = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Sample:
     """One call: ``args`` and ``kwargs`` hold :class:`T` where tensors belong. ``dtypes`` overrides the op's."""
 

@@ -17,8 +17,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,9 +36,7 @@ PATIENCE, LIMIT = 1 << 21, 1 << 26
 MOST_FORMS = 24
 
 
-
-@dataclass(frozen=True)
-class Runner:
+class Runner(NamedTuple):
     """A built form: ``run`` takes the Given tensors, of g, out and args in this order, and returns new tensors; of
     gradients only those that are ``present``."""
 
@@ -47,15 +44,16 @@ class Runner:
     present: tuple[bool, ...] = ()
 
 
-@dataclass(frozen=True)
 class Given:
     """An argument whose data the form reads; a bare TensorMeta stands for one of which only the shape is known."""
 
-    meta: TensorMeta
+    __slots__ = ("meta",)
+
+    def __init__(self, meta: TensorMeta) -> None:
+        self.meta = meta
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What is to be compiled: ``op(*args)``, or with ``needs`` its gradients, from ``g`` and ``out`` (as ``Op.gradients``).
 
     Equal sizes are one size; all sizes but 1 are symbolic, unless ``static``. In ``args`` the ints of a parameter named
@@ -74,7 +72,7 @@ class Request:
 class Builder(Protocol):
     """Where forms come from."""
 
-    def find(self, request: Request) -> Runner | bool | None:
+    def find(self, request: Request) -> Runner | Literal[False] | None:
         """The form if it was built before; False where it cannot be; None: not known yet."""
 
     def start(self, request: Request, at_once: bool) -> Callable[[], Runner | None]:
@@ -117,7 +115,7 @@ class _Form:
         if not self.work:
             found = source.find(request)
             if found is not None:
-                self.run, self.request = found or None, None  # type: ignore[assignment]
+                self.run, self.request = found or None, None
                 return
         self.work += elements
         if self.pending is None and self.work > PATIENCE:

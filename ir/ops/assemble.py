@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import loops
+from .. import late
 from ..autocast import runs_in
 from ..dtype import result_type
 from ..family import common_device, composite, ops, primitive, wrap_dim, wrap_dims
@@ -16,6 +16,11 @@ from ..usage import reads
 from .strided import _diagonal, diagonal_geometry
 from .view import _element, _removed, _select, _slice, _sliced
 from .view_api import sizes_of
+
+if TYPE_CHECKING:
+    from .. import loops
+else:
+    loops = late.Later("loops")
 
 # ---- cat and stack -------------------------------------------------------------------------------------------------
 

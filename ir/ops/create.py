@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import dtype as _dtype
-from .. import loops
+from .. import late
 from ..device import as_device
 from ..family import composite, ops, pointwise, primitive
 from ..meta import TensorMeta, meta_of
 from ..op import Scalar, type_name
 from ..samples import S, T
+
+if TYPE_CHECKING:
+    from .. import loops
+else:
+    loops = late.Later("loops")
 
 
 def _full_dtype(value: Any, dtype: Any) -> _dtype.DType:

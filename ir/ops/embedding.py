@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import dtype as _dtype
-from .. import faults, loops
+from .. import faults, late
 from ..family import common_device, composite, ops, primitive
 from ..index import as_index
 from ..meta import TensorMeta, meta_of
 from ..op import public, type_name
 from ..samples import S, T
+
+if TYPE_CHECKING:
+    from .. import loops
+else:
+    loops = late.Later("loops")
 
 _INDEX = (_dtype.int32, _dtype.int64)
 

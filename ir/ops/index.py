@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import dtype as _dtype
-from .. import faults, loops
-from ..family import broadcast_shapes, composite, ops, pointwise, primitive, wrap_dim
+from .. import faults, late
+from ..family import Scatter, broadcast_shapes, composite, ops, pointwise, primitive, wrap_dim
 from ..meta import TensorMeta, meta_of
 from ..op import type_name
 from ..samples import S, T
 from .create import number_in
 from .view import product
+
+if TYPE_CHECKING:
+    from .. import loops
+else:
+    loops = late.Later("loops")
 
 _I64 = _dtype.int64
 
@@ -177,7 +182,7 @@ def _scatter_add(xp: Any, x: Any, dim: int, index: Any, src: Any) -> Any:
 
 scatter_add = primitive(
     "scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor", "index", kernel=_scatter_add, infer=_scatter_meta,
-    tags=("amp:promote@cuda", "extern", "check"), dtypes="uif", inplace=True, scatter=loops.Scatter(
+    tags=("amp:promote@cuda", "extern", "check"), dtypes="uif", inplace=True, scatter=Scatter(
         over=lambda x, dim, index, src: index.shape if x.ndim and src.dtype is x.dtype else None,
         element=lambda at, x, dim, index, src: (_put_at(at, wrap_dim(dim, x.ndim), index.at(at)), src.at(at))),
     vjp=(lambda g, out, x, dim, index, src: g, None,
@@ -341,7 +346,7 @@ def _same_meta(x: Any, dim: int, index: Any, *_: Any) -> TensorMeta:
 
 index_add = primitive(
     "index_add(Tensor self, int dim, Tensor index, Tensor source, *, Number alpha=1) -> Tensor", "index", kernel=_index_add,
-    infer=_same_meta, inplace=True, tags=("extern", "check"), dtypes="uifc", scatter=loops.Scatter(
+    infer=_same_meta, inplace=True, tags=("extern", "check"), dtypes="uifc", scatter=Scatter(
         over=lambda x, dim, index, source, alpha: source.shape if x.ndim and source.dtype is x.dtype else None,
         element=lambda at, x, dim, index, source, alpha: (
             _put_at(at, wrap_dim(dim, x.ndim), index.at((at[wrap_dim(dim, x.ndim)],) if index.ndim else ())),

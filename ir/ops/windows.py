@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import index as ix
-from .. import loops
+from .. import late
 from ..family import ops, primitive, view
 from ..meta import TensorMeta, meta_of
 from ..op import public
 from ..samples import S, T
+
+if TYPE_CHECKING:
+    from .. import loops
+else:
+    loops = late.Later("loops")
 
 
 def places_of(sizes: Sequence[Any], kernel: Sequence[Any], stride: Sequence[Any], dilation: Sequence[Any]) -> tuple:
