@@ -237,6 +237,11 @@ class _State(threading.local):
 state = _State()
 
 
+def is_compiling() -> bool:
+    """Whether the calling code is being traced: False when run, True in a trace (PyTorch: `torch.compiler.is_compiling`)."""
+    return False
+
+
 def set_base_handler(handler: Handler) -> None:
     """Install what runs an op when no transform is active (the eager runtime), for all threads."""
     _State.handler = staticmethod(handler)  # type: ignore[assignment]
@@ -267,7 +272,7 @@ def _make_function(op: Op, self_name: str) -> Any:
     env: dict[str, Any] = {"_op": op, "_self_name": self_name, "_ready": ready, "_state": state, "_write_out": write_out,
                            "_numbers": _NUMBERS, "_refuse_number": _refuse_number}
     fn = env["_fn"] = FunctionType(_UNREADY, env, op.name)
-    fn.__doc__, fn.__module__ = op.doc or None, "flambeau"
+    fn.__qualname__, fn.__doc__, fn.__module__ = op.name, op.doc or None, "flambeau"
     fn.__flambeau_pure__, fn.op = True, op  # type: ignore[attr-defined]
     return fn
 
