@@ -476,7 +476,10 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     if inputs is not None:
         inputs = _as_tuple(inputs)
         if not inputs:
-            raise RuntimeError("'inputs' argument to backward() cannot be empty.")
+            raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+        for t in inputs:
+            if not t.requires_grad:
+                raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
     grads = _root_gradients(roots, grad_tensors, create_graph)
     _run(roots, grads, retain_graph, create_graph, inputs, accumulate=True)
 
@@ -489,6 +492,9 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
          is_grads_batched: bool = False, materialize_grads: bool = False) -> tuple[Any, ...]:
     """The gradients of ``outputs`` with respect to ``inputs`` (PyTorch: ``torch.autograd.grad``)."""
     roots, wanted = _as_tuple(outputs), _as_tuple(inputs)
+    if materialize_grads and allow_unused is False:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: "
+                         "allow_unused=False.")
     if is_grads_batched:
         return batched(roots, wanted, _as_tuple(grad_outputs), retain_graph, create_graph, allow_unused, materialize_grads)
     grads = _root_gradients(roots, grad_outputs, create_graph)
@@ -499,8 +505,8 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     if materialize_grads:
         found = [zeros_of(_meta(t)) if g is None else g for g, t in zip(found, wanted)]  # type: ignore[arg-type]
     elif not allow_unused and any(g is None for g in found):
-        raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. Set "
-                           "allow_unused=True if this is the desired behavior.")
+        raise RuntimeError(f"The differentiated Tensor at index {[g is None for g in found].index(True)} appears to not have been "
+                           "used in the graph. Set allow_unused=True if this is the desired behavior.")
     return tuple(found)
 
 
@@ -549,6 +555,8 @@ def _root_gradients(roots: tuple, given: Any, create_graph: bool) -> list[Any]:
                 grads[i] = tensor_class(np.ones(t._a.shape, t._a.dtype))
             else:
                 grads[i] = ops.full(tuple(t.shape), 1.0, dtype=t.dtype, device=t.device)
+        elif not isinstance(g, tensor_class):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
         elif t.shape is not None and tuple(g.shape) != tuple(t.shape):
             raise RuntimeError(f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a shape "
                                f"of {t.shape}.")
@@ -745,6 +753,9 @@ def _accumulate(pairs: Iterable[tuple[Tensor, Any]], taken: set[int], create_gra
     for leaf, g in pairs:
         if g is None:
             continue
+        wanted = getattr(leaf, "_grad_dtype", g.dtype)
+        if wanted is not g.dtype and wanted is not None:
+            g = ops.cast(g, wanted)
         if leaf._grad is None:
             if create_graph:
                 leaf._grad = g if id(g._storage) not in taken else ops.clone(g)

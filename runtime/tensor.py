@@ -186,7 +186,7 @@ class Tensor(TensorLike):
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Start (or stop, for a leaf) recording operations on this tensor. Raises ``RuntimeError`` for integer dtypes."""
         if requires_grad and not self.dtype.differentiable:
-            raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+            raise RuntimeError("only Tensors of floating point dtype can require gradients")
         if requires_grad and self.is_inference() and not autograd.mode.inference:
             raise RuntimeError("Setting requires_grad=True on inference tensor outside InferenceMode is not allowed.")
         if not requires_grad and self.grad_fn is not None:
@@ -223,9 +223,30 @@ class Tensor(TensorLike):
             if value.shape != self.shape:
                 raise RuntimeError(f"assigned grad has data of a different size: got {list(value.shape)}, "
                                    f"expected {list(self.shape)}")
-            if value.dtype is not self.dtype:
-                raise RuntimeError(f"assigned grad has data of a different type: got {value.dtype}, expected {self.dtype}")
+            wanted = getattr(self, "_grad_dtype", self.dtype)
+            if wanted is not None and value.dtype is not wanted:
+                raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with grad_dtype "
+                                   f"'{wanted}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's dtype). "
+                                   "You can set the tensor's grad_dtype attribute with a specific dtype, or None to allow any "
+                                   "dtype. Set grad_dtype with caution.")
         self._grad = value
+
+    @property
+    def grad_dtype(self) -> Any:
+        """The dtype that ``grad`` has (None: any), the tensor's own unless it is set. Only of leaves."""
+        if not self.is_leaf:
+            raise RuntimeError("grad_dtype can only be accessed on leaf tensors.")
+        return getattr(self, "_grad_dtype", self.dtype)
+
+    @grad_dtype.setter
+    def grad_dtype(self, value: Any) -> None:
+        if not self.is_leaf:
+            raise RuntimeError("grad_dtype can only be set on leaf tensors.")
+        if self._grad is not None and value is not None and self._grad.dtype is not value:
+            raise RuntimeError(f"Cannot set grad_dtype to '{value}' because there is already a gradient with dtype "
+                               f"'{self._grad.dtype}'. Please clear the gradient (.grad = None) before changing grad_dtype, or "
+                               "ensure the new grad_dtype matches the existing gradient's dtype.")
+        self.__dict__["_grad_dtype"] = value
 
     @property
     def _base(self) -> Tensor | None:
