@@ -505,8 +505,8 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     if materialize_grads:
         found = [zeros_of(_meta(t)) if g is None else g for g, t in zip(found, wanted)]  # type: ignore[arg-type]
     elif not allow_unused and any(g is None for g in found):
-        raise RuntimeError(f"The differentiated Tensor at index {[g is None for g in found].index(True)} appears to not have been "
-                           "used in the graph. Set allow_unused=True if this is the desired behavior.")
+        raise RuntimeError(f"The differentiated Tensor at index {[g is None for g in found].index(True)} appears to not have "
+                           "been used in the graph. Set allow_unused=True if this is the desired behavior.")
     return tuple(found)
 
 
