@@ -227,8 +227,8 @@ class Tensor(TensorLike):
             if wanted is not None and value.dtype is not wanted:
                 raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with grad_dtype "
                                    f"'{wanted}'. The gradient must match the tensor's grad_dtype (defaults to the tensor's "
-                                   "dtype). You can set the tensor's grad_dtype attribute with a specific dtype, or None to allow any "
-                                   "dtype. Set grad_dtype with caution.")
+                                   "dtype). You can set the tensor's grad_dtype attribute with a specific dtype, or None to "
+                                   "allow any dtype. Set grad_dtype with caution.")
         self._grad = value
 
     @property
