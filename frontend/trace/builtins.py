@@ -52,6 +52,7 @@ from flambeau.frontend.trace.values import (
     Unsupported,
     Value,
 )
+from flambeau.ir.op import is_compiling
 from flambeau.runtime.tensor import Size
 
 if TYPE_CHECKING:
@@ -732,11 +733,6 @@ def _looks_at_frames(tr: Tracer, *args: Value, **kwargs: Value) -> Value:
                         "call it outside the compiled function")
     error.native = True
     raise error
-
-
-def is_compiling() -> bool:
-    """Whether the calling code is being traced: False when run, True in a trace (PyTorch: `torch.compiler.is_compiling`)."""
-    return False
 
 
 @on(is_compiling)

@@ -352,3 +352,47 @@ def test_a_rate_that_is_a_tensor_is_written_in_place():
     optimizer.step()
     scheduler.step()
     assert rate.item() == 0.5 and optimizer.param_groups[0]["lr"] is rate
+
+
+@pytest.mark.parametrize("name, options, whole", [
+    ("SGD", dict(momentum=0.9, nesterov=True), True), ("AdamW", dict(amsgrad=True), True), ("NAdam", {}, True),
+    ("RMSprop", dict(centered=True), True), ("ASGD", {}, False),
+])
+def test_a_compiled_step_is_the_eager_one(name, options, whole):
+    def trained(compiled):
+        params = [fl.linspace(-1, 2, 12).reshape(4, 3).requires_grad_(), fl.linspace(1, 2, 3).requires_grad_()]
+        optimizer = getattr(fl.optim, name)(params, lr=0.1, **options)
+        step = fl.compile(lambda: optimizer.step(), fullgraph=whole) if compiled else optimizer.step
+        for i in range(3):
+            for p in params:
+                p.grad = p.detach() * 2 + i
+            step()
+        return np.concatenate([p.detach().numpy().ravel() for p in params])
+
+    np.testing.assert_allclose(trained(True), trained(False), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [make for make, _ in CASES])
+def test_a_step_in_parts_is_the_step_of_each_parameter(make, monkeypatch):
+    """Small parameters are stepped as one, large ones in parts, and those that are not row-major by themselves."""
+    def trained(in_parts):
+        rng = np.random.default_rng(0)
+        arrays = [rng.standard_normal(s) for s in [(5,), (3, 4), (), (200, 700), (0, 2), (1 << 16,), (70, 30)]]
+        params = [fl.from_numpy(a).requires_grad_() for a in arrays] + [fl.from_numpy(np.ones((8, 6)).T).requires_grad_()]
+        optimizer = make(params)
+        optimizer._elementwise = in_parts
+        monkeypatch.setattr(type(optimizer), "_update_at_once", lambda self, group: False, raising=False)
+        for _ in range(3):
+            for p in params[1:]:
+                p.grad = fl.from_numpy(np.asarray(rng.standard_normal(p.shape)))
+            params[0].grad = fl.from_numpy(rng.standard_normal((5, 2)))[:, 1]
+            optimizer.step()
+        return params, optimizer.state_dict()["state"]
+
+    (ours, state), (alone, other) = trained(True), trained(False)
+    for p, q in zip(ours, alone):
+        np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-12)
+        assert p._version == q._version or p._version > 0
+    for number, values in other.items():
+        for key, value in values.items():
+            np.testing.assert_allclose(state[number][key].numpy(), value.numpy(), rtol=1e-12)

@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, add_ratio, blend_square, check_options, decay_weights, step_counter
+from .optimizer import Optimizer, add_ratio, blend_square, check_options, decay_weights, number, step_counter
 
 
 class NAdam(Optimizer):
@@ -35,7 +35,7 @@ class NAdam(Optimizer):
         now, following = (options["betas"][0] * (1.0 - 0.5 * 0.96 ** (t * options["momentum_decay"]))
                           for t in (found["step"], found["step"] + 1))
         state["mu_product"] *= now
-        return {**found, "now": now, "following": following, "product": state["mu_product"].item()}
+        return {**found, "now": now, "following": following, "product": number(state["mu_product"])}
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         (beta1, beta2), lr, step = options["betas"], options["lr"], options["step"]

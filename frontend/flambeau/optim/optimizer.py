@@ -11,6 +11,7 @@ from typing import Any
 
 import flambeau
 from flambeau.ir import dtype as _dtype
+from flambeau.ir.op import is_compiling
 from flambeau.ir.op import state as op_state
 from flambeau.runtime.autograd import GradMode, HookHandle
 from flambeau.runtime.tensor import Tensor
@@ -201,7 +202,7 @@ class Optimizer:
     def _count(self, state: dict[str, Any], p: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         """Count a parameter's step; the numbers that its update needs beside the options."""
         state["step"] += 1
-        return {"step": state["step"].item()}
+        return {"step": number(state["step"])}
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         """Step ``p`` in place by its gradient ``g`` (negated already if maximizing); a rule that is ``_elementwise`` may be given
@@ -353,6 +354,11 @@ def step_counter(value: float = 0.0) -> Tensor:
     return flambeau.tensor(value, dtype=_scalar_dtype())
 
 
+def number(x: Tensor) -> Any:
+    """The value of a zero-dimensional tensor; in a trace, which must not look at it, the tensor, as exact as a number."""
+    return x.double() if is_compiling() else x.item()
+
+
 def with_gradients(group: dict[str, Any]) -> list[Tensor]:
     """The group's parameters that have a gradient."""
     return [p for p in group["params"] if p.grad is not None]
@@ -419,7 +425,7 @@ def decay_weights(p: Tensor, g: Tensor, options: dict[str, Any]) -> Tensor:
 
 def runs_eagerly() -> bool:
     """Whether ops reach the eager handler: no trace or transform is looking on."""
-    return op_state.handler is type(op_state).handler
+    return not is_compiling() and op_state.handler is type(op_state).handler
 
 
 def is_plain(tensor: Tensor) -> bool:
