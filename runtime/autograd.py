@@ -213,7 +213,10 @@ class OpNode(GradNode):
     """
 
     like = True  # whether LIKE may be among the arguments
-    metas, saved, out = (None,), (), LIKE  # of a node whose output says all that the derivative asks (runtime.fast)
+    # of a node whose output says all that the derivative asks (runtime.fast):
+    metas: Sequence[Any] = (None,)
+    saved: Sequence[tuple[Any, int]] = ()
+    out: Any = LIKE
 
     def __init__(self, op: Op, args: tuple, edges: Sequence[Any], needs: tuple[bool, ...], metas: Sequence[Any],
                  saved: Sequence[tuple[Any, int]] = ()) -> None:
@@ -221,7 +224,7 @@ class OpNode(GradNode):
         self.edges, self.metas, self.seq = edges, metas, next(_sequence)
         self.op, self.needs = op, needs
         self.args: Any = args
-        self.out: Any = None
+        self.out = None
         self.saved = saved
 
     def name(self) -> str:

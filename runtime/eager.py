@@ -62,11 +62,11 @@ def _kernel_runner(op: Op) -> Runner:
     def run(args: tuple) -> Any:
         if forms is not None and fused.big(args[0]):
             grad = mode.grad and _any_requires_grad(op, args)
-            out = None if grad and parts else forms.call(args)
-            if out is not None:
+            formed = None if grad and parts else forms.call(args)
+            if formed is not None:
                 if grad and differentiable:
-                    autograd.record(op, args, out)
-                return out
+                    autograd.record(op, args, formed)
+                return formed
         arrays, plan, device, grad = opened(args)
         grad = grad and mode.grad
         if grad and parts:
