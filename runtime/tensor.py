@@ -85,7 +85,7 @@ class Tensor(TensorLike):
 
     def as_subclass(self, cls: type) -> Any:
         """This tensor as an instance of ``cls``: same memory, same history."""
-        found = object.__new__(cls)
+        found: Any = object.__new__(cls)
         Tensor.__init__(found, self._a, self._storage)
         found._rg, found._grad_fn, found._out_nr, found._view = self._rg, self.grad_fn, self._out_nr, self._view
         if self._rg and self._grad_fn is None:  # of a leaf: a step of the tape, for gradients go to the leaf

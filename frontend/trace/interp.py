@@ -489,7 +489,7 @@ class Tracer:
             return None
         before, casts = len(self.graph.nodes), 0
         try:
-            given = [self._scalar_input(a) if isinstance(a, ScalarValue) else a for a in args]
+            given: list[Any] = [self._scalar_input(a) if isinstance(a, ScalarValue) else a for a in args]
             if not sized:
                 casts = sum(v is not a for v, a in zip(given, args))
                 given = [self.from_python(self.call_host(ops.cast, v.tensor, beside[0].dtype)) if v is not a else v
