@@ -113,6 +113,15 @@ MODULES: dict[str, dict[str, str]] = {
         "nn.functional": "linear_cross_entropy",
         "ops": "linear_nll",
     },
+    "more_names": {
+        "torch": "affine_grid_generator alpha_dropout alpha_dropout_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ "
+                 "arctanh_ as_strided_ clip_ conv_tbc convolution detach_ dropout_ feature_alpha_dropout "
+                 "feature_alpha_dropout_ feature_dropout feature_dropout_ fix_ frobenius_norm gru instance_norm "
+                 "is_distributed is_neg kl_div ldexp_ lstm native_channel_shuffle native_norm negative_ "
+                 "norm_except_dim rnn_relu rnn_tanh",
+        "Tensor": "apply_ dim_order float_power_ is_distributed is_neg is_set_to map2_ map_ polygamma_ resize resize_as",
+        "nn.functional": "conv_tbc native_channel_shuffle",
+    },
 }
 
 _loaded: set[str] = set()

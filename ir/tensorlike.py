@@ -83,6 +83,13 @@ class TensorLike:
         return self.device.type == "cuda"
 
     @property
+    def is_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    is_sparse = is_sparse_csr = is_quantized = is_nested = is_mkldnn = False  # what tensors never are here
+    is_mps = is_xpu = is_xla = is_ipu = is_maia = is_mtia = is_vulkan = False
+
+    @property
     def is_meta(self) -> bool:
         return self.device.type == "meta"
 

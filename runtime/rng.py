@@ -25,7 +25,7 @@ _STATE = np.dtype([
     ("seed", "<u8"), ("left", "<i4"), ("seeded", "<i4"), ("next", "<u8"), ("key", "<u8", (_WORDS,)), ("unused", "<f8"),
     ("kept", "<f8"), ("unused2", "<f8"), ("is_kept", "<i4"), ("gap", "<i4"), ("kept32", "<f4"), ("is_kept32", "?"),
     ("gap2", "u1", (3,))])
-_LEGACY_BYTES = _STATE.fields["kept32"][1]  # type: ignore[index] - older states end before the kept float32
+_LEGACY_BYTES = _STATE.itemsize - 8  # older states end before the kept float32
 
 
 class Generator:

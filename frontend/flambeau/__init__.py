@@ -86,6 +86,10 @@ _LAZY = {  # public names that live in a sub-module which is imported when they 
                      "are_deterministic_algorithms_enabled", "set_float32_matmul_precision",
                      "get_float32_matmul_precision", "typename", "broadcast_shapes", *_LEGACY_TYPES), "_types"),
     **dict.fromkeys(("get_num_threads", "set_num_threads"), "runtime.native"),
+    **dict.fromkeys(("set_default_tensor_type", "get_num_interop_threads", "set_num_interop_threads", "set_flush_denormal",
+                     "set_warn_always", "is_warn_always_enabled", "set_deterministic_debug_mode",
+                     "get_deterministic_debug_mode", "is_deterministic_algorithms_warn_only_enabled", "is_inference",
+                     "is_storage", "get_device", "to_dlpack"), "_switches"),
 }
 
 

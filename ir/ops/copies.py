@@ -47,27 +47,28 @@ def _squeezed(input: Any, dim: Any = None) -> Any:  # noqa: A002
     return ops.squeeze(input, dim)
 
 
-for _name, _view in {
-        "alias": lambda input: input,
-        "as_strided": lambda input, size, stride, storage_offset=None: ops.as_strided(
-            input, tuple(size), tuple(stride), storage_offset),
-        "detach": lambda input: ops.detach(input),
-        "diagonal": lambda input, offset=0, dim1=0, dim2=1: ops.diagonal(input, offset, dim1, dim2),
-        "expand": lambda input, size, *, implicit=False: ops.expand(input, tuple(size)),
-        "permute": lambda input, dims: ops.permute(input, tuple(dims)),
-        "select": lambda input, dim, index: ops.select(input, dim, index),
-        "slice": lambda input, dim=0, start=None, end=None, step=1: ops.slice(input, dim, start, end, step),
-        "split": lambda input, split_size, dim=0: ops.split(input, split_size, dim),
-        "split_with_sizes": lambda input, split_sizes, dim=0: ops.split(input, list(split_sizes), dim),
-        "squeeze": _squeezed,
-        "t": lambda input: ops.t(input),
-        "transpose": lambda input, dim0, dim1: ops.transpose(input, dim0, dim1),
-        "unbind": lambda input, dim=0: ops.unbind(input, dim),
-        "unfold": lambda input, dimension, size, step: ops.unfold(input, dimension, size, step),
-        "unsqueeze": lambda input, dim: ops.unsqueeze(input, dim),
-        "view": _viewed,
-        "view_as_real": lambda input: ops.view_as_real(input),
-        "view_as_complex": lambda input: ops.view_as_complex(input)}.items():
+_VIEWS: dict[str, Callable[..., Any]] = {
+    "alias": lambda input: input,
+    "as_strided": lambda input, size, stride, storage_offset=None: ops.as_strided(
+        input, tuple(size), tuple(stride), storage_offset),
+    "detach": lambda input: ops.detach(input),
+    "diagonal": lambda input, offset=0, dim1=0, dim2=1: ops.diagonal(input, offset, dim1, dim2),
+    "expand": lambda input, size, *, implicit=False: ops.expand(input, tuple(size)),
+    "permute": lambda input, dims: ops.permute(input, tuple(dims)),
+    "select": lambda input, dim, index: ops.select(input, dim, index),
+    "slice": lambda input, dim=0, start=None, end=None, step=1: ops.slice(input, dim, start, end, step),
+    "split": lambda input, split_size, dim=0: ops.split(input, split_size, dim),
+    "split_with_sizes": lambda input, split_sizes, dim=0: ops.split(input, list(split_sizes), dim),
+    "squeeze": _squeezed,
+    "t": lambda input: ops.t(input),
+    "transpose": lambda input, dim0, dim1: ops.transpose(input, dim0, dim1),
+    "unbind": lambda input, dim=0: ops.unbind(input, dim),
+    "unfold": lambda input, dimension, size, step: ops.unfold(input, dimension, size, step),
+    "unsqueeze": lambda input, dim: ops.unsqueeze(input, dim),
+    "view": _viewed,
+    "view_as_real": lambda input: ops.view_as_real(input),
+    "view_as_complex": lambda input: ops.view_as_complex(input)}
+for _name, _view in _VIEWS.items():
     _copier(_name, _view)
 
 

@@ -102,7 +102,7 @@ def linear_cross_entropy(input: Any, linear_weight: Any, target: Any, *, linear_
                                                     label_smoothing=label_smoothing)
 
 
-linear_cross_entropy.__flambeau_pure__ = False  # type: ignore[attr-defined] - traced inside: its options are an object
+linear_cross_entropy.__flambeau_pure__ = False  # traced inside: its options are an object
 
 
 def _chunked(x: Any, linear_weight: Any, target: Any, bias: Any, weight: Any, reduction: str, ignored: int,

@@ -45,8 +45,9 @@ def native_batch_norm(input: Any, weight: Any, bias: Any, running_mean: Any, run
 @public("torch._native_batch_norm_legit")
 def native_batch_norm_legit(input: Any, weight: Any, bias: Any, *rest: Any) -> tuple:  # noqa: A002
     """``native_batch_norm``; running statistics may be left out of the arguments."""
-    statistics, (training, momentum, eps) = (rest[:2] or (None, None)) if len(rest) == 5 else (None, None), rest[-3:]
-    return _batch_norm(input, weight, bias, *statistics, training, momentum, eps)
+    running_mean, running_var = rest[:2] if len(rest) == 5 else (None, None)
+    training, momentum, eps = rest[-3:]
+    return _batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps)
 
 
 @public("torch._batch_norm_with_update")

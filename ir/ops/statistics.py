@@ -243,7 +243,7 @@ def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: in
         dims = [wrap_dim(d, input.ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
     if len(set(dims)) != len(dims):
         raise RuntimeError("dim appears multiple times in the list of dims")
-    steps = list(spacing) if listed else [1 if spacing is None else spacing] * len(dims)
+    steps: list[Any] = list(spacing) if listed else [1 if spacing is None else spacing] * len(dims)
     if len(steps) != len(dims):
         raise RuntimeError(f"torch.gradient expected spacing to be unspecified, a scalar, or a list of length equal to "
                            f"{len(dims)}, but got {len(steps)}")
@@ -251,10 +251,10 @@ def gradient(input: Any, *, spacing: Any = None, dim: Any = None, edge_order: in
     for d, step in zip(dims, steps):
         if input.shape[d] < edge_order + 1:
             raise RuntimeError("torch.gradient expected each dimension size to be at least edge_order+1")
-        uneven = hasattr(step, "ndim") and step.ndim
-        if uneven and step.shape[0] != input.shape[d]:
+        uneven = bool(getattr(step, "ndim", 0))
+        if uneven and len(step) != input.shape[d]:
             raise RuntimeError(f"torch.gradient expected the coordinates of dimension {d} to be as many as its size, "
-                               f"{input.shape[d]}, but got {step.shape[0]}")
+                               f"{input.shape[d]}, but got {len(step)}")
         found.append((_slope_uneven if uneven else _slope_even)(input, d, step, edge_order))
     return found
 

@@ -60,3 +60,54 @@ def test_aten():
 def test_fractional_pools_draw_alike(layer):
     n = int(layer[-2])
     both(lambda t: getattr(t.nn, layer)(2, output_ratio=0.5)(t.randn(2, 3, *[9] * n)))
+
+
+def _rnn(t, mode, packed):
+    several = 4 if mode == "lstm" else 3 if mode == "gru" else 1
+    params = []
+    for below in (3, 10):
+        for _ in range(2):
+            params += [t.randn(5 * several, below), t.randn(5 * several, 5), t.randn(5 * several), t.randn(5 * several)]
+    state = t.randn(4, 2, 5)
+    hx = [state, t.randn(4, 2, 5)] if mode == "lstm" else state
+    if packed:
+        return getattr(t, mode)(t.randn(7, 3), t.tensor([2, 2, 2, 1]), hx, params, True, 2, 0.0, False, True)
+    return getattr(t, mode)(t.randn(2, 6, 3), hx, params, True, 2, 0.0, False, True, True)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("mode", ["lstm", "gru", "rnn_tanh", "rnn_relu"])
+def test_recurrent_functions(mode, packed):
+    both(lambda t: list(_rnn(t, mode, packed)))
+
+
+def test_second_signatures():
+    both(lambda t: t.alpha_dropout(t.randn(20), 0.3, True))
+    both(lambda t: t.feature_dropout(t.randn(3, 4, 5), 0.3, True))
+    both(lambda t: t.dropout_(t.randn(20), 0.3, True))
+    both(lambda t: t.kl_div(t.randn(5), t.rand(5), 2))
+    both(lambda t: t.instance_norm(t.randn(2, 3, 5), None, None, None, None, True, 0.1, 1e-5, False))
+    both(lambda t: t.convolution(t.randn(2, 4, 9), t.randn(6, 2, 3), t.randn(6), [2], [1], [1], False, [0], 2))
+    both(lambda t: t.convolution(t.randn(2, 4, 9), t.randn(4, 3, 3), None, [2], [1], [1], True, [1], 2))
+    both(lambda t: t.conv_tbc(t.randn(7, 2, 3), t.randn(3, 3, 4), t.randn(4), 1))
+    both(lambda t: t.norm_except_dim(t.randn(3, 4, 5), 2, 1))
+    both(lambda t: t.affine_grid_generator(t.randn(2, 2, 3), [2, 1, 4, 5], False))
+    both(lambda t: t.native_channel_shuffle(t.randn(1, 6, 4), 3))
+    both(lambda t: t.randn(4, dtype=t.float64).abs().float_power_(1.5))
+    both(lambda t: t.randn(2, 3).apply_(lambda x: 2 * x))
+    both(lambda t: t.randn(2, 3).map_(t.ones(2, 3), lambda x, y: x - y))
+    both(lambda t: t.arccos_(t.rand(3)))
+
+
+def test_switches():
+    for t in (torch, fl):
+        with pytest.raises((TypeError, RuntimeError)):
+            t.set_default_tensor_type("torch.LongTensor")
+        for name in ("sparse", "quantized", "nested", "mkldnn", "mps", "xpu", "cuda"):
+            assert not getattr(t.ones(2), f"is_{name}")
+        assert t.ones(2).is_cpu and not t.is_inference(t.ones(2)) and t.get_device(t.ones(2)) == -1
+        assert t.zeros(2, 3, 4).permute(2, 0, 1).dim_order() == (1, 2, 0)
+    fl.set_default_tensor_type(fl.DoubleTensor)
+    assert fl.ones(1).dtype is fl.float64
+    fl.set_default_tensor_type("torch.FloatTensor")
+    assert fl.ones(1).dtype is fl.float32
