@@ -25,15 +25,26 @@ class Mapping:
             os.close(self.fd)  # (the memory itself goes with the last array over it)
 
 
-def share(storage: Storage, tensors: int) -> None:
-    """Move a storage's bytes into shared memory, with the shape and strides they have.
+def _references(t: Any) -> int:
+    return sys.getrefcount(t._storage)
 
-    ``tensors`` is how many references to the storage its caller knows of. Raises ``RuntimeError`` where other tensors look
-    at it: theirs would be left behind.
+
+class _Probe:
+    """Holds a storage that nothing else holds: what the interpreter itself adds to the count differs between versions."""
+
+    def __init__(self) -> None:
+        self._storage = Storage(np.empty(0))
+
+
+def share(t: Any) -> None:
+    """Move the bytes of a tensor's storage into shared memory, with the shape and strides they have.
+
+    Raises ``RuntimeError`` where other tensors look at it: theirs would be left behind.
     """
-    if sys.getrefcount(storage) > tensors + 2:  # this function's and the caller's own names
+    if _references(t) > _references(_Probe()):
         raise RuntimeError("share_memory_() moves a tensor's memory, and other tensors look at this one: call it before making "
                            "views, or clone() the tensor first")
+    storage = t._storage
     owner = storage.array
     mapping = mapped(max(owner.nbytes, 1))
     new = np.ndarray(owner.shape, owner.dtype, mapping.memory) if owner.flags.c_contiguous else np.ndarray(

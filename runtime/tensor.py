@@ -428,12 +428,12 @@ class Tensor(TensorLike):
 
     def share_memory_(self) -> Tensor:
         """Move the memory to where processes started from now on see it too. Raises ``RuntimeError`` when it has views."""
-        storage = self._storage
-        if not storage.is_shared():
+        if not self._storage.is_shared():
             from .shared import share  # noqa: PLC0415 - few programs do this
-            owner = storage.array
-            share(storage, 2)  # this tensor's reference, and the name here
-            self._a = storage.array if self._a is owner else _window(self._a, owner, storage.array)
+            owner = self._storage.array
+            share(self)
+            new = self._storage.array
+            self._a = new if self._a is owner else _window(self._a, owner, new)
         return self
 
     def is_shared(self) -> bool:
