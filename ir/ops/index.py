@@ -182,7 +182,7 @@ def _scatter_add(xp: Any, x: Any, dim: int, index: Any, src: Any) -> Any:
 
 scatter_add = primitive(
     "scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor", "index", kernel=_scatter_add, infer=_scatter_meta,
-    tags=("amp:promote@cuda", "extern", "check"), dtypes="uif", inplace=True, scatter=Scatter(
+    tags=("amp:promote@cuda", "extern", "check"), dtypes="uif", inplace=True, fault=faults.GATHERED, scatter=Scatter(
         over=lambda x, dim, index, src: index.shape if x.ndim and src.dtype is x.dtype else None,
         element=lambda at, x, dim, index, src: (_put_at(at, wrap_dim(dim, x.ndim), index.at(at)), src.at(at))),
     vjp=(lambda g, out, x, dim, index, src: g, None,
