@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import late
 from . import schema as _schema
@@ -24,8 +24,7 @@ from .usage import parameter_uses
 Handler = Callable[["Op", tuple], Any]
 
 
-@dataclass(frozen=True)
-class Scalar:
+class Scalar(NamedTuple):
     """How one element of a pointwise op is spelled in generated code; ``{0}``, ``{1}`` stand for the operands.
 
     ``cpp`` works on vectors as well as scalars, and may call the functions of ``codegen/templates/maths.h``; ``triton`` on

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from .dtype import DType
 
 
-@dataclass(eq=False)
 class T:
     """A tensor to be made by the test: values uniform in [low, high) (integers included), or ``values`` themselves.
 
@@ -16,24 +14,23 @@ class T:
     ``grad`` False: never differentiated. ``distinct``: all values differ (for max, sort, median).
     """
 
-    shape: tuple[int, ...] = ()
-    low: float = -2.0
-    high: float = 2.0
-    dtype: DType | None = None
-    layout: str = ""
-    grad: bool = True
-    distinct: bool = False
-    values: Any = None
+    def __init__(self, shape: tuple[int, ...] = (), low: float = -2.0, high: float = 2.0, dtype: DType | None = None,
+                 layout: str = "", grad: bool = True, distinct: bool = False, values: Any = None) -> None:
+        self.shape, self.low, self.high, self.dtype = shape, low, high, dtype
+        self.layout, self.grad, self.distinct, self.values = layout, grad, distinct, values
+
+    def __repr__(self) -> str:
+        return f"T({self.shape})"
 
 
-@dataclass(eq=False)
 class Sample:
     """One call: ``args`` and ``kwargs`` hold :class:`T` where tensors belong. ``dtypes`` overrides the op's."""
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    dtypes: str | None = None
-    name: str = ""
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], dtypes: str | None = None, name: str = "") -> None:
+        self.args, self.kwargs, self.dtypes, self.name = args, kwargs, dtypes, name
+
+    def __repr__(self) -> str:
+        return f"S{self.args}{self.kwargs or ''}"
 
 
 def S(*args: Any, **kwargs: Any) -> Sample:

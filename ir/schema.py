@@ -10,15 +10,13 @@ import ast
 import numbers
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 REQUIRED = object()
 _TENSOR_TYPES = {"Tensor", "Operand", "Tensor[]"}
 
 
-@dataclass(frozen=True)
-class Param:
+class Param(NamedTuple):
     """One parameter: ``type`` without the ``?``, ``optional`` for the ``?``, ``kwonly`` behind the ``*``."""
 
     name: str
