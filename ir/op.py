@@ -287,13 +287,14 @@ def ready(fn: Any) -> Any:
     """``fn``; if it is an op's function that nobody has called yet, it gets its code and its defaults now."""
     if fn.__code__ is _UNREADY:
         env = fn.__globals__
-        made = _compiled(env["_op"], env["_self_name"], env)
+        made = _compiled(env["_op"], env["_self_name"])
         fn.__defaults__, fn.__kwdefaults__, fn.__code__ = made.__defaults__, made.__kwdefaults__, made.__code__
     return fn
 
 
-def _compiled(op: Op, self_name: str, env: dict[str, Any]) -> Any:
-    names, parts, consts, kwonly = [], [], {}, False
+def _compiled(op: Op, self_name: str) -> Any:
+    """A function with the code and the defaults; its globals are its own, so that threads may make it twice."""
+    names, parts, env, kwonly = [], [], {}, False
     for i, p in enumerate(op.schema.params):
         if p.kwonly and not kwonly:
             parts.append("*")
@@ -302,7 +303,7 @@ def _compiled(op: Op, self_name: str, env: dict[str, Any]) -> Any:
         if p.default is _schema.REQUIRED:
             parts.append(p.name)
         else:
-            consts[f"_d{i}"] = p.default
+            env[f"_d{i}"] = p.default
             parts.append(f"{p.name}=_d{i}")
     has_out = "out" in op.tags
     if has_out:
@@ -312,9 +313,8 @@ def _compiled(op: Op, self_name: str, env: dict[str, Any]) -> Any:
     if has_out:
         body += ["    if out is not None:", f"        return _write_out(_op, _state.handler(_op, ({packed})), out, ({packed}))"]
     body.append(f"    return _state.handler(_op, ({packed}))")
-    env.update(consts)
     exec(code_of("\n".join(body)), env)  # noqa: S102 - generated from the schema above
-    made = env.pop("_call")
+    made: Any = env["_call"]
     variables = tuple(self_name if v == "self" else v for v in made.__code__.co_varnames)
     made.__code__ = made.__code__.replace(co_name=op.name, co_varnames=variables)
     return made
