@@ -51,20 +51,20 @@ def find(request: Request) -> Runner | Literal[False] | None:
 def start(request: Request, at_once: bool = False) -> Callable[[], Runner | None]:
     """Begin to build the form, beside the program unless it is wanted at once; the function returned waits for it."""
     if at_once:
-        make(request)
+        make(request, _key(request))
         return lambda: find(request) or None
     return _workshop().order(request)
 
 
-def make(request: Request) -> None:
-    """Build a form and keep it; what cannot be traced or generated is noted as such, and stays with NumPy."""
+def make(request: Request, key: str) -> None:
+    """Build a form and keep it under ``key``; what cannot be traced or generated is noted as such, and stays with NumPy."""
     try:
         kept = _written(request)
     except Exception:  # whatever an op's own code raises
         kept = {}
     if kept and _build(kept["units"]) is None:
         kept = {}
-    cache.fetch(_key(request), _SUFFIX, lambda path: _write(path, kept))
+    cache.fetch(key, _SUFFIX, lambda path: _write(path, kept))
 
 
 def _write(path: Path, kept: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ class _Workshop:
         """Ask for a form; the function returned waits for it (None where it did not come about)."""
         with self.lock:
             try:
-                pickle.dump(request, self.process.stdin)  # type: ignore[arg-type]
+                pickle.dump((request, _key(request)), self.process.stdin)  # type: ignore[arg-type]
                 self.process.stdin.flush()  # type: ignore[union-attr]
             except OSError:  # it was killed
                 return lambda: None
@@ -142,10 +142,10 @@ def serve() -> None:
     os.nice(10)
     while True:
         try:
-            request = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
+            request, key = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
         except (EOFError, pickle.UnpicklingError):
             return
-        make(request)
+        make(request, key)
         try:
             print("done", flush=True)
         except OSError:
