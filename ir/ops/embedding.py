@@ -123,6 +123,8 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None, max_norm:
     With ``max_norm`` the rows that are used are scaled, in place, to that norm at most. ``sparse`` is accepted; the gradient
     is dense either way, with zeros in the rows that were not used.
     """
+    if weight.ndim != 2:
+        raise RuntimeError(f"'weight' must be 2-D, but embedding got one of size {list(weight.shape)}")
     padding = _padding(padding_idx, weight.shape[0])
     if max_norm is not None:
         renormalize_rows(weight, input, max_norm, norm_type)

@@ -391,6 +391,9 @@ def multilabel_margin_loss(input: Any, target: Any, size_average: bool | None = 
         raise RuntimeError("multilabel_margin_loss: Expected non-empty vector or matrix with optional 0-dim batch size, but got: "
                            f"{list(input.shape)}")
     reduction = legacy_reduction(reduction, size_average, reduce)
+    if tuple(target.shape) != tuple(input.shape) and not (input.ndim < 2 and target.ndim < 2 and target.numel() == input.numel()):
+        raise RuntimeError(f"multilabel_margin_loss: inconsistent target size: {list(target.shape)} for input of size: "
+                           f"{list(input.shape)}")
     rows, wanted = (input, target) if input.ndim == 2 else (ops.reshape(t, (1, t.numel())) for t in (input, target))
     n, c = rows.shape
     valid = ops.cumsum(ops.cast(wanted < 0, _dtype.int64), 1) == 0
