@@ -22,6 +22,7 @@ THREADS = 2
 
 
 def load(library: str) -> Any:
+    os.environ.setdefault("FLAMBEAU_FUSED", "now")  # what the second run on a machine has: forms of eager ops from the start
     module = importlib.import_module(library)
     module.set_num_threads(THREADS)
     if library == "flambeau":   # submodules that `import torch` loads by itself
