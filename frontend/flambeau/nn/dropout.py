@@ -8,7 +8,7 @@ from . import functional as F
 from .module import Module
 
 
-class _Dropout(Module):
+class _DropoutNd(Module):
     """Zero with probability ``p`` in training."""
 
     drop: Any = None
@@ -26,38 +26,38 @@ class _Dropout(Module):
         return f"p={self.p}, inplace={self.inplace}"
 
 
-class Dropout(_Dropout):
+class Dropout(_DropoutNd):
     """Zero elements. Shape: any -> same."""
 
-    drop = staticmethod(F.dropout)
+    drop: Any = staticmethod(F.dropout)
 
 
-class Dropout1d(_Dropout):
+class Dropout1d(_DropoutNd):
     """Zero channels. Shapes: [N, C, L] (or [C, L]) -> same."""
 
-    drop = staticmethod(F.dropout1d)
+    drop: Any = staticmethod(F.dropout1d)
 
 
-class Dropout2d(_Dropout):
+class Dropout2d(_DropoutNd):
     """Zero channels. Shapes: [N, C, H, W] -> same."""
 
-    drop = staticmethod(F.dropout2d)
+    drop: Any = staticmethod(F.dropout2d)
 
 
-class Dropout3d(_Dropout):
+class Dropout3d(_DropoutNd):
     """Zero channels. Shapes: [N, C, D, H, W] (or [C, D, H, W]) -> same."""
 
-    drop = staticmethod(F.dropout3d)
+    drop: Any = staticmethod(F.dropout3d)
 
 
-class AlphaDropout(_Dropout):
+class AlphaDropout(_DropoutNd):
     """Dropout that keeps mean 0 and variance 1. Shape: any -> same."""
 
     def forward(self, input: Any) -> Any:
         return F.alpha_dropout(input, self.p, self.training)
 
 
-class FeatureAlphaDropout(_Dropout):
+class FeatureAlphaDropout(_DropoutNd):
     """``AlphaDropout`` of whole channels. Shapes: [N, C, *] -> same."""
 
     def forward(self, input: Any) -> Any:
