@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--columns", default="", help="comma-separated; default: all of the area: " + "; ".join(
         f"{name}: {','.join(area.COLUMNS)}" for name, area in AREAS.items()))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one column of one entry")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds of the processor for one column of one entry")
     parser.add_argument("--brief", action="store_true", help="scores only")
     parser.add_argument("--readme", action="store_true", help="write the scores into README.md (whole runs only)")
     return parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> int:
         return {column: measured(lambda c=column: area.run(area.entries()[entry], c), options.timeout).as_json()
                 for column in columns}
 
-    for task, found in spread(work, tasks(options), options.jobs, 20 + options.timeout * 14):
+    for task, found in spread(work, tasks(options), options.jobs, 60 + options.timeout * 30):
         record.add(task, found)
         if not options.brief:
             print("".join(line + "\n" for line in record.failures(task)), end="", flush=True)
