@@ -19,6 +19,21 @@ sparse_coo, sparse_csr, sparse_csc, sparse_bsr, sparse_bsc, jagged = map(
     Layout, ("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "jagged"))
 
 
+def _float_limits(dtype: DType) -> tuple[float, float, float, float, float]:
+    """eps, largest, lowest and smallest normal number, and resolution; traced code calls this with the dtype it knows."""
+    info = ml_dtypes.finfo(dtype.np)
+    return float(info.eps), float(info.max), float(info.min), float(info.smallest_normal), 10.0**-int(info.precision)
+
+
+def _integer_limits(dtype: DType) -> tuple[int, int, int]:
+    """Bits, smallest and largest number."""
+    info = np.iinfo(dtype.np)
+    return int(info.bits), int(info.min), int(info.max)
+
+
+_float_limits.__flambeau_pure__ = _integer_limits.__flambeau_pure__ = True  # type: ignore[attr-defined]
+
+
 class finfo:  # noqa: N801 - PyTorch's name
     """Limits of a floating-point dtype. Raises ``TypeError`` for another one."""
 
@@ -27,11 +42,9 @@ class finfo:  # noqa: N801 - PyTorch's name
         if not dtype.is_floating_point:
             raise TypeError("torch.finfo() requires a floating point input type. Use torch.iinfo to handle "
                             f"'{dtype}'")
-        info = ml_dtypes.finfo(dtype.np)
         self.bits = dtype.itemsize * 8
-        self.eps, self.max, self.min = float(info.eps), float(info.max), float(info.min)
-        self.tiny = self.smallest_normal = float(info.smallest_normal)
-        self.resolution = 10.0**-info.precision
+        self.eps, self.max, self.min, self.tiny, self.resolution = _float_limits(dtype)
+        self.smallest_normal = self.tiny
         self.dtype = dtype.name
 
     def __repr__(self) -> str:
@@ -46,8 +59,8 @@ class iinfo:  # noqa: N801 - PyTorch's name
         if not dtype.is_integral or dtype is _dtype.bool_:
             raise TypeError("torch.iinfo() requires an integer input type. Use torch.finfo to handle "
                             f"'{dtype}'")
-        info = np.iinfo(dtype.np)
-        self.bits, self.min, self.max, self.dtype = info.bits, int(info.min), int(info.max), dtype.name
+        self.bits, self.min, self.max = _integer_limits(dtype)
+        self.dtype = dtype.name
 
     def __repr__(self) -> str:
         return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"

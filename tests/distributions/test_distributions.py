@@ -145,3 +145,40 @@ def test_nothing_is_loaded_before_it_is_asked_for():
             "flambeau.distributions.Normal(0.0, 1.0)\nfrom flambeau.distributions.normal import Normal\n"
             "assert flambeau.distributions.Normal is Normal and 'scipy' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+COMPILED = {
+    "Normal": lambda p: D.Normal(p, p), "Categorical": lambda p: D.Categorical(p), "Bernoulli": lambda p: D.Bernoulli(logits=p),
+    "Gamma": lambda p: D.Gamma(p, p), "Beta": lambda p: D.Beta(p, p + 1), "Dirichlet": lambda p: D.Dirichlet(p),
+    "Gumbel": lambda p: D.Gumbel(p, p), "Geometric": lambda p: D.Geometric(p), "Poisson": lambda p: D.Poisson(p),
+    "MVN": lambda p: D.MultivariateNormal(p, scale_tril=fl.diag(p)), "StudentT": lambda p: D.StudentT(p),
+    "Mixture": lambda p: D.MixtureSameFamily(D.Categorical(p), D.Normal(p, p)),
+    "Transformed": lambda p: D.TransformedDistribution(D.Independent(D.Normal(p, p), 1), D.transforms.StickBreakingTransform())}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_code_draws_and_scores_in_one_graph(name):
+    def run(p, y):
+        d = COMPILED[name](p)
+        x = d.rsample((3,)) if d.has_rsample else d.sample((3,))
+        return d.log_prob(y), x
+
+    p = fl.tensor([0.3, 0.7], requires_grad=True)
+    fl.manual_seed(0)
+    y = COMPILED[name](p).sample((3,))
+    results = []
+    for f in (run, fl.compile(run, fullgraph=True)):
+        fl.manual_seed(1)
+        score, x = f(p, y)
+        results.append([score, x, *fl.autograd.grad(score.sum() + (x.sum() if x.requires_grad else 0), p)])
+    for ours, eager in zip(*results):
+        assert fl.allclose(ours.float(), eager.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_divergences_and_limits_of_dtypes_are_in_one_graph():
+    def run(mean, mask):
+        kl = D.kl_divergence(D.Normal(mean, 2.0), D.Normal(fl.zeros_like(mean), fl.ones_like(mean)))
+        return kl.sum() + fl.softmax(mean.masked_fill(mask, fl.finfo(mean.dtype).min), -1)[0] + fl.iinfo(fl.int8).max
+
+    mean, mask = fl.tensor([1.0, -2.0, 0.5]), fl.tensor([False, True, False])
+    assert fl.compile(run, fullgraph=True)(mean, mask).item() == pytest.approx(run(mean, mask).item(), rel=1e-5)

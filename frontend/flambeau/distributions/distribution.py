@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 import flambeau as fl
+from flambeau.ir.op import is_compiling
 from flambeau.runtime.tensor import Size
 
 from . import constraints
@@ -36,7 +37,7 @@ class Distribution:
         self._batch_shape, self._event_shape = Size(batch_shape), Size(event_shape)
         if validate_args is not None:
             self._validate_args = validate_args
-        if self._validate_args:
+        if self._validate_args and not is_compiling():  # (compiled code does not look at values)
             for name, constraint in self.arg_constraints.items():
                 if not constraints.is_dependent(constraint):
                     self._check_parameter(name, constraint)
@@ -158,6 +159,8 @@ class Distribution:
         for i, j in zip(reversed(value.shape), reversed(expected)):
             if 1 not in (i, j) and i != j:
                 raise ValueError(f"Value is not broadcastable with batch_shape+event_shape: {value.size()} vs {expected}.")
+        if is_compiling():
+            return
         try:
             support = self.support
         except (NotImplementedError, AttributeError):

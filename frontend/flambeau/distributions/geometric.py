@@ -6,6 +6,7 @@ from typing import Any
 
 import flambeau as fl
 import flambeau.nn.functional as F
+from flambeau.ir.op import is_compiling
 
 from . import constraints
 from .bernoulli import OfProbsOrLogits
@@ -23,7 +24,7 @@ class Geometric(OfProbsOrLogits, Distribution):
         given, = broadcast_all(self._take(probs, logits))
         setattr(self, self._param_name, given)
         super().__init__(given.shape, validate_args=validate_args)
-        if self._validate_args and probs is not None and not bool((given > 0).all()):
+        if self._validate_args and probs is not None and not is_compiling() and not bool((given > 0).all()):
             raise ValueError(f"Expected parameter probs ({type(given).__name__} of shape {tuple(given.shape)}) of distribution "
                              f"{self!r} to be positive but found invalid values:\n{given[given <= 0]}")
 

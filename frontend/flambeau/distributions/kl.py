@@ -60,14 +60,20 @@ def register_kl(type_p: type, type_q: type) -> Callable[[Rule], Rule]:
 
 def kl_divergence(p: Distribution, q: Distribution) -> Any:
     """The divergence of ``q`` from ``p``, of the batch shape. Raises ``NotImplementedError`` for an unknown pair."""
-    key = (type(p), type(q))
-    if key not in _found:
-        _found[key] = _chosen(*key)
-    rule = _found[key]
+    rule = _rule(type(p), type(q))
     if rule is None:
         raise NotImplementedError(f"No KL(p || q) is implemented for p type {type(p).__name__} and q type {type(q).__name__}; "
                                   "give one with register_kl, or estimate it from samples")
     return rule(p, q)
+
+
+def _rule(kind_p: type, kind_q: type) -> Rule | None:
+    if (kind_p, kind_q) not in _found:
+        _found[kind_p, kind_q] = _chosen(kind_p, kind_q)
+    return _found[kind_p, kind_q]
+
+
+_rule.__flambeau_pure__ = True  # type: ignore[attr-defined]
 
 
 def _chosen(kind_p: type, kind_q: type) -> Rule | None:
