@@ -9,7 +9,7 @@ PEER := .venv-peer/bin
 export OMP_WAIT_POLICY ?= passive
 SUITE := -n 2 -m "not peer and not gpu" --ignore=tests/peer
 
-.PHONY: demo test test-fast test-peer conformance test-pythons bench bench-quick lint typecheck clean help
+.PHONY: demo test test-fast test-peer conformance conformance-compiled test-pythons bench bench-quick lint typecheck clean help
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / - /'
@@ -48,6 +48,9 @@ test-peer: .venv-peer/.ready  ## compare with PyTorch, in an environment of its 
 
 conformance: .venv-peer/.ready  ## PyTorch's databases of operators, modules and optimizers run in flambeau; scores into README
 	$(PEER)/python -m tests.conformance --area ops,modules,optim --readme
+
+conformance-compiled: .venv-peer/.ready  ## the same operators compiled as one graph, beside eager
+	$(PEER)/python -m tests.conformance --area compiled
 
 test-pythons:  ## tracer, op and packaging tests on $(PYTHONS)
 	scripts/test-pythons $(PYTHONS)
