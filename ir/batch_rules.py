@@ -126,19 +126,21 @@ def _repeat(c: Call) -> Any:
 # ---- indexing -----------------------------------------------------------------------------------------------------------
 
 
-@batch_rule("gather", "scatter_src", "scatter_add", "scatter_reduce")
+@batch_rule("gather", "scatter_src", "scatter_add", "scatter_reduce", "at_class", "place")
 def _aligned(c: Call) -> Any:
     """Tensors of one rank, all with the batch in front."""
     args = list(c.args)
     n = c.ndim(0)
+    dim = next(i for i, p in enumerate(c.op.schema.params) if p.name == "dim")
     for i in c.op.tensor_slots:
         if hasattr(args[i], "dtype"):
             args[i] = c.whole(i)
             if not c.ndim(i):
                 args[i] = ops.unsqueeze(args[i], 1)
-    args[1] = wrap_dim(args[1], n) + 1
+    args[dim] = wrap_dim(args[dim], n) + 1
     found = c.run(args)
-    return ops.reshape(found, (c.size, *c.result().shape)) if not n or not c.ndim(2) else found
+    alike = all(c.ndim(i) for i in c.op.tensor_slots if hasattr(c.args[i], "dtype"))
+    return found if alike else ops.reshape(found, (c.size, *c.result().shape))
 
 
 @batch_rule("select_scatter", "slice_scatter", "diagonal_scatter")

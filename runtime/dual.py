@@ -1,9 +1,9 @@
 """The level of forward mode: tensors with a tangent.
 
-What an op does to tangents is derived from its derivative rule. A view, being linear, is done to the tangent too; of a
-pointwise real op the rule itself is the answer, its Jacobian being diagonal; of any other op the rule is a linear map from
-gradients of outputs to gradients of inputs, and what is wanted is its transpose: the derivative of the rule's result by
-the gradient it is given. Both are exact.
+What an op does to tangents is derived from its derivative rule. A view, being linear, is done to the tangent too, a product
+to each of its factors' tangents; of a pointwise real op the rule itself is the answer, its Jacobian being diagonal; of any
+other op the rule is a linear map from gradients of outputs to gradients of inputs, and what is wanted is its transpose: the
+derivative of the rule's result by the gradient it is given. All are exact.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ class DualLevel(Level):
             a = args[i]
             tangents.append([self._tangent(x) for x in a] if isinstance(a, (list, tuple)) else self._tangent(a))
         moving = any(t is not None for t in _flat(tangents))
-        if moving and op.decompose is not None and not op.differentiable and "nograd" not in op.tags:
+        parts = not op.differentiable or "by_parts" in op.tags
+        if moving and op.decompose is not None and parts and "nograd" not in op.tags:
             found = op.decompose(*args)
             if found is not NotImplemented:
                 return found
@@ -285,8 +286,20 @@ def _flat(items: Any) -> list[Any]:
 
 def _pushed(op: Op, args: tuple, out: Any, tangents: list[Any]) -> list[Any]:
     """The tangents of the outputs of ``op(*args)``, which were ``out``."""
+    if op.family == "contraction":
+        return [_bilinear(op, args, tangents)]
     found = _elementwise(op, args, out, tangents) if op.family == "pointwise" and isinstance(out, Tensor) else None
     return _transposed(op, args, out, tangents) if found is None else [found]
+
+
+def _bilinear(op: Op, args: tuple, tangents: list[Any]) -> Any:
+    """The product rule: the op is linear in each of its tensors."""
+    total = None
+    for slot, t in zip(op.tensor_slots, tangents):
+        if t is not None:
+            part = call(op, (*args[:slot], t, *args[slot + 1:]))
+            total = part if total is None else ops.add(total, part)
+    return total
 
 
 def _elementwise(op: Op, args: tuple, out: Any, tangents: list[Any]) -> Any:
