@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flambeau.ir.op import ops
@@ -76,6 +79,29 @@ class MultiheadAttention(Module):
         q = ops.transpose(query, 0, 1)
         k = q if key is query else ops.transpose(key, 0, 1)
         return q, k, k if value is key else ops.transpose(value, 0, 1)
+
+
+# ---- which way attention is computed (PyTorch: torch.nn.attention) --------------------------------------------------
+
+
+class SDPBackend(enum.Enum):
+    """The ways in which PyTorch computes attention."""
+
+    ERROR = -1
+    MATH = 0
+    FLASH_ATTENTION = 1
+    EFFICIENT_ATTENTION = 2
+    CUDNN_ATTENTION = 3
+    OVERRIDEABLE = 4
+
+
+@contextmanager
+def sdpa_kernel(backends: Any, set_priority: bool = False) -> Iterator[None]:
+    """Accepted: there is one way here, which never holds the scores as a whole, and all of PyTorch's agree with it."""
+    found = [backends] if isinstance(backends, SDPBackend) else list(backends)
+    if not all(isinstance(backend, SDPBackend) for backend in found):
+        raise AssertionError("Backend must be an instance of SDPBackend or a list of SDPBackend instances")
+    yield
 
 
 __all__ = ["MultiheadAttention"]

@@ -7,6 +7,8 @@ from typing import Any
 from flambeau.ir import late as _late
 from flambeau.ir.op import PUBLIC as _PUBLIC
 
+from . import _reduction as _Reduction  # noqa: F401 - programs look for it here
+
 globals().update(_PUBLIC["nn.functional"])
 
 

@@ -571,6 +571,11 @@ def _indented(text: str) -> str:
     return text.replace("\n", "\n  ")
 
 
+def _addindent(s_: str, numSpaces: int) -> str:  # noqa: N803 - PyTorch's name
+    """``s_`` with all lines but the first moved right, as classes of programs print themselves."""
+    return s_.replace("\n", "\n" + " " * numSpaces)
+
+
 def _parse_to(*args: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False,
               memory_format: Any = None, tensor: Any = None) -> tuple[Any, Any]:
     """Device and dtype (None: as they are) from the arguments of ``to``."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from . import functional as F
 from .dimensional import Dimensional
 
 
-class _MaxPool(Dimensional):
+class _MaxPoolNd(Dimensional):
     """Maxima of windows. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *out]."""
 
     function = "max_pool"
@@ -26,19 +27,19 @@ class _MaxPool(Dimensional):
                 f"ceil_mode={self.ceil_mode}")
 
 
-class MaxPool1d(_MaxPool, dims=1):
+class MaxPool1d(_MaxPoolNd, dims=1):
     """Maxima of windows. Shapes: [N, C, L] -> [N, C, L_out]."""
 
 
-class MaxPool2d(_MaxPool, dims=2):
+class MaxPool2d(_MaxPoolNd, dims=2):
     """Maxima of windows. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class MaxPool3d(_MaxPool, dims=3):
+class MaxPool3d(_MaxPoolNd, dims=3):
     """Maxima of windows. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
-class _MaxUnpool(Dimensional):
+class _MaxUnpoolNd(Dimensional):
     """Maxima put back where they were found, zeros elsewhere. Shapes: [N, C, *in] -> [N, C, *out]."""
 
     function = "max_unpool"
@@ -56,19 +57,19 @@ class _MaxUnpool(Dimensional):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class MaxUnpool1d(_MaxUnpool, dims=1):
+class MaxUnpool1d(_MaxUnpoolNd, dims=1):
     """Maxima put back where they were found, zeros elsewhere. Shapes: [N, C, L] -> [N, C, L_out]."""
 
 
-class MaxUnpool2d(_MaxUnpool, dims=2):
+class MaxUnpool2d(_MaxUnpoolNd, dims=2):
     """Maxima put back where they were found, zeros elsewhere. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class MaxUnpool3d(_MaxUnpool, dims=3):
+class MaxUnpool3d(_MaxUnpoolNd, dims=3):
     """Maxima put back where they were found, zeros elsewhere. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
-class _AvgPool(Dimensional):
+class _AvgPoolNd(Dimensional):
     """Averages of windows. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *out]."""
 
     function = "avg_pool"
@@ -88,7 +89,7 @@ class _AvgPool(Dimensional):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AvgPool1d(_AvgPool, dims=1):
+class AvgPool1d(_AvgPoolNd, dims=1):
     """Averages of windows. Shapes: [N, C, L] -> [N, C, L_out]."""
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
@@ -100,15 +101,15 @@ class AvgPool1d(_AvgPool, dims=1):
         return self.run(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
 
-class AvgPool2d(_AvgPool, dims=2):
+class AvgPool2d(_AvgPoolNd, dims=2):
     """Averages of windows. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class AvgPool3d(_AvgPool, dims=3):
+class AvgPool3d(_AvgPoolNd, dims=3):
     """Averages of windows. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
-class _LPPool(Dimensional):
+class _LPPoolNd(Dimensional):
     """Power means of windows. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *out]."""
 
     function = "lp_pool"
@@ -125,19 +126,19 @@ class _LPPool(Dimensional):
                 f"ceil_mode={self.ceil_mode}")
 
 
-class LPPool1d(_LPPool, dims=1):
+class LPPool1d(_LPPoolNd, dims=1):
     """Power means of windows. Shapes: [N, C, L] -> [N, C, L_out]."""
 
 
-class LPPool2d(_LPPool, dims=2):
+class LPPool2d(_LPPoolNd, dims=2):
     """Power means of windows. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class LPPool3d(_LPPool, dims=3):
+class LPPool3d(_LPPoolNd, dims=3):
     """Power means of windows. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
-class _AdaptiveAvgPool(Dimensional):
+class _AdaptiveAvgPoolNd(Dimensional):
     """Averages of as many windows as asked for. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *output_size]."""
 
     function = "adaptive_avg_pool"
@@ -153,19 +154,19 @@ class _AdaptiveAvgPool(Dimensional):
         return f"output_size={self.output_size}"
 
 
-class AdaptiveAvgPool1d(_AdaptiveAvgPool, dims=1):
+class AdaptiveAvgPool1d(_AdaptiveAvgPoolNd, dims=1):
     """Averages of as many windows as asked for. Shapes: [N, C, L] -> [N, C, L_out]."""
 
 
-class AdaptiveAvgPool2d(_AdaptiveAvgPool, dims=2):
+class AdaptiveAvgPool2d(_AdaptiveAvgPoolNd, dims=2):
     """Averages of as many windows as asked for. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class AdaptiveAvgPool3d(_AdaptiveAvgPool, dims=3):
+class AdaptiveAvgPool3d(_AdaptiveAvgPoolNd, dims=3):
     """Averages of as many windows as asked for. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
-class _AdaptiveMaxPool(Dimensional):
+class _AdaptiveMaxPoolNd(Dimensional):
     """Maxima of as many windows as asked for. Shapes: [N, C, *in] (or [C, *in]) -> [N, C, *output_size]."""
 
     function = "adaptive_max_pool"
@@ -181,15 +182,15 @@ class _AdaptiveMaxPool(Dimensional):
         return f"output_size={self.output_size}"
 
 
-class AdaptiveMaxPool1d(_AdaptiveMaxPool, dims=1):
+class AdaptiveMaxPool1d(_AdaptiveMaxPoolNd, dims=1):
     """Maxima of as many windows as asked for. Shapes: [N, C, L] -> [N, C, L_out]."""
 
 
-class AdaptiveMaxPool2d(_AdaptiveMaxPool, dims=2):
+class AdaptiveMaxPool2d(_AdaptiveMaxPoolNd, dims=2):
     """Maxima of as many windows as asked for. Shapes: [N, C, H, W] -> [N, C, H_out, W_out]."""
 
 
-class AdaptiveMaxPool3d(_AdaptiveMaxPool, dims=3):
+class AdaptiveMaxPool3d(_AdaptiveMaxPoolNd, dims=3):
     """Maxima of as many windows as asked for. Shapes: [N, C, D, H, W] -> [N, C, D_out, H_out, W_out]."""
 
 
@@ -215,7 +216,8 @@ class _FractionalMaxPool(Dimensional):
             raise ValueError(f"output_ratio must be between 0 and 1 (got {output_ratio})")
 
     def forward(self, input: Any) -> Any:
-        return self.run(input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples)
+        pool = F.fractional_max_pool2d if self.dims == 2 else F.fractional_max_pool3d  # loaded late
+        return pool(input, self.kernel_size, self.output_size, self.output_ratio, self.return_indices, self._random_samples)
 
 
 class FractionalMaxPool2d(_FractionalMaxPool, dims=2):

@@ -58,7 +58,7 @@ class _Pad(Module):
         return f"{self.padding}"
 
 
-class _ConstantPad(_Pad):
+class _ConstantPadNd(_Pad):
     """Padding with ``value``."""
 
     def __init__(self, padding: Any, value: float) -> None:
@@ -72,7 +72,7 @@ class _ConstantPad(_Pad):
         return f"padding={self.padding}, value={self.value}"
 
 
-class _ZeroPad(_ConstantPad):
+class _ZeroPad(_ConstantPadNd):
     """Padding with 0."""
 
     def __init__(self, padding: Any) -> None:
@@ -89,7 +89,7 @@ def _family(prefix: str, base: type, mode: str, what: str) -> dict[str, type]:
         for n in (1, 2, 3)}
 
 
-_PADS = {**_family("Constant", _ConstantPad, "constant", "a value"), **_family("Zero", _ZeroPad, "constant", "zeros"),
+_PADS = {**_family("Constant", _ConstantPadNd, "constant", "a value"), **_family("Zero", _ZeroPad, "constant", "zeros"),
          **_family("Reflection", _Pad, "reflect", "the mirrored input"), **_family("Replication", _Pad, "replicate", "its edge"),
          **_family("Circular", _Pad, "circular", "its other end")}
 globals().update(_PADS)

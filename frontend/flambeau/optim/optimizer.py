@@ -18,6 +18,8 @@ from flambeau.runtime.tensor import Tensor
 
 from . import batches
 
+ParamsT = params_t = Any  # iterables of tensors, of (name, tensor) pairs, or of dicts; for annotations
+
 
 class _Required:
     def __repr__(self) -> str:

@@ -2,17 +2,15 @@
 
 from typing import Any
 
-from . import clip_grad, fusion, init, parametrizations, parametrize, prune, rnn
-from . import clip_grad as convert_parameters  # PyTorch keeps the vectors in a file of their own
+from . import clip_grad, convert_parameters, fusion, init, parametrizations, parametrize, prune, rnn
 from .clip_grad import (
     clip_grad_norm,
     clip_grad_norm_,
     clip_grad_value_,
     clip_grads_with_norm_,
     get_total_norm,
-    parameters_to_vector,
-    vector_to_parameters,
 )
+from .convert_parameters import parameters_to_vector, vector_to_parameters
 from .fusion import fuse_conv_bn_eval, fuse_conv_bn_weights, fuse_linear_bn_eval, fuse_linear_bn_weights
 from .init import convert_conv2d_weight_memory_format, convert_conv3d_weight_memory_format, skip_init
 from .spectral_norm import remove_spectral_norm, spectral_norm

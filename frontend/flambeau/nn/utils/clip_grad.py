@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import types
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 from flambeau.ir.op import ops
@@ -68,26 +67,4 @@ def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = 
                 p.grad.clamp_(-float(clip_value), float(clip_value))
 
 
-# ---- parameters as one vector (PyTorch: torch.nn.utils.convert_parameters) ------------------------------------------
-
-
-def parameters_to_vector(parameters: Iterable[Any]) -> Any:
-    """All parameters as one vector. Raises ``TypeError`` when they are on several devices."""
-    found = list(parameters)
-    if len({str(p.device) for p in found}) > 1:
-        raise TypeError("Found two parameters on different devices, this is currently not supported.")
-    return ops.cat([ops.reshape(p, (p.numel(),)) for p in found], 0)
-
-
-def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
-    """Set the parameters to consecutive parts of ``vec``."""
-    if not isinstance(vec, Tensor):
-        raise TypeError(f"expected torch.Tensor, but got: {type(vec)}")
-    start = 0
-    for p in parameters:
-        p.data = ops.reshape(ops.narrow(vec, 0, start, p.numel()), tuple(p.shape)).data
-        start += p.numel()
-
-
-__all__ = ["clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm",
-           "parameters_to_vector", "vector_to_parameters"]
+__all__ = ["clip_grad_norm", "clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_", "get_total_norm"]

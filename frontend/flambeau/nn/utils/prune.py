@@ -14,7 +14,7 @@ from typing import Any
 from flambeau.ir.op import ops
 
 from ..module import Module
-from .clip_grad import parameters_to_vector
+from .convert_parameters import parameters_to_vector
 
 
 class BasePruningMethod(ABC):
