@@ -127,6 +127,28 @@ def test_compiled_code_honours_a_region_inside_and_around_it(matrices, fullgraph
             assert compiled(a, b).dtype is fl.bfloat16
 
 
+def test_a_region_goes_on_behind_a_graph_break_and_is_seen_by_traced_code(matrices):
+    a, _ = matrices
+
+    def broken(x):
+        with fl.autocast("cpu"):
+            y = x @ x.t()
+            if y.sum().item() > -1e30:       # the region's second half is another graph
+                y = y * 2
+            z = y @ y
+        return y, z, z.float() @ z.float(), fl.is_autocast_enabled("cpu")
+
+    *found, inside = fl.compile(broken)(a.detach())
+    *expected, _ = broken(a.detach())
+    assert not inside and [t.dtype for t in found] == [fl.bfloat16, fl.bfloat16, fl.float32]
+    assert all(fl.allclose(x.float(), y.float(), rtol=0.02, atol=0.02) for x, y in zip(found, expected))
+    asks = fl.compile(lambda x: x * 2 if fl.is_autocast_enabled("cpu") else x * 3, fullgraph=True)
+    one = fl.ones(1)
+    with fl.autocast("cpu"):
+        assert asks(one).item() == 2
+    assert asks(one).item() == 3
+
+
 def test_custom_functions_run_as_they_ask():
     seen = []
 
