@@ -285,7 +285,11 @@ def _finish(result: Any, compute: Any, out_dtype: Any) -> Any:
         return result  # an index beside values
     if result.dtype.kind == "i" and out_dtype.kind in "fc":
         return result
-    return result.astype(out_dtype.np)
+    token = hush()  # a half overflows without a word
+    try:
+        return result.astype(out_dtype.np)
+    finally:
+        restore(token)
 
 
 def _device_of(op: Op, args: tuple) -> _device.Device:
