@@ -209,7 +209,9 @@ def matrices(c: Call) -> Any:
     args = list(c.args)
     for i, n in core.items():
         missing = rank - (c.ndim(i) - n)
-        if c.batched[i] and missing:
+        if 1 in core.values() and not c.batched[i]:
+            args[i] = c.whole(i)  # pivots and their factor go together
+        if (c.batched[i] or args[i] is not c.args[i]) and missing:
             args[i] = ops.reshape(args[i], (c.size, *(1,) * missing, *args[i].shape[1:]))
     metas = c.result()
     wanted = metas if isinstance(metas, tuple) else (metas,)
