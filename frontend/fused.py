@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flambeau.codegen import build, cache
-from flambeau.ir.graph import Graph
+from flambeau.ir.graph import Graph, getitem
 from flambeau.ir.loops_text import parse_plan
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import call, use_handler
@@ -30,7 +30,7 @@ from flambeau.ir.tracing import GraphBuilder, GraphTensor
 from flambeau.ir.tree import tree_map
 from flambeau.runtime import native
 from flambeau.runtime.executor import Executor
-from flambeau.runtime.fused import Given, Request, Runner
+from flambeau.runtime.fused import Given, Request, Runner, forms_of
 
 _SUFFIX = ".form"
 #: Where the code lives that forms are made by: when it changes, forms are made again.
@@ -198,6 +198,9 @@ def _written(request: Request) -> dict[str, Any]:
     if request.flat:
         _check_elementwise(request)
     graph, present = _traced(request)
+    calls = [node.op for node in graph.nodes if node.op is not getitem]
+    if request.needs is not None and len(calls) == 1 and calls[0].kernel is not None and forms_of(calls[0]) is None:
+        raise ValueError(f"the derivative of {request.op.name} is one call of an op that NumPy does well")
     pure = manager.lowered(graph, cpp_target().keep)
     plan = compile_to_plan(pure, cpp_target().machine)
     source = PlanSource(plan)

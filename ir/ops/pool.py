@@ -129,7 +129,7 @@ def _sum_pool_grad(g: Any, out: Any, x: Any, kernel: Any, stride: Any, pads: Any
 
 sum_pool = composite(
     "sum_pool(Tensor self, int[] kernel, int[] stride, any pads) -> Tensor", _sum_pool_parts, kernel=_sum_pool_kernel,
-    infer=_pool_meta, vjp=_sum_pool_grad, promote="keep", api=(),
+    infer=_pool_meta, vjp=_sum_pool_grad, promote="keep", collapse="static", api=(),
     samples=lambda: [S(T((2, 6)), (2,), (2,), ((0, 0),)), S(T((1, 2, 5, 6)), (3, 2), (2, 1), ((1, 1), (0, 1)))],
     doc="Sums of windows of the last dimensions, zeros around: [..., *sizes] -> [..., *places].")
 
@@ -235,7 +235,7 @@ def _max_pool_metas(x: Any, kernel: Any, stride: Any, pads: Any, dilation: Any) 
 
 max_pool = composite(
     "max_pool(Tensor self, int[] kernel, int[] stride, any pads, int[] dilation) -> (Tensor, Tensor)", _max_pool_parts,
-    kernel=_max_pool_kernel, infer=_max_pool_metas, vjp=_max_pool_grad, promote="keep", api=(),
+    kernel=_max_pool_kernel, infer=_max_pool_metas, vjp=_max_pool_grad, promote="keep", collapse="static", api=(),
     samples=lambda: [S(T((2, 6), distinct=True), (2,), (2,), ((0, 0),), (1,)),
                      S(T((1, 2, 5, 6), distinct=True), (3, 2), (2, 1), ((1, 1), (0, 1)), (1, 2))],
     doc="Maxima of windows of the last dimensions, and where they are in the flattened input.")
@@ -260,6 +260,8 @@ def _max_pool_backward_kernel(xp: Any, g: Any, index: Any, size: Any, kernel: An
     flat = index.reshape(out.shape[0], -1) + (xp.arange(out.shape[0]) * plane)[:, None]
     if all(s >= d * (k - 1) + 1 for k, s, d in zip(kernel, stride, dilation)):
         out.reshape(-1)[flat] = g.reshape(flat.shape)
+    elif g.dtype.kind == "f":
+        out = xp.bincount(flat.reshape(-1), g.reshape(-1), out.size).astype(g.dtype)
     else:
         xp.add.at(out.reshape(-1), flat.reshape(-1), g.reshape(-1))
     return out.reshape(*lead, *size)
