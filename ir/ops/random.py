@@ -353,10 +353,9 @@ def bernoulli_call(input: Any, p: float | None = None, *, generator: Any = None,
 
 def _memory_order(x: Any) -> tuple[int, ...] | None:
     """The dimensions as they lie in memory, the widest stride first: None for rows first, and where strides are not known."""
-    strides = getattr(x, "stride", None)
-    if x.ndim < 2 or strides is None:
+    if x.ndim < 2 or not hasattr(x, "stride") or x.is_contiguous():
         return None
-    found = strides()
+    found = x.stride()
     fixed = [x.shape[d] == 1 or found[d] == 0 for d in range(x.ndim)]  # their place in memory says nothing: they stay
     moved = iter(sorted((d for d in range(x.ndim) if not fixed[d]), key=lambda d: -found[d]))
     order = tuple(d if fixed[d] else next(moved) for d in range(x.ndim))
