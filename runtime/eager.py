@@ -126,6 +126,8 @@ def _signature(args: tuple) -> tuple | None:
     for a in args:
         if isinstance(a, Tensor):
             found += (a._a.shape, a._a.dtype)
+        elif (type(a) is list or type(a) is tuple) and a and all([isinstance(x, Tensor) for x in a]):
+            found.append(tuple([(x._a.shape, x._a.dtype) for x in a]))
         elif type(a) is list or (type(a) is tuple and not all(type(x) is int for x in a)):
             return None
         else:
