@@ -18,6 +18,7 @@ from typing import Any
 
 from flambeau.ir import late
 from flambeau.ir.op import PUBLIC, ready
+from flambeau.ir.tensorlike import TensorLike
 from flambeau.runtime.tensor import Tensor
 
 
@@ -192,11 +193,18 @@ def enable() -> None:
     Tensor.__torch_function__ = classmethod(_default_torch_function)  # type: ignore[attr-defined]
     Tensor.__new__ = _new_tensor  # type: ignore[method-assign, assignment]
     _disable_for_internal(Tensor)
+    plain: Any = Tensor.data
+    Tensor.data = property(lambda self: _converted(plain.fget(self), type(self)) if _is_overridden(type(self))  # type: ignore
+                           else plain.fget(self), plain.fset)
     _name_as_published()
     for space, names in PUBLIC.items():
         for name, fn in names.items():
             if isinstance(fn, _types.FunctionType):
                 _exchange(fn, _shown(space, name, fn))
+    for kind in (Tensor, TensorLike):
+        for name, fn in list(vars(kind).items()):
+            if isinstance(fn, _types.FunctionType) and not name.startswith("_") and name != "as_subclass":
+                _exchange(fn, fn)
 
 
 def _name_as_published() -> None:

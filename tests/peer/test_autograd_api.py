@@ -579,7 +579,7 @@ def overrides(t: Any) -> Any:
                                         t.nn.Parameter(t.ones(2)) * 2)]
     y = t.arange(4.0).as_subclass(Log)
     (y * 2 + y).softmax(0), y @ y, F.gelu(y), t.cat([y, y]), -y, y > 0, y / 2, 1 - y, y.mean(dim=0), y[1:], y.reshape(2, 2)
-    y.chunk(2)
+    y.chunk(2), y.size(), y.dim(), y.numel(), y[0].item(), y.tolist()
     with Mode():
         t.add(t.ones(2), 1)
         F.softmax(t.ones(2), 0)
