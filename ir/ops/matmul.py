@@ -178,6 +178,11 @@ def _linear_parts(x: Any, weight: Any, bias: Any) -> Any:
 
 
 def _linear_kernel(xp: Any, x: Any, weight: Any, bias: Any) -> Any:
+    if x.ndim == 2 and weight.ndim == 2:
+        out = xp.matmul(x, weight.T)
+        if bias is not None:
+            out += bias
+        return out
     out = xp.matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), weight.T)
     if bias is not None:
         out += bias
