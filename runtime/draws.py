@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import functools
 import math
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import native
+from .memory import address
 
 F4, F8, I4 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int32)
-_WORTH_COMPILING = 1 << 16  # numbers from which the compiled form is used
+_WORTH_COMPILING = 1 << 16  # numbers after which the compiled form is used: it takes a third of a second to build
+_by_numpy = 0  # normals made so far without it
 _CHUNK = 1 << 14  # numbers computed at once: the temporaries stay in the cache
 
 
 def scaled(x: np.ndarray, factor: float, shift: float) -> np.ndarray:
     """``x * factor + shift`` rounded once, in the dtype of ``x`` (float32 or float64), to which the numbers are rounded too."""
+    if factor == 1 and shift == 0:
+        return x
     factor, shift = x.dtype.type(factor), x.dtype.type(shift)
     if shift == 0:
         return x if factor == 1 else x * factor
@@ -108,8 +113,11 @@ def normal_pairs(u1: np.ndarray, u2: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def normal_blocks(data: np.ndarray, mean: float, std: float) -> None:
     """Turn uniforms (float32 or float64, a multiple of 16) into normals in place: eight radii, then eight angles."""
-    if data.dtype == F4 and data.size >= _WORTH_COMPILING and _compiled_blocks(data, mean, std):
-        return
+    global _by_numpy
+    if data.dtype == F4:
+        if _by_numpy + data.size >= _WORTH_COMPILING and _compiled_blocks(data, mean, std):
+            return
+        _by_numpy += data.size
     step = _CHUNK if data.dtype == F4 else data.size or 1
     for start in range(0, data.size, step):
         part = data[start:start + step]
@@ -126,12 +134,20 @@ def normal_blocks(data: np.ndarray, mean: float, std: float) -> None:
 
 def _compiled_blocks(data: np.ndarray, mean: float, std: float) -> bool:
     """The same by the template library; False where it is not at hand, or the machine does not fuse products."""
-    library = native.template("random") if _fuses() else None
-    if library is None:
+    run = _template()
+    if run is None:
         return False
-    block = np.array([data.ctypes.data, data.size // 16, *np.array([mean, std], F8).view(np.int64)], np.int64)
-    library["run"](block.ctypes.data)
+    run(_BLOCK.pack(address(data), data.size // 16, mean, std))
     return True
+
+
+_BLOCK = struct.Struct("qqdd")  # NormalArgs of codegen/templates/random.cpp
+
+
+@functools.cache
+def _template() -> Any:
+    library = native.template("random") if _fuses() else None
+    return None if library is None else library["run"]
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from flambeau.ir.device import Device, as_device
 from . import draws
 
 DEFAULT_SEED = 67280421310721
+_LOW24, _LOW53, _HIGH, _UNIT24 = np.uint64(0xFFFFFF), np.uint64((1 << 53) - 1), np.uint64(32), np.float32(2.0**-24)
 _WORDS = 624
 #: PyTorch's state of a CPU generator, so that states saved by one are read by the other
 _STATE = np.dtype([
@@ -123,20 +124,31 @@ class Generator:
     def bits64(self, n: int) -> np.ndarray:
         """64-bit words: the first of two draws is the high half."""
         words = self.bits32(2 * n)
-        return (words[0::2] << np.uint64(32)) | words[1::2]
+        found = words[0::2] << _HIGH
+        found |= words[1::2]
+        return found
 
     def uniform32(self, n: int) -> np.ndarray:
         """float32 in [0, 1) with 24 random bits."""
-        return (self.bits32(n) & np.uint64(0xFFFFFF)).astype(np.float32) * np.float32(2.0**-24)
+        bits = self.bits32(n)
+        bits &= _LOW24
+        found = bits.astype(np.float32)
+        found *= _UNIT24
+        return found
 
     def uniform64(self, n: int) -> np.ndarray:
         """float64 in [0, 1) with 53 random bits."""
-        return (self.bits64(n) & np.uint64((1 << 53) - 1)).astype(np.float64) * 2.0**-53
+        bits = self.bits64(n)
+        bits &= _LOW53
+        found = bits.astype(np.float64)
+        found *= 2.0**-53
+        return found
 
     def uniform(self, n: int, low: float, high: float, kind: np.dtype) -> np.ndarray:
         """Uniforms in [low, high) of a floating dtype. Halves are drawn as float32."""
         data = self.uniform64(n) if kind == draws.F8 else self.uniform32(n)
-        low, high = data.dtype.type(low), data.dtype.type(high)
+        if low != 0 or high != 1:
+            low, high = data.dtype.type(low), data.dtype.type(high)
         return draws.bounded(draws.scaled(data, high - low, low), kind, low, high)
 
     def normal(self, n: int, mean: float, std: float, kind: np.dtype, serial: bool = False) -> np.ndarray:
