@@ -97,6 +97,8 @@ def _kernel_runner(op: Op) -> Runner:
             raise
         finally:
             restore(token)
+        if isinstance(result, np.generic):
+            result = np.asarray(result)
         if type(result) is tuple:
             out: Any = tuple([None if r is None else wrap(_finish(r, compute, out_dtype), device) for r in result])
         elif type(result) is np.ndarray and (out_dtype is None or result.dtype is out_dtype.np) and device is _device.cpu:
