@@ -452,6 +452,17 @@ def functional_call_ties(t: Any) -> Any:
     return t.func.functional_call(net, given, x_of(t, 2)), t.func.functional_call(net, given, (x_of(t, 2),), tie_weights=True)
 
 
+@program
+def batch_norms_without_statistics(t: Any) -> Any:
+    net = t.nn.Sequential(t.nn.Linear(3, 4), t.nn.BatchNorm1d(4)).double()
+    for i, p in enumerate(net.parameters()):
+        p.data = x_of(t, *p.shape, shift=i)
+    t.func.replace_all_batch_norm_modules_(net)
+    params = dict(net.named_parameters())
+    loss = lambda p, x: t.func.functional_call(net, p, (x,)).square().sum()  # noqa: E731
+    return t.func.vmap(t.func.grad(loss), (None, 0))(params, x_of(t, 2, 5, 3)), sorted(dict(net.named_buffers()))
+
+
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 

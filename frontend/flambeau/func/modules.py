@@ -92,4 +92,14 @@ def _stacked(tensors: list[Any]) -> Any:
     return ops.stack(tensors, 0)
 
 
-__all__ = ["functional_call", "stack_module_state"]
+def replace_all_batch_norm_modules_(root: Any) -> Any:
+    """``root``, whose batch norms no longer keep running statistics (they would be written to, which ``vmap`` refuses)."""
+    from flambeau.nn.norm import _BatchNorm  # noqa: PLC0415 - the transforms do without modules
+    for module in root.modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+            module.track_running_stats = False
+    return root
+
+
+__all__ = ["functional_call", "replace_all_batch_norm_modules_", "stack_module_state"]
