@@ -4,6 +4,7 @@ PyTorch's own list of optimizers; states loaded from one library into the other.
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -278,3 +279,64 @@ def test_rate_of_weight_averaging(strategy, epochs):
     theirs, ours = scheduled(torch, make), scheduled(fl, make)
     assert rates(*ours, 6) == rates(*theirs, 6)
     assert plain(ours[1].state_dict()) == plain(theirs[1].state_dict())
+
+
+BAD = [
+    lambda t, s, o: s.StepLR(3, 1), lambda t, s, o: s.LambdaLR(o, [lambda e: 1]), lambda t, s, o: s.MultiplicativeLR(o, 3),
+    lambda t, s, o: s.ConstantLR(o, 2.0), lambda t, s, o: s.LinearLR(o, 0.0), lambda t, s, o: s.LinearLR(o, 1.0, 2.0),
+    lambda t, s, o: s.StepLR(o, 1, last_epoch=3), lambda t, s, o: s.CosineAnnealingWarmRestarts(o, 0),
+    lambda t, s, o: s.CosineAnnealingWarmRestarts(o, 2, 0), lambda t, s, o: s.CosineAnnealingWarmRestarts(o, 2).step(-1),
+    lambda t, s, o: s.OneCycleLR(o, 0.1), lambda t, s, o: s.OneCycleLR(o, 0.1, total_steps=-1),
+    lambda t, s, o: s.OneCycleLR(o, 0.1, epochs=2, steps_per_epoch=0), lambda t, s, o: s.OneCycleLR(o, 0.1, 5, pct_start=1.5),
+    lambda t, s, o: s.OneCycleLR(o, 0.1, 5, anneal_strategy="up"), lambda t, s, o: s.OneCycleLR(o, [0.1], 5),
+    lambda t, s, o: [x.step() for x in [s.OneCycleLR(o, 0.1, 1)] * 3], lambda t, s, o: s.CyclicLR(o, 0.1, 0.2, mode="no"),
+    lambda t, s, o: s.CyclicLR(o, [0.1], 0.2), lambda t, s, o: s.CyclicLR(t.optim.Adagrad([t.ones(1)]), 0.1, 0.2),
+    lambda t, s, o: s.SequentialLR(o, [], []), lambda t, s, o: s.SequentialLR(o, [s.StepLR(o, 1)], [3]),
+    lambda t, s, o: s.SequentialLR(o, [3], []), lambda t, s, o: s.ChainedScheduler([]),
+    lambda t, s, o: s.ChainedScheduler([s.ReduceLROnPlateau(o)]),
+    lambda t, s, o: s.ChainedScheduler([s.StepLR(o, 1), s.StepLR(t.optim.SGD([t.ones(1)]), 1)]),
+    lambda t, s, o: s.ReduceLROnPlateau(o, "up"), lambda t, s, o: s.ReduceLROnPlateau(o, factor=1.0),
+    lambda t, s, o: s.ReduceLROnPlateau(o, threshold_mode="no"), lambda t, s, o: s.ReduceLROnPlateau(o, min_lr=[0.1]),
+    lambda t, s, o: s.LRScheduler(o), lambda t, s, o: t.optim.swa_utils.SWALR(o, 0.1, anneal_strategy="up"),
+    lambda t, s, o: t.optim.swa_utils.SWALR(o, 0.1, -1), lambda t, s, o: t.optim.swa_utils.get_ema_avg_fn(2.0),
+    lambda t, s, o: t.optim.swa_utils.AveragedModel(t.nn.Linear(1, 1), avg_fn=max, multi_avg_fn=max),
+    lambda t, s, o: t.optim.LBFGS([{"params": t.ones(1)}, {"params": t.ones(2)}]),
+    lambda t, s, o: t.optim.LBFGS([t.ones(1).requires_grad_()], line_search_fn="no").step(lambda: t.ones(1).sum()),
+    lambda t, s, o: o.load_state_dict({"state": {}, "param_groups": []}),
+    lambda t, s, o: o.load_state_dict({"state": {}, "param_groups": [{"params": []}, {"params": [0]}]}),
+    lambda t, s, o: o.add_param_group(3), lambda t, s, o: o.add_param_group({"params": {t.ones(1)}}),
+    lambda t, s, o: o.add_param_group({"params": [3]}),
+    lambda t, s, o: o.add_param_group({"params": o.param_groups[0]["params"]}),
+    lambda t, s, o: t.optim.SGD([{"lr": 1}]), lambda t, s, o: t.optim.Rprop([t.ones(1)], etas=(2.0, 1.0)),
+    lambda t, s, o: t.optim.Muon([t.ones(2, 2).requires_grad_()], ns_coefficients=(1.0,)).step(),
+]
+
+
+@pytest.mark.parametrize("number", range(len(BAD)))
+def test_errors_are_of_the_same_type(number):
+    kinds = []
+    for t in (torch, fl):
+        try:
+            optimizer, scheduler = scheduled(t, lambda s, o: s)
+            BAD[number](t, scheduler, optimizer)
+            kinds.append(None)
+        except Exception as error:
+            kinds.append(type(error).__name__)
+    assert kinds[0] == kinds[1]
+
+
+@pytest.mark.parametrize("case", [
+    lambda s, o: s.StepLR(o, 1).step(), lambda s, o: [o.step(), s.StepLR(o, 1).step()], lambda s, o: s.StepLR(o, 1).get_lr(),
+    lambda s, o: [o.step(), s.ExponentialLR(o, 0.5).step(3)], lambda s, o: s.ReduceLROnPlateau(o).step(1.0, epoch=3),
+    lambda s, o: [s.StepLR(o, 1), setattr(o, "step", lambda: None)][0].step(),
+    lambda s, o: [s.StepLR(o, 1), o.step(), s.StepLR(o, 2)][2].step(),
+])
+def test_warnings_are_the_same(case):
+    found = []
+    for t in (torch, fl):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            optimizer, s = scheduled(t, lambda s, o: s)
+            case(s, optimizer)
+        found.append([w.category.__name__ for w in caught])
+    assert found[0] == found[1]

@@ -43,6 +43,8 @@ class LRScheduler:
                                "last_epoch >= 0: load the optimizer's state first, or leave last_epoch at -1 for a new run")
         self.base_lrs = [_copied(group["initial_lr"]) for group in optimizer.param_groups]
         self.last_epoch = last_epoch
+        if not hasattr(optimizer, "_scheduled_step"):
+            optimizer._opt_called = False  # steps count from the first schedule on
         optimizer._scheduled_step = vars(optimizer).get("step")  # type: ignore[attr-defined]
         self._initial_step()
 
