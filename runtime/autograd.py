@@ -237,7 +237,8 @@ class OpNode(GradNode):
         """``_saved_NAME``: what is kept of an argument, or ``_saved_result``."""
         if not name.startswith("_saved_"):
             raise AttributeError(f"'{type(self).__name__}' object has no attribute {name!r}")
-        return saved_of(self, name[7:])
+        from .node_names import saved_value  # noqa: PLC0415 - as above
+        return saved_value(self, name[7:], (_Like, TensorMeta))
 
     def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
         if len(grads) == 1:
@@ -315,23 +316,6 @@ def _fitted_one(g: Any, like: Any) -> Any:
     own, array = like._a if isinstance(like, tensor_class) else like, g._a
     fits = array.shape == own.shape and (array.dtype is own.dtype or g.dtype is like.dtype)
     return g if fits else fit_gradient(g, like)
-
-
-def saved_of(node: OpNode, name: str) -> Any:
-    """What a node keeps under ``name``. Raises ``RuntimeError`` when it was freed, ``AttributeError`` when it never was there."""
-    if node.args is None:
-        raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have "
-                           "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
-                           "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time "
-                           "or if you need to access saved tensors after calling backward.")
-    if name == "result":
-        out = node.out[0] if type(node.out) is tuple else node.out
-        if type(out) is SavedOutput:
-            return out.get(node)
-    for p, a in zip(node.op.schema.params, node.args):
-        if p.name == name and not isinstance(a, (_Like, TensorMeta)):
-            return a
-    raise AttributeError(f"{node.name()} keeps nothing called {name!r}")
 
 
 def _stale(node: GradNode, t: Tensor, version: int) -> RuntimeError:
@@ -703,30 +687,6 @@ def _reachable(roots: tuple, edges: list[Any]) -> set:
                 stack.append((key, edge, True))
                 stack += [(_edge_key(e), e, False) for e in edge[0].edges if e is not None and _edge_key(e) not in memo]
     return {k for k, v in memo.items() if v} | targets
-
-
-def will_run(run: Any, t: Any) -> bool:
-    """Whether the gradient of ``t`` is computed in the backward pass ``run``."""
-    edge = edge_of(t)
-    if edge is None:
-        return False
-    if run.needed is None:
-        run.needed_by_hooks = getattr(run, "needed_by_hooks", None) or _reachable_from(run.roots)
-        return _edge_key(edge) in run.needed_by_hooks
-    return _edge_key(edge) in run.needed
-
-
-def _reachable_from(roots: tuple) -> set:
-    """Nodes (and ids of leaves) that gradients of ``roots`` reach."""
-    found: set = set()
-    stack = [e for e in (edge_of(t) for t in roots) if e is not None]
-    while stack:
-        edge = stack.pop()
-        key = _edge_key(edge)
-        if key not in found:
-            found.add(key)
-            stack += [e for e in edge[0].edges if e is not None] if isinstance(edge, tuple) else []
-    return found
 
 
 def _apply_hooks(hooks: dict[int, Callable] | None, g: Any) -> Any:

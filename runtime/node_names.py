@@ -87,4 +87,24 @@ def _by_rank(name: str, node: Any) -> str:
     return {(2, 2): "MmBackward0", (1, 2): "SqueezeBackward4"}.get(ranks, "UnsafeViewBackward0")
 
 
-__all__ = ["node_name"]
+def saved_value(node: Any, name: str, unkept: tuple[type, ...]) -> Any:
+    """What a node keeps under ``name``; values of the types ``unkept`` stand for what it does not.
+
+    Raises ``RuntimeError`` when it was freed, ``AttributeError`` when it never was there.
+    """
+    if node.args is None:
+        raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have "
+                           "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+                           "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time "
+                           "or if you need to access saved tensors after calling backward.")
+    if name == "result":
+        out = node.out[0] if type(node.out) is tuple else node.out
+        if hasattr(out, "get"):
+            return out.get(node)
+    for p, a in zip(node.op.schema.params, node.args):
+        if p.name == name and not isinstance(a, unkept):
+            return a.get(node) if hasattr(a, "packed") else a
+    raise AttributeError(f"{node.name()} keeps nothing called {name!r}")
+
+
+__all__ = ["node_name", "saved_value"]

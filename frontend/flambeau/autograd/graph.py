@@ -132,13 +132,37 @@ def register_multi_grad_hook(tensors: Sequence[Tensor], fn: Callable[..., Any], 
             if mode == "any":
                 fn(grad)
         grads[number] = grad
-        if mode == "all" and all(g is not None or not autograd.will_run(run, t) for g, t in zip(grads, tensors)):
+        if mode == "all" and all(g is not None or not _will_run(run, t) for g, t in zip(grads, tensors)):
             fn(grads)
 
     def hook(number: int) -> Callable[[Tensor], None]:
         return lambda grad: arrived(number, grad)
 
     return _MultiHandle(tuple(t.register_hook(hook(i)) for i, t in enumerate(tensors) if mode == "all" or t.requires_grad))
+
+
+def _will_run(run: Any, t: Any) -> bool:
+    """Whether the gradient of ``t`` is computed in the backward pass ``run``."""
+    edge = autograd.edge_of(t)
+    if edge is None:
+        return False
+    if run.needed is None:
+        run.needed_by_hooks = getattr(run, "needed_by_hooks", None) or _reachable_from(run.roots)
+        return autograd._edge_key(edge) in run.needed_by_hooks
+    return autograd._edge_key(edge) in run.needed
+
+
+def _reachable_from(roots: tuple) -> set:
+    """Nodes (and ids of leaves) that gradients of ``roots`` reach."""
+    found: set = set()
+    stack = [e for e in (autograd.edge_of(t) for t in roots) if e is not None]
+    while stack:
+        edge = stack.pop()
+        key = autograd._edge_key(edge)
+        if key not in found:
+            found.add(key)
+            stack += [e for e in edge[0].edges if e is not None] if isinstance(edge, tuple) else []
+    return found
 
 
 def set_warn_on_accumulate_grad_stream_mismatch(enabled: bool) -> None:
