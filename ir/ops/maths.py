@@ -287,6 +287,12 @@ def _polygamma_method(self: Any, n: int) -> Any:
     return ops.polygamma(n, self)
 
 
+@public("Tensor.polygamma_")
+def polygamma_(self: Any, n: int) -> Any:
+    """In-place :func:`polygamma`."""
+    return ops.copy_(self, ops.polygamma(n, self))
+
+
 @public("torch.mvlgamma", "Tensor.mvlgamma")
 def mvlgamma(input: Any, p: int) -> Any:  # noqa: A002
     """The multivariate log-gamma function of dimension ``p``."""

@@ -148,8 +148,17 @@ def polygamma(xp: Any, n: int, x: Any) -> Any:
         right = _zeta(xp, 2, xp.where(reflected, 1 - y, y))
         sine = xp.sin(math.pi * (y - xp.round(y)))
         return xp.where(reflected, (math.pi / sine) ** 2 - right, right).astype(x.dtype)
-    result = sign * math.factorial(n) * _zeta(xp, n + 1, y)
-    return xp.where(y <= 0, float("nan") if n % 2 == 0 else float("inf"), result).astype(x.dtype)
+    return (sign * math.factorial(n) * _zeta_everywhere(xp, n + 1, y)).astype(x.dtype)
+
+
+def _zeta_everywhere(xp: Any, s: int, q: Any) -> Any:
+    """The Hurwitz zeta function of an integer ``s``: below zero the first terms are added one by one; poles are infinite."""
+    pole = (q <= 0) & (q == xp.floor(q))
+    at, head = xp.where(pole, 1.0, q), xp.zeros_like(q)
+    while (below := at <= 0).any():
+        head = xp.where(below, head + xp.where(below, at, 1.0) ** -s, head)
+        at = xp.where(below, at + 1, at)
+    return xp.where(pole, float("inf"), head + _zeta(xp, s, at))
 
 
 def _zeta(xp: Any, s: int, q: Any) -> Any:
