@@ -198,7 +198,7 @@ def _written(request: Request) -> dict[str, Any]:
     if request.flat:
         _check_elementwise(request)
     graph, present = _traced(request)
-    calls = [node.op for node in graph.nodes if node.op is not getitem]
+    calls = [node.op for node in graph.nodes if node.op is not None and node.op is not getitem]
     if request.needs is not None and len(calls) == 1 and calls[0].kernel is not None and forms_of(calls[0]) is None:
         raise ValueError(f"the derivative of {request.op.name} is one call of an op that NumPy does well")
     pure = manager.lowered(graph, cpp_target().keep)
