@@ -37,6 +37,10 @@ def _check_conv(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilat
                            f"{list(x.shape)}")
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
+    _check_geometry(stride, padding, dilation)
+    if isinstance(weight.shape[0], int) and weight.shape[0] < groups:
+        raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got {shown} "
+                           "instead")
     if weight.shape[0] % groups:
         raise RuntimeError(f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got "
                            f"{shown} instead")
@@ -45,7 +49,6 @@ def _check_conv(x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilat
                            f"{weight.shape[1] * groups} channels, but got {x.shape[1]} channels instead")
     _check_bias(bias, weight.shape[0], shown)
     _check_types(x, weight, bias)
-    _check_geometry(stride, padding, dilation)
     for size, k, p, d in zip(x.shape[2:], weight.shape[2:], padding, dilation):
         if size + 2 * p < d * (k - 1) + 1:
             padded = " x ".join(str(s + 2 * q) for s, q in zip(x.shape[2:], padding))
@@ -223,7 +226,9 @@ def sizes_of(value: Any, n: int, name: str) -> tuple:
 
 def _convolution(n: int, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
     if weight.ndim != n + 2:
-        raise RuntimeError(f"expected a {n + 2}-dimensional weight for conv{n}d, but got weight of size {list(weight.shape)}")
+        asked = "weight should have at least three dimensions" if weight.ndim < 3 else (
+            f"Expected {weight.ndim}-dimensional input for {weight.ndim}-dimensional weight, but conv{n}d needs {n + 2} of both")
+        raise RuntimeError(f"{asked}; got weight of size {list(weight.shape)}")
     if x.ndim not in (n + 1, n + 2):
         raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to conv{n}d, but got input of size: "
                            f"{list(x.shape)}")

@@ -170,5 +170,5 @@ def eye(n: int, m: int | None = None, *, out: Any = None, dtype: Any = None, lay
         requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """The identity matrix. Shape: [n, m or n]."""
     if n < 0 or (m is not None and m < 0):
-        raise RuntimeError(f"n must be greater or equal to 0, got {n if n < 0 else m}")
+        raise RuntimeError(f"{'n' if n < 0 else 'm'} must be greater or equal to 0, got {n if n < 0 else m}")
     return _done(ops.eye(n, m, dtype=dtype, device=device), requires_grad, out)

@@ -9,7 +9,7 @@ from typing import Any
 from .. import dtype as _dtype
 from ..autocast import runs_in
 from ..family import broadcast_shapes, composite, ops
-from ..op import public
+from ..op import public, type_name
 from ..samples import S, T
 from .norm import p_norm
 
@@ -331,14 +331,21 @@ def hinge_embedding_loss(input: Any, target: Any, margin: float = 1.0, size_aver
     return reduced(values, legacy_reduction(reduction, size_average, reduce))
 
 
+def _check_triplet(anchor: Any, positive: Any, negative: Any, margin: float) -> None:
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    if not anchor.ndim == positive.ndim == negative.ndim:
+        raise RuntimeError("The anchor, positive, and negative tensors are expected to have the same number of dimensions, but "
+                           f"got: anchor {anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs")
+
+
 @public("nn.functional.triplet_margin_loss", "torch.triplet_margin_loss")
 @runs_in("float32")
 def triplet_margin_loss(anchor: Any, positive: Any, negative: Any, margin: float = 1.0, p: float = 2, eps: float = 1e-6,
                         swap: bool = False, size_average: bool | None = None, reduce: bool | None = None,
                         reduction: str = "mean") -> Any:
     """``max(0, |anchor - positive| - |anchor - negative| + margin)``. Shapes: three of [N, D] -> [] (or [N])."""
-    if margin <= 0:
-        raise ValueError(f"margin must be greater than 0, got {margin}")
+    _check_triplet(anchor, positive, negative, margin)
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
     if swap:
         far = ops.minimum(far, pairwise_distance(positive, negative, p, eps))
@@ -351,13 +358,26 @@ def triplet_margin_with_distance_loss(anchor: Any, positive: Any, negative: Any,
     """``triplet_margin_loss`` with a distance of the caller's. Shapes: three of [N, *] -> [] (or the distances')."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{reduction} is not a valid value for reduction")
-    if margin <= 0:
-        raise ValueError(f"margin must be greater than 0, got {margin}")
+    _check_triplet(anchor, positive, negative, margin)
     distance = pairwise_distance if distance_function is None else distance_function
     near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
         far = ops.minimum(far, distance(positive, negative))
     return reduced(_margin(near - far + margin), reduction)
+
+
+def _check_multi_margin(x: Any, target: Any, weight: Any) -> None:
+    if x.ndim > 2 or any(isinstance(s, int) and s == 0 for s in x.shape[-1:]):
+        raise RuntimeError("multi_margin_loss: Expected non-empty vector or matrix with optional 0-dim batch size, but got: "
+                           f"{list(x.shape)}")
+    rows = x.shape[0] if x.ndim == 2 else 1
+    if target.ndim > 1 or target.numel() != rows:
+        raise RuntimeError("multi_margin_loss: The target tensor should be 1-D with size equal to the number of rows. "
+                           f"Expected target size [{rows}], but got {list(target.shape)}")
+    if target.dtype is not _dtype.int64:
+        raise RuntimeError(f"multi_margin_loss: expected scalar type Long but found {type_name(target.dtype)}")
+    if weight is not None and weight.numel() != (x.shape[-1] if x.ndim else 1):
+        raise RuntimeError(f"inconsistent weight size, expected {x.shape[-1] if x.ndim else 1} but got {list(weight.shape)}")
 
 
 @public("nn.functional.multi_margin_loss")
@@ -371,6 +391,7 @@ def multi_margin_loss(input: Any, target: Any, p: int = 1, margin: float = 1.0, 
     if weight is not None and weight.ndim != 1:
         raise ValueError("weight must be one-dimensional")
     reduction = legacy_reduction(reduction, size_average, reduce)
+    _check_multi_margin(input, target, weight)
     rows = input if input.ndim == 2 else ops.reshape(input, (1, input.numel()))
     index = ops.reshape(target, (rows.shape[0], 1))
     values = _margin(margin - ops.gather(rows, 1, index) + rows) ** p

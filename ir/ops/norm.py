@@ -31,7 +31,10 @@ def _like(x: Any, dtype: Any) -> Any:
 def _trailing(x: Any, normalized_shape: Sequence[Any], name: str) -> tuple[int, ...]:
     """The axes that ``normalized_shape`` names. Raises ``RuntimeError`` where they do not match."""
     n = len(normalized_shape)
-    if n < 1 or n > x.ndim or tuple(x.shape[x.ndim - n:]) != tuple(normalized_shape):
+    if n < 1:
+        raise RuntimeError(f"Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but "
+                           f"got normalized_shape = {list(normalized_shape)} for {name}")
+    if n > x.ndim or tuple(x.shape[x.ndim - n:]) != tuple(normalized_shape):
         shown = ", ".join(str(s) for s in normalized_shape)
         raise RuntimeError(f"Given normalized_shape={list(normalized_shape)}, expected input with shape "
                            f"[{'*' if not shown else '*, ' + shown}], but got input of size{list(x.shape)}")
@@ -141,6 +144,9 @@ def layer_norm_call(input: Any, normalized_shape: Any, weight: Any = None, bias:
 
 def _rms_norm_parts(x: Any, normalized_shape: Any, weight: Any, eps: Any) -> Any:
     dims = _trailing(x, normalized_shape, "rms_norm")
+    if weight is not None and tuple(weight.shape) != tuple(normalized_shape):
+        raise RuntimeError(f"Expected weight to be of same shape as normalized_shape, but got weight of shape "
+                           f"{list(weight.shape)} and normalized_shape = {list(normalized_shape)}")
     wide = upcast(x)
     out = wide * ops.rsqrt(ops.mean(wide * wide, dims, True) + _rms_eps(eps, x))
     return _like(out if weight is None else out * weight, x.dtype)

@@ -36,23 +36,33 @@ def _out_size(size: Any, k: int, s: int, p: int, d: int, ceil_mode: bool) -> Any
     return out
 
 
-def window_geometry(name: str, x: Any, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple:
-    """Numbers per dimension, and the padding (before, after) that the windows need. Raises PyTorch's errors."""
+def _window_numbers(name: str, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any) -> tuple:
+    """Kernel size, stride (None: the kernel's), padding and dilation of each dimension. Raises PyTorch's errors."""
     kernel = _numbers(kernel, n, "kernel_size", name)
     given = stride is not None and not (isinstance(stride, (tuple, list)) and not stride)
     stride = _numbers(stride, n, "stride", name) if given else kernel
     padding, dilation = _numbers(padding, n, "padding", name), _numbers(dilation, n, "dilation", name)
     for k, s, p, d in zip(kernel, stride, padding, dilation):
-        if k <= 0 or s <= 0 or d <= 0:
-            raise RuntimeError(f"{name}: kernel size, stride and dilation should be greater than zero, but got kernel size "
-                               f"{k}, stride {s}, dilation {d}")
-        if p < 0 or 2 * p > d * (k - 1) + 1:
+        for what, value in (("kernel_size", k), ("stride", s), ("dilation", d)):
+            if value <= 0:
+                raise RuntimeError(f"{name}: {what} must be greater than zero, but got {value} (kernel size, stride and "
+                                   f"dilation should be greater than zero, but got kernel size {k}, stride {s}, dilation {d})")
+        if p < 0:
+            raise RuntimeError(f"{name}: pad must be non-negative, but got pad: {p}")
+        if 2 * p > d * (k - 1) + 1:
             raise RuntimeError(f"{name}: pad should be at most half of effective kernel size, but got pad={p}, "
                                f"kernel_size={k} and dilation={d}")
+    return kernel, stride, padding, dilation
+
+
+def window_geometry(name: str, x: Any, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> tuple:
+    """Numbers per dimension, and the padding (before, after) that the windows need. Raises PyTorch's errors."""
+    kernel, stride, padding, dilation = _window_numbers(name, n, kernel, stride, padding, dilation)
     sizes = x.shape[x.ndim - n:]
     out = tuple(_out_size(m, k, s, p, d, ceil_mode) for m, k, s, p, d in zip(sizes, kernel, stride, padding, dilation))
     if any(o <= 0 for o in out):
-        raise RuntimeError(f"Given input size: ({'x'.join(str(s) for s in x.shape[-n - 1:])}). Calculated output size: "
+        raise RuntimeError(f"{name}: Invalid computed output size: {min(out)}. Given input size: "
+                           f"({'x'.join(str(s) for s in x.shape[-n - 1:])}). Calculated output size: "
                            f"({'x'.join(str(s) for s in (x.shape[-n - 1], *out))}). Output size is too small")
     after = tuple(max((o - 1) * s + d * (k - 1) + 1 - m - p, 0) for o, m, k, s, p, d in
                   zip(out, sizes, kernel, stride, padding, dilation))
@@ -286,10 +296,10 @@ max_pool_backward = composite(
 def _max_pool(n: int, x: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
               return_indices: bool) -> Any:
     name = f"max_pool{n}d"
-    _check_input(name, x, n)
-    if any(isinstance(s, int) and s == 0 for s in x.shape[x.ndim - n - 1:]):
+    _window_numbers(name, n, kernel, stride, padding, dilation)
+    if x.ndim not in (n + 1, n + 2) or any(isinstance(s, int) and s == 0 for s in x.shape[x.ndim - n - 1:]):
         raise RuntimeError(f"{name}: Expected {n + 1}D or {n + 2}D (batch mode) tensor with optional 0 dim batch size for input, "
-                           f"but got: {list(x.shape)}")
+                           f"but got: {list(x.shape)} (Expected input's non-batch dimensions to have positive length)")
     kernel, stride, dilation, pads = window_geometry(name, x, n, kernel, stride, padding, dilation, ceil_mode)
     values, index = ops.max_pool(x, kernel, stride, pads, dilation)
     return (values, index) if return_indices else values
