@@ -41,7 +41,11 @@ leaky_relu = composite(
 
 
 def _prelu_parts(x: Any, weight: Any) -> Any:
+    if weight.ndim > 1:
+        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}")
     if weight.ndim and weight.shape[0] != 1:
+        if not x.ndim:
+            raise RuntimeError("Not allow zero-dim input tensor.")
         if x.ndim < 2 or weight.ndim != 1 or x.shape[1] != weight.shape[0]:
             raise RuntimeError(f"Mismatch of parameter numbers and input channel size. Found parameter numbers = "
                                f"{weight.numel()} and channel size = {x.shape[1] if x.ndim > 1 else 1}.")

@@ -178,6 +178,8 @@ def _many(x: Any, s: Any, dim: Any, name: str) -> tuple[list, list[int]]:
     sizes = None if s is None else [s] if isinstance(s, int) else list(s)
     if dim is not None:
         axes = [wrap_dim(d, x.ndim) for d in ((dim,) if isinstance(dim, int) else dim)]
+        if axes and not x.ndim:
+            raise IndexError(f"Dimension specified as {axes[0]} but tensor has no dimensions")
         if len(set(axes)) != len(axes):
             raise RuntimeError("FFT dims must be unique")
         if sizes is not None and len(sizes) != len(axes):

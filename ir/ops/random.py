@@ -151,7 +151,7 @@ def _distribution(name: str, params: str, wrong: Any, dtypes: str, doc: str) -> 
     def kernel(xp: Any, size: Any, *rest: Any) -> Any:
         *numbers, dtype, device, generator = rest
         if wrong(*numbers):
-            raise RuntimeError(f"{name}_: {wrong(*numbers)}")
+            raise RuntimeError(f"{name}_ {wrong(*numbers)}")
         if dtype.kind not in dtypes:
             raise NotImplementedError(f'"{name}" not implemented for {dtype.name!r}')
         drawn = getattr(_generator(generator), name)(_count(size), *numbers)

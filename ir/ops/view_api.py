@@ -116,12 +116,13 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:  # noqa: A002
     n = input.ndim
     src = [wrap_dim(d, n) for d in (source if isinstance(source, (tuple, list)) else (source,))]
     dst = [wrap_dim(d, n) for d in (destination if isinstance(destination, (tuple, list)) else (destination,))]
+    shown = [list(d) if isinstance(d, (tuple, list)) else [d] for d in (source, destination)]
     if len(src) != len(dst):
-        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({src} dims) should contain the same number "
-                           f"of dims as destination ({dst} dims)")
-    if len(set(src)) != len(src) or len(set(dst)) != len(dst):
-        raise RuntimeError(f"movedim: repeated dim in `{'source' if len(set(src)) != len(src) else 'destination'}` "
-                           f"({src if len(set(src)) != len(src) else dst})")
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({shown[0]} dims) should contain the same "
+                           f"number of dims as destination ({shown[1]} dims)")
+    for name, dims, given in (("source", src, shown[0]), ("destination", dst, shown[1])):
+        if len(set(dims)) != len(dims):
+            raise RuntimeError(f"movedim: repeated dim in `{name}` ({given})")
     if not n:
         return ops.permute(input, ())
     order: list[Any] = [None] * n
@@ -269,7 +270,13 @@ def _splitter(name: str, dim: Any, least: int) -> None:
         if input.ndim < least:
             raise RuntimeError(f"torch.{name} requires a tensor with at least {least} dimension, but got a tensor with "
                                f"{input.ndim} dimensions!")
-        return tensor_split(input, indices_or_sections, dim(input))
+        at = dim(input)
+        if isinstance(indices_or_sections, str):
+            raise TypeError(f"{name}() received an invalid combination of arguments. The second must be an int or ints")
+        if isinstance(indices_or_sections, int) and (not indices_or_sections or input.shape[at] % indices_or_sections):
+            raise RuntimeError(f"torch.{name} attempted to split along dimension {at}, but the size of the dimension "
+                               f"{input.shape[at]} is not divisible by the split_size {indices_or_sections}!")
+        return tensor_split(input, indices_or_sections, at)
     split_along.__name__ = name
 
 
