@@ -453,5 +453,5 @@ def _write_narrowed(base: Any, value: Any, dim: int, start: Any, length: Any) ->
 
 narrow = view(
     "narrow(Tensor self, int dim, int start, int length) -> Tensor", kernel=_narrow, infer=_narrow_meta, vjp=_narrow_rule,
-    lower=_narrow_index, write=_write_narrowed,
+    lower=_narrow_index, write=_write_narrowed, api=(),
     samples=lambda: [S(T((5, 4)), 0, 1, 3), S(T((5, 4)), -1, 0, 0), S(T((5, 4)), 1, -2, 2)])

@@ -212,6 +212,16 @@ def _one_of_several(views: tuple, node: str) -> tuple:
     return views
 
 
+@public("torch.narrow", "Tensor.narrow")
+def narrow(input: Any, dim: int, start: Any, length: int) -> Any:  # noqa: A002
+    """A view of ``length`` elements along ``dim`` from ``start`` (an int, or a 0-dimensional tensor of one) on."""
+    if hasattr(start, "dtype"):
+        if start.ndim or not start.dtype.is_integral or start.dtype is _dtype.bool_:
+            raise RuntimeError("start must be an 0-dim integral Tensor.")
+        start = int(start)
+    return ops.narrow(input, dim, start, length)
+
+
 @public("Tensor.split_with_sizes", "torch.split_with_sizes")
 def split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple:  # noqa: A002
     """Views of consecutive parts of these sizes."""
