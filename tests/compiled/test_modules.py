@@ -69,7 +69,8 @@ MODULES = {
     "lstm": (lambda: nn.LSTM(5, 7, num_layers=2, batch_first=True), lambda: [R(3, 4, 5)]),
     "gru": (lambda: nn.GRU(5, 7), lambda: [R(4, 3, 5)]),
     "attention": (lambda: SelfAttention(8, 2, batch_first=True), lambda: [R(2, 5, 8)]),
-    "encoder": (lambda: nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True), lambda: [R(2, 5, 8)]),
+    # without dropout: of a transposed input compiled code draws rows first, eager in the order of memory (docs/random.md)
+    "encoder": (lambda: nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), lambda: [R(2, 5, 8)]),
     "masked attention": (MaskedAttention, lambda: [R(2, 5, 8)]),
     "norms": (lambda: nn.Sequential(nn.InstanceNorm2d(3, affine=True), nn.LayerNorm([4, 4]), nn.RMSNorm(4)),
               lambda: [R(2, 3, 4, 4)]),
