@@ -30,6 +30,9 @@ BACKWARD = {"bwd32": torch.float32, "bwd64": torch.float64, "bwdc64": torch.comp
 VARIANTS = ("method", "inplace", "operator", "alias")
 COLUMNS = (*FORWARD, *BACKWARD, *VARIANTS, "errors", "seeded")
 
+# The databases' module forbids the process to set flags such as `torch.backends.cudnn.benchmark`; programs do.
+torch.backends.disable_global_flags.__globals__["__allow_nonbracketed_mutation_flag"] = True
+
 #: what these return is memory that nobody has written to
 UNWRITTEN = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided", "resize_",
                        "resize_as_"})

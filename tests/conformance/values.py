@@ -86,7 +86,7 @@ def _remember(cls: type, *args: Any, **kwargs: Any) -> Any:
     return made
 
 
-torch.nn.Module.__new__ = _remember  # type: ignore[method-assign,assignment] - modules may be arguments of others
+torch.nn.Module.__new__ = staticmethod(_remember)  # type: ignore[method-assign,assignment] - modules may be arguments of others
 
 
 def _module(value: torch.nn.Module) -> Any:
