@@ -12,6 +12,7 @@ import json
 import os
 import statistics
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from report import machine, render
 CONTENDERS = (("flambeau", "eager"), ("flambeau", "compiled"), ("torch", "eager"), ("torch", "compiled"))
 RESULTS = Path(__file__).parent / "results"
 TOLERANCE = 2e-3
+#: before each turn: idle BLAS and OpenMP threads of the contender before it spin for up to 0.1 s
+SETTLE_SECONDS = 0.2
 
 
 def run_case(name: str, peers: dict[tuple[str, str], Peer], rounds: int, block_seconds: float) -> dict[str, Any]:
@@ -40,6 +43,7 @@ def run_case(name: str, peers: dict[tuple[str, str], Peer], rounds: int, block_s
     for _ in range(rounds):
         for library, mode in prepared:
             calls, inner = plans[library, mode]
+            time.sleep(SETTLE_SECONDS)
             turn = peers[library, mode].ask(do="time", case=name, mode=mode, calls=calls, inner=inner)
             samples[library, mode].append(turn["seconds"])
     for (library, mode), turns in samples.items():
