@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from twins import x_of
 
 import flambeau
 
@@ -19,12 +20,6 @@ PROGRAMS: dict[str, Callable[[Any], Any]] = {}
 def program(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     PROGRAMS[fn.__name__] = fn
     return fn
-
-
-def x_of(t: Any, *shape: int, shift: float = 0.0) -> Any:
-    n = int(np.prod(shape)) if shape else 1
-    values = np.sin(np.arange(n, dtype="f8") * 1.3 + 0.4 + shift)
-    return t.tensor(values.reshape(shape).tolist(), dtype=t.float64)
 
 
 def sub(t: Any, name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from twins import x_of
 
 import flambeau
 
@@ -23,12 +24,6 @@ def program(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def error(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
     ERRORS[fn.__name__] = fn
     return fn
-
-
-def x_of(t: Any, *shape: int, shift: float = 0.0) -> Any:
-    n = int(np.prod(shape)) if shape else 1
-    values = np.sin(np.arange(n, dtype="f8") * 1.3 + 0.4 + shift)
-    return t.tensor(values.reshape(shape).tolist(), dtype=t.float64)
 
 
 def flat(tree: Any) -> list[Any]:

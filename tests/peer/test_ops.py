@@ -9,28 +9,13 @@ import pytest
 import torch
 from sampling import _Array, arrays, cases, outputs, sampled_ops
 
+from flambeau.ir.dtype import ALL
 from flambeau.ir.op import OPS, Op, call
 from flambeau.ir.tree import leaves, tree_map
 from flambeau.runtime.tensor import wrap
 
 #: PyTorch's dtypes by our names
-DTYPES = {
-    name: getattr(torch, name)
-    for name in (
-        "bool",
-        "uint8",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "float16",
-        "bfloat16",
-        "float32",
-        "float64",
-        "complex64",
-        "complex128",
-    )
-}
+DTYPES = {dtype.name: getattr(torch, dtype.name) for dtype in ALL}
 
 #: what our op is called there, or how it is spelt: only for ops whose schema is not that of a public function
 SPELLING: dict[str, Any] = {

@@ -68,3 +68,21 @@ class Categorical(OfProbsOrLogits, Distribution):
         values = fl.arange(self._num_events, dtype=fl.long, device=self._param.device)
         values = values.view((-1, *(1,) * len(self._batch_shape)))
         return values.expand((-1, *self._batch_shape)) if expand else values
+
+
+class OverCategorical(Distribution):
+    """A distribution made of the shares of a :class:`Categorical`, which it holds as ``_categorical``."""
+
+    _categorical: Categorical
+
+    @property
+    def probs(self) -> Any:
+        return self._categorical.probs
+
+    @property
+    def logits(self) -> Any:
+        return self._categorical.logits
+
+    @property
+    def param_shape(self) -> Any:
+        return self._categorical.param_shape

@@ -9,11 +9,10 @@ import flambeau.nn.functional as F
 from flambeau.runtime.tensor import Size
 
 from . import constraints
-from .categorical import Categorical
-from .distribution import Distribution
+from .categorical import Categorical, OverCategorical
 
 
-class OneHotCategorical(Distribution):
+class OneHotCategorical(OverCategorical):
     """A vector with a 1 at an index drawn by ``probs`` or ``logits``."""
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
@@ -28,18 +27,6 @@ class OneHotCategorical(Distribution):
 
     def _expanded(self, name: str, batch_shape: Size) -> Any:
         return self._categorical._expanded(name, batch_shape)
-
-    @property
-    def probs(self) -> Any:
-        return self._categorical.probs
-
-    @property
-    def logits(self) -> Any:
-        return self._categorical.logits
-
-    @property
-    def param_shape(self) -> Any:
-        return self._categorical.param_shape
 
     @property
     def mean(self) -> Any:

@@ -9,7 +9,7 @@ import flambeau as fl
 from . import constraints
 from .bernoulli import OfProbsOrLogits
 from .distribution import Distribution
-from .transformed_distribution import TransformedDistribution
+from .relaxed_categorical import Relaxed
 from .transforms import SigmoidTransform
 from .utils import broadcast_all, clamp_probs
 
@@ -47,7 +47,7 @@ class LogitRelaxedBernoulli(OfProbsOrLogits, Distribution):
         return self.temperature.log() + away - 2 * away.exp().log1p()
 
 
-class RelaxedBernoulli(TransformedDistribution):
+class RelaxedBernoulli(Relaxed):
     """Numbers in [0, 1] near 0 or 1 the more, the lower the ``temperature``; they can be differentiated."""
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
@@ -62,15 +62,3 @@ class RelaxedBernoulli(TransformedDistribution):
         new = RelaxedBernoulli(self.temperature, **given, validate_args=False)
         new._validate_args = self._validate_args
         return new
-
-    @property
-    def temperature(self) -> Any:
-        return self.base_dist.temperature
-
-    @property
-    def logits(self) -> Any:
-        return self.base_dist.logits
-
-    @property
-    def probs(self) -> Any:
-        return self.base_dist.probs

@@ -60,7 +60,23 @@ class ExpRelaxedCategorical(Distribution):
         return (score - score.logsumexp(dim=-1, keepdim=True)).sum(-1) + log_scale
 
 
-class RelaxedOneHotCategorical(TransformedDistribution):
+class Relaxed(TransformedDistribution):
+    """A relaxed distribution of a ``temperature``: what its base, before the transform, was made of."""
+
+    @property
+    def temperature(self) -> Any:
+        return self.base_dist.temperature
+
+    @property
+    def logits(self) -> Any:
+        return self.base_dist.logits
+
+    @property
+    def probs(self) -> Any:
+        return self.base_dist.probs
+
+
+class RelaxedOneHotCategorical(Relaxed):
     """Shares near one corner the more, the lower the ``temperature``; they can be differentiated."""
 
     arg_constraints = {"probs": constraints.simplex, "logits": constraints.real_vector}
@@ -76,15 +92,3 @@ class RelaxedOneHotCategorical(TransformedDistribution):
         new = RelaxedOneHotCategorical(self.temperature, **{name: inner._expanded(name, batch_shape)}, validate_args=False)
         new._validate_args = self._validate_args
         return new
-
-    @property
-    def temperature(self) -> Any:
-        return self.base_dist.temperature
-
-    @property
-    def logits(self) -> Any:
-        return self.base_dist.logits
-
-    @property
-    def probs(self) -> Any:
-        return self.base_dist.probs
