@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ except ImportError:  # a platform without flock: atomic renames alone keep entri
     fcntl = None  # type: ignore[assignment]
 
 _private_root: Path | None = None
+_making_private_root = threading.Lock()  # kernels are built by several threads
 
 
 def key_of(*parts: str) -> str:
@@ -177,13 +179,14 @@ def _locked(path: Path) -> Iterator[None]:
 def _fallback_root(reason: OSError) -> Path:
     """Return a private temporary folder, made on first use with a warning that names the reason."""
     global _private_root
-    if _private_root is None:
-        _private_root = Path(tempfile.mkdtemp(prefix="flambeau-"))
-        atexit.register(shutil.rmtree, _private_root, ignore_errors=True)
-        warnings.warn(
-            f"the kernel cache at {root()} cannot be written ({reason}); kernels compiled by this process are kept in a "
-            "temporary folder and lost at its end. Set FLAMBEAU_CACHE_DIR to a writable folder.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    with _making_private_root:
+        if _private_root is None:
+            _private_root = Path(tempfile.mkdtemp(prefix="flambeau-"))
+            atexit.register(shutil.rmtree, _private_root, ignore_errors=True)
+            warnings.warn(
+                f"the kernel cache at {root()} cannot be written ({reason}); kernels compiled by this process are kept in "
+                "a temporary folder and lost at its end. Set FLAMBEAU_CACHE_DIR to a writable folder.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
     return _private_root

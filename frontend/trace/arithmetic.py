@@ -5,8 +5,9 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace.containers import DictValue, DictView, ListValue, SetValue, TupleValue, dict_pairs
+from flambeau.frontend.trace.mappings import DictValue, DictView, SetValue, dict_pairs
 from flambeau.frontend.trace.objects import ObjectValue
+from flambeau.frontend.trace.sequences import ListValue, TupleValue
 from flambeau.frontend.trace.values import ZERO, Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
 
 if TYPE_CHECKING:

@@ -26,19 +26,17 @@ from flambeau.frontend.trace.callables import (
     GeneratorValue,
     PartialValue,
 )
-from flambeau.frontend.trace.containers import (
+from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs
+from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
+from flambeau.frontend.trace.sequences import (
     CombinedIterator,
-    DictValue,
     HostIterator,
     ListValue,
     SequenceIterator,
-    SetValue,
     SliceValue,
     TupleValue,
-    dict_pairs,
     sorted_values,
 )
-from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
 from flambeau.frontend.trace.values import (
     FALSE,
     NO_TEXT,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from types import CellType, CodeType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace.containers import DictValue, TupleValue
+from flambeau.frontend.trace.mappings import DictValue
+from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr, CellContents, Constant, Item, Source
 from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
 

@@ -10,7 +10,8 @@ import collections
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace.containers import DictValue, ListValue, Pending, SetValue
+from flambeau.frontend.trace.mappings import DictValue, SetValue
+from flambeau.frontend.trace.sequences import ListValue, Pending
 from flambeau.frontend.trace.values import Const, OutsideConst, TensorValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
 

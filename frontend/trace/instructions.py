@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from flambeau.frontend.trace.arithmetic import unary as apply_unary
 from flambeau.frontend.trace.builtins import format_text
 from flambeau.frontend.trace.callables import CellValue, FunctionValue, GeneratorValue
-from flambeau.frontend.trace.containers import DictValue, ListValue, SetValue, SliceValue, TupleValue, dict_pairs
 from flambeau.frontend.trace.decode import Instr
 from flambeau.frontend.trace.frame import Frame
+from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
+from flambeau.frontend.trace.sequences import ListValue, SliceValue, TupleValue
 from flambeau.frontend.trace.values import NO_TEXT, NONE, NULL_VALUE, Const, Observed, Unsupported, Value
 
 if TYPE_CHECKING:

@@ -6,46 +6,34 @@ in `instructions`, what built-in functions do is in `builtins`, Python's attribu
 from __future__ import annotations
 
 import collections
-import enum
 import functools
 import math
 import operator
 import os
-import re
 import types
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.frontend.trace import arithmetic, builtins
+from flambeau.frontend.trace import arithmetic, builtins, outside
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import (
     BoundBuiltin,
-    BoundMethod,
     BuiltinValue,
     CellValue,
     FunctionValue,
     GeneratorValue,
-    PartialValue,
     bind,
-    outside_function,
-)
-from flambeau.frontend.trace.containers import (
-    DictValue,
-    ListValue,
-    Pending,
-    SequenceIterator,
-    SetValue,
-    SliceValue,
-    TupleValue,
-    dict_key,
 )
 from flambeau.frontend.trace.decode import decode
 from flambeau.frontend.trace.effects import Effects, Rebuilder
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.instructions import HANDLERS
+from flambeau.frontend.trace.mappings import DictValue, SetValue
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr
-from flambeau.frontend.trace.shapes import Shapes, SizeOf
-from flambeau.frontend.trace.source import Attr, Constant, DictKey, Global, Item, Root, Source
+from flambeau.frontend.trace.outside import PLAIN, GlobalsValue
+from flambeau.frontend.trace.sequences import ListValue, SequenceIterator, SliceValue, TupleValue
+from flambeau.frontend.trace.shapes import Shapes
+from flambeau.frontend.trace.source import Constant, Root, Source
 from flambeau.frontend.trace.tensors import ModeValue, set_tensor_attribute, tensor_attribute
 from flambeau.frontend.trace.values import (
     Const,
@@ -61,8 +49,6 @@ from flambeau.frontend.trace.values import (
 from flambeau.ir import dtype as dtypes
 from flambeau.ir import op as _ir_op
 from flambeau.ir.autocast import OFF, Autocast
-from flambeau.ir.device import Device
-from flambeau.ir.dtype import DType
 from flambeau.ir.graph import Graph
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import ops, use_handler
@@ -70,15 +56,8 @@ from flambeau.ir.tensorlike import TensorLike
 from flambeau.ir.tracing import DataDependentError, GraphBuilder, GraphTensor
 from flambeau.runtime import tensor as _tensor
 from flambeau.runtime.autograd import mode
-from flambeau.runtime.tensor import Size, Tensor
+from flambeau.runtime.tensor import Tensor
 
-# Modules whose functions and classes are taken to stay what they are: no guard per use.
-TRUSTED = {"flambeau", "torch", "builtins", "math", "cmath", "operator", "functools", "itertools", "collections",
-           "contextlib", "copy", "typing", "types", "abc", "dataclasses", "enum", "warnings", "numbers", "inspect"}
-_PLAIN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range)
-_BUILTIN_TYPES = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
-                  types.MethodWrapperType, types.GetSetDescriptorType, types.MemberDescriptorType,
-                  types.ClassMethodDescriptorType, property, functools._lru_cache_wrapper)
 MAX_DEPTH = 120
 
 
@@ -155,10 +134,10 @@ class Tracer:
         self.root: Frame | None = None
         self.tick = 0                                            # native steps of the root frame so far
         self.stop_at = 0                                         # the step at which the root frame breaks (0: never)
-        self._known: dict[int, Value] = {}
-        self._tensors: dict[int, TensorValue] = {}
-        self._globals: dict[int, GlobalsValue] = {}
-        self._keep: list[Any] = []                               # objects whose ids are keys above
+        self.known: dict[int, Value] = {}
+        self.tensors: dict[int, TensorValue] = {}
+        self.namespaces: dict[int, GlobalsValue] = {}
+        self.keep: list[Any] = []                               # objects whose ids are keys above
         self.instructions = 0
 
     # ------------------------------------------------------------------ where we are
@@ -201,182 +180,28 @@ class Tracer:
         return not isinstance(source, Root) and source is not None and isinstance(source.root, Constant) \
             and not isinstance(source, Constant)
 
-    def wrap(self, raw: Any, source: Source) -> Value:
-        """The symbolic value of an outside object, with the guard that its use needs."""
-        known = self._known.get(id(raw))
-        if known is not None:
-            if known.source != source:
-                first = known.source
-                assert first is not None
-                self.guards.add(source, ("same", first), lambda w, v: f"{v} is {w.fetch(first)}",
-                                "{} is " + g.escape(str(first)), self.where)
-            return known
-        value = self._wrap(raw, source)
-        if not isinstance(value, (Const, SymValue)):
-            self._known[id(raw)] = value
-            self._keep.append(raw)
-        return value
-
-    def _wrap(self, raw: Any, source: Source) -> Value:
-        cls = type(raw)
-        if isinstance(raw, Tensor):
-            return self._wrap_tensor(raw, source)
-        if cls is int and self.dynamic(source, None, raw, raw):
-            self.guard(source, g.is_type(int))
-            return SymValue(self._int_symbol(raw, source), source)
-        if cls is float and self.dynamic(source, None, raw, raw):
-            self.guard(source, g.is_type(float))
-            return ScalarValue(raw, "{}", [], source)
-        if cls in _PLAIN:
-            if not isinstance(source, Root):
-                self.guard(source, g.exists())
-            return OutsideConst(raw, source, self)
-        if isinstance(raw, (DType, Device, enum.Enum)) or getattr(cls, "__flambeau_constant__", False):
-            self.guard(source, g.equals(raw) if isinstance(raw, Device) else g.is_object(raw))
-            return Const(raw, source)
-        if isinstance(raw, type):
-            self.guard(source, g.is_object(raw))
-            return ClassValue(raw, source)
-        handler = _WRAPPERS.get(cls)
-        if handler is not None:
-            return handler(self, raw, source)
-        if isinstance(raw, tuple) and cls.__iter__ is tuple.__iter__ and cls.__getitem__ in (tuple.__getitem__,
-                                                                                            Size.__getitem__):
-            return self._wrap_tuple(raw, source)
-        if raw is mode:
-            return ModeValue(source)
-        if getattr(raw, "__flambeau_pure__", False) or isinstance(raw, _BUILTIN_TYPES):
-            self.guard(source, g.is_object(raw))
-            return BuiltinValue(raw, source)
-        return self._wrap_object(raw, source)
-
-    def _wrap_object(self, raw: Any, source: Source) -> Value:
-        cls = type(raw)
-        self.guard(source, g.is_type(cls))
-        written_in_python = bool(cls.__flags__ & (1 << 9)) and not isinstance(raw, (list, dict, set, str, int, float))
-        return ObjectValue(cls, raw, source) if written_in_python else OpaqueValue(raw, source)
-
-    def _wrap_tensor(self, raw: Any, source: Source) -> Value:
-        shape: list[Any] = list(raw.shape)
-        symbols = {}
-        for k, n in enumerate(shape):
-            if self.dynamic(source, k, n, raw):
-                shape[k] = symbols[k] = self.shapes.symbol(n, SizeOf(source, k))
-        self.guard(source, g.is_tensor(raw, symbols))
-        node = self.graph.input(_stem(source), TensorMeta(tuple(shape), raw.dtype, raw.device), bool(raw.requires_grad),
-                                self.where())
-        self.inputs[node] = (source, raw)
-        tensor = GraphTensor(node)
-        value = TensorValue(tensor, type(raw), source, raw)
-        self._tensors[id(tensor)] = value
-        return value
-
-    def _int_symbol(self, raw: int, source: Source) -> Any:
-        return self.shapes.symbol(raw, SizeOf(source, None))
-
-    def _wrap_tuple(self, raw: tuple[Any, ...], source: Source) -> Value:
-        self.guard(source, g.is_type(type(raw)))
-        self.guard(source, g.has_length(len(raw)))
-        return TupleValue([Pending(v, Item(source, k)) for k, v in enumerate(raw)], type(raw), source)
-
-    def _wrap_list(self, raw: Any, source: Source) -> Value:
-        self.guard(source, g.is_type(type(raw)))
-        if isinstance(raw, collections.deque) and raw.maxlen is not None:
-            return OpaqueValue(raw, source)
-        return ListValue([Pending(v, Item(source, k)) for k, v in enumerate(raw)], source, type(raw))
-
-    def _wrap_dict(self, raw: Any, source: Source) -> Value:
-        self.guard(source, g.is_type(type(raw)))
-        factory = getattr(raw, "default_factory", None)
-        return DictValue(raw, source, type(raw),
-                         None if factory is None else self.wrap(factory, Attr(source, "default_factory")))
-
-    def _wrap_set(self, raw: Any, source: Source) -> Value:
-        self.guard(source, g.is_type(type(raw)))
-        if all(type(v) in _PLAIN for v in raw):
-            self.guard(source, g.equals(frozenset(raw)) if type(raw) is frozenset else _equals_set(raw))
-            return SetValue({v: Const(v) for v in raw}, type(raw), source)
-        self.guard(source, g.has_length(len(raw)))
-        members = [self.wrap(v, DictKey(source, k)) for k, v in enumerate(raw)]
-        return SetValue({dict_key(self, v): v for v in members}, type(raw), source)
-
-    def _wrap_slice(self, raw: slice, source: Source) -> Value:
-        self.guard(source, g.is_type(slice))
-        return SliceValue([self.wrap(getattr(raw, n), Attr(source, n)) for n in ("start", "stop", "step")])
-
-    def _wrap_function(self, raw: types.FunctionType, source: Source) -> Value:
-        if builtins.knows(raw):
-            self.guard(source, g.is_object(raw))
-            return BuiltinValue(raw, source)
-        original = getattr(raw, "__flambeau_original__", None)
-        if self.is_fixed(source):
-            self.guard(source, g.is_object(raw))
-        else:
-            self.guard(source, g.is_type(types.FunctionType))
-            code = raw.__code__
-            self.guard(source, (("code", id(code)), lambda w, v: f"{v}.__code__ is {w.constant(code)}",
-                                f"{{}} runs {code.co_name}"))
-        if original is not None:
-            return self.wrap(original, Attr(source, "__flambeau_original__"))
-        return outside_function(self, raw, source)
-
-    def _wrap_method(self, raw: types.MethodType, source: Source) -> Value:
-        self.guard(source, g.is_type(types.MethodType))
-        return BoundMethod(self.wrap(raw.__func__, Attr(source, "__func__")),
-                           self.wrap(raw.__self__, Attr(source, "__self__")), source)
-
-    def _wrap_builtin(self, raw: Any, source: Source) -> Value:
-        owner = raw.__self__
-        if owner is None or isinstance(owner, (types.ModuleType, type)):
-            self.guard(source, g.is_object(raw))
-            return BuiltinValue(raw, source)
-        self.guard(source, g.is_type(type(raw)))
-        self.guard(Attr(source, "__name__"), g.equals(raw.__name__))
-        return BoundBuiltin(self.wrap(owner, Attr(source, "__self__")), raw.__name__)
-
-    def _wrap_partial(self, raw: Any, source: Source) -> Value:
-        self.guard(source, g.is_type(type(raw)))
-        args = self.unpack(self.wrap(raw.args, Attr(source, "args")))
-        keywords = self.wrap(raw.keywords, Attr(source, "keywords"))
-        assert isinstance(keywords, DictValue)
-        pairs = {k.as_python(self): v for k, v in keywords.pairs(self)}
-        return PartialValue(self.wrap(raw.func, Attr(source, "func")), args, pairs, source)
-
-    def _wrap_module(self, raw: types.ModuleType, source: Source) -> Value:
-        self.guard(source, g.is_object(raw))
-        return ModuleValue(raw, source)
-
-    def _wrap_cell(self, raw: types.CellType, source: Source) -> Value:
-        return self.outside_cell(raw, source)
-
     def outside_cell(self, raw: types.CellType, source: Source) -> CellValue:
-        found = self._known.get(id(raw))
+        found = self.known.get(id(raw))
         if found is None:
-            found = self._known[id(raw)] = CellValue(None, source, raw)
-            self._keep.append(raw)
+            found = self.known[id(raw)] = CellValue(None, source, raw)
+            self.keep.append(raw)
         return found                                             # type: ignore[return-value]
 
+    def globals_of(self, space: dict[str, Any]) -> GlobalsValue:
+        found = self.namespaces.get(id(space))
+        if found is None:
+            found = self.namespaces[id(space)] = GlobalsValue(space)
+        return found
+
+    def wrap(self, raw: Any, source: Source) -> Value:
+        """The symbolic value of an outside object, with the guard that its use needs."""
+        return outside.wrap(self, raw, source)
+
     def wrap_global(self, raw: Any, source: Source, module: str) -> Value:
-        """A global of a module; functions and classes of trusted modules need no guard."""
-        package = module.split(".")[0]
-        if package == "flambeau" and isinstance(raw, tuple) and isinstance(source, Global) and source.name.isupper():
-            return self.constant(raw)
-        if package in TRUSTED and (callable(raw) or isinstance(raw, types.ModuleType)) \
-                and not isinstance(raw, Tensor) and not hasattr(type(raw), "forward"):
-            source = Constant(raw, str(source))
-        return self.wrap(raw, source)
+        return outside.wrap_global(self, raw, source, module)
 
     def outside_attribute(self, value: Any, name: str) -> Value:
-        """An attribute of a real function or other object, by its source."""
-        if not hasattr(value.raw, name):
-            raise self.observe(AttributeError(f"'{value.pytype().__name__}' object has no attribute '{name}'"))
-        return self.wrap(getattr(value.raw, name), Attr(value.source, name))
-
-    def globals_of(self, space: dict[str, Any]) -> GlobalsValue:
-        found = self._globals.get(id(space))
-        if found is None:
-            found = self._globals[id(space)] = GlobalsValue(space)
-        return found
+        return outside.outside_attribute(self, value, name)
 
     # ------------------------------------------------------------------ values made while tracing
 
@@ -404,13 +229,16 @@ class Tracer:
             return self.wrap(raw, Constant(raw, getattr(raw, "__name__", "object")))
         return Const(raw)
 
+    def new_dict(self, pairs: list[tuple[Value, Value]]) -> DictValue:
+        return DictValue.make(self, pairs)
+
     def from_python(self, raw: Any) -> Value:
         """The value of what a pure function returned."""
         if isinstance(raw, GraphTensor):
-            found = self._tensors.get(id(raw))
+            found = self.tensors.get(id(raw))
             if found is None:
-                found = self._tensors[id(raw)] = TensorValue(raw, Tensor)
-                self._keep.append(raw)
+                found = self.tensors[id(raw)] = TensorValue(raw, Tensor)
+                self.keep.append(raw)
             return found
         if isinstance(raw, Tensor):
             return self.wrap(raw, Constant(raw, "constant"))
@@ -423,10 +251,10 @@ class Tracer:
         return self.constant(raw)
 
     def class_value(self, cls: type) -> Value:
-        found = self._known.get(id(cls))
+        found = self.known.get(id(cls))
         if found is None:
-            found = self._known[id(cls)] = ClassValue(cls, Constant(cls, cls.__name__))
-            self._keep.append(cls)
+            found = self.known[id(cls)] = ClassValue(cls, Constant(cls, cls.__name__))
+            self.keep.append(cls)
         return found
 
     def as_exception(self, value: Value) -> Value:
@@ -509,7 +337,7 @@ class Tracer:
             node = self.graph.input("scalar", TensorMeta((), dtype), False, self.where())
             self.scalars[node] = value
             found = self._scalars[id(value)] = TensorValue(GraphTensor(node), Tensor)
-            self._keep.append(value)
+            self.keep.append(value)
         return found
 
     def call_host(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
@@ -734,7 +562,7 @@ class Tracer:
     def alias_guards(self) -> list[g.Guard]:
         """Changed outside objects are none of the other objects of their type that the trace has seen."""
         groups: dict[type, list[Source]] = {}
-        for value in self._known.values():
+        for value in self.known.values():
             if value.mutable and value.source is not None and not isinstance(value, (CellValue, ModeValue, OpaqueValue)):
                 groups.setdefault(value.pytype(), []).append(value.source)
         changed = {v.pytype() for v in self.effects.touched.values()
@@ -765,74 +593,9 @@ class Tracer:
         raise Unsupported("effect", f"a change to a {value.pytype().__name__} cannot be replayed")
 
 
-class GlobalsValue(Value):
-    """A module's namespace."""
-
-    mutable = True
-
-    def __init__(self, space: dict[str, Any]) -> None:
-        self.space = space
-        self.module = str(space.get("__name__", ""))
-        self.at = self.source = Constant(space, f"globals of {self.module}")
-        self.stored: dict[str, Value | None] = {}
-        self.read: dict[str, Value] = {}
-
-    def pytype(self) -> type:
-        return dict
-
-    def load(self, tr: Tracer, name: str) -> Value:
-        if name in self.stored:
-            found = self.stored[name]
-            if found is None:
-                raise tr.observe(NameError(f"name '{name}' is not defined"))
-            return found
-        if name in self.read:
-            return self.read[name]
-        if name in self.space:
-            value = tr.wrap_global(self.space[name], Global(self.at, name), self.module)
-        else:
-            scope = self.space.get("__builtins__", {})
-            scope = scope if isinstance(scope, dict) else vars(scope)
-            if name not in scope:
-                raise tr.observe(NameError(f"name '{name}' is not defined"))
-            if self.module.split(".")[0] not in TRUSTED:
-                tr.guard(self.at, g.contains(name, False))
-            value = tr.wrap(scope[name], Constant(scope[name], name))
-        self.read[name] = value
-        return value
-
-    def store(self, tr: Tracer, name: str, value: Value | None) -> None:
-        tr.effects.touch(self)
-        self.stored[name] = value
-
-
-def _equals_set(raw: set[Any]) -> tuple[Any, Any, str]:
-    frozen = frozenset(raw)
-    return ("set", frozen), lambda w, v: f"{v} == {w.constant(frozen)}", f"{{}} has {len(frozen)} given elements"
-
-
 def _is_plain(value: Any) -> bool:
-    return type(value) in _PLAIN
-
-
-def _stem(source: Source) -> str:
-    """Name of a graph input: `x`, `conv1_weight` for `self._modules['conv1'].weight`."""
-    if isinstance(source, Root):
-        return source.name
-    return re.sub(r"^self_|_modules_|_parameters_|_buffers_", "", re.sub(r"\W+", "_", str(source)))
+    return type(value) in PLAIN
 
 
 def _name(fn: Any) -> str:
     return getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None) or repr(fn)
-
-
-_WRAPPERS: dict[type, Callable[[Tracer, Any, Source], Value]] = {
-    tuple: Tracer._wrap_tuple, list: Tracer._wrap_list, collections.deque: Tracer._wrap_list,
-    dict: Tracer._wrap_dict, collections.OrderedDict: Tracer._wrap_dict, collections.defaultdict: Tracer._wrap_dict,
-    set: Tracer._wrap_set, frozenset: Tracer._wrap_set, slice: Tracer._wrap_slice,
-    types.FunctionType: Tracer._wrap_function, types.MethodType: Tracer._wrap_method,
-    types.BuiltinFunctionType: Tracer._wrap_builtin, types.MethodWrapperType: Tracer._wrap_builtin,
-    functools.partial: Tracer._wrap_partial, types.ModuleType: Tracer._wrap_module, types.CellType: Tracer._wrap_cell,
-}
-
-

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, BuiltinValue
-from flambeau.frontend.trace.containers import HostIterator, InstanceDict, TupleValue
+from flambeau.frontend.trace.mappings import InstanceDict
+from flambeau.frontend.trace.sequences import HostIterator, TupleValue
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Source
 from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
 

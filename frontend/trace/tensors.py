@@ -5,8 +5,8 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod
-from flambeau.frontend.trace.containers import TupleValue
 from flambeau.frontend.trace.objects import ObjectValue, bind_attribute, mro_lookup
+from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr
 from flambeau.frontend.trace.values import NEEDS_DATA, Const, TensorValue, Unsupported, Value
 from flambeau.runtime.autograd import mode

@@ -1,0 +1,294 @@
+"""The one way in for values from outside: `wrap` gives an object its symbolic value, with the guard that its use needs."""
+from __future__ import annotations
+
+import collections
+import enum
+import functools
+import re
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.trace import builtins
+from flambeau.frontend.trace import guards as g
+from flambeau.frontend.trace.callables import (
+    BoundBuiltin,
+    BoundMethod,
+    BuiltinValue,
+    PartialValue,
+    outside_function,
+)
+from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_key
+from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue
+from flambeau.frontend.trace.sequences import ListValue, Pending, SliceValue, TupleValue
+from flambeau.frontend.trace.shapes import SizeOf
+from flambeau.frontend.trace.source import Attr, Constant, DictKey, Global, Item, Root, Source
+from flambeau.frontend.trace.tensors import ModeValue
+from flambeau.frontend.trace.values import (
+    Const,
+    OutsideConst,
+    ScalarValue,
+    SymValue,
+    TensorValue,
+    Value,
+)
+from flambeau.ir.device import Device
+from flambeau.ir.dtype import DType
+from flambeau.ir.meta import TensorMeta
+from flambeau.ir.tracing import GraphTensor
+from flambeau.runtime.autograd import mode
+from flambeau.runtime.tensor import Size, Tensor
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.interp import Tracer
+
+# Modules whose functions and classes are taken to stay what they are: no guard per use.
+TRUSTED = {"flambeau", "torch", "builtins", "math", "cmath", "operator", "functools", "itertools", "collections",
+           "contextlib", "copy", "typing", "types", "abc", "dataclasses", "enum", "warnings", "numbers", "inspect"}
+PLAIN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range)
+_BUILTIN_TYPES = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
+                  types.MethodWrapperType, types.GetSetDescriptorType, types.MemberDescriptorType,
+                  types.ClassMethodDescriptorType, property, functools._lru_cache_wrapper)
+
+
+def wrap(tr: Tracer, raw: Any, source: Source) -> Value:
+    """The symbolic value of an outside object, with the guard that its use needs."""
+    known = tr.known.get(id(raw))
+    if known is not None:
+        if known.source != source:
+            first = known.source
+            assert first is not None
+            tr.guards.add(source, ("same", first), lambda w, v: f"{v} is {w.fetch(first)}",
+                            "{} is " + g.escape(str(first)), tr.where)
+        return known
+    value = _wrap(tr, raw, source)
+    if not isinstance(value, (Const, SymValue)):
+        tr.known[id(raw)] = value
+        tr.keep.append(raw)
+    return value
+
+
+def _wrap(tr: Tracer, raw: Any, source: Source) -> Value:
+    cls = type(raw)
+    if isinstance(raw, Tensor):
+        return _wrap_tensor(tr, raw, source)
+    if cls is int and tr.dynamic(source, None, raw, raw):
+        tr.guard(source, g.is_type(int))
+        return SymValue(tr.shapes.symbol(raw, SizeOf(source, None)), source)
+    if cls is float and tr.dynamic(source, None, raw, raw):
+        tr.guard(source, g.is_type(float))
+        return ScalarValue(raw, "{}", [], source)
+    if cls in PLAIN:
+        if not isinstance(source, Root):
+            tr.guard(source, g.exists())
+        return OutsideConst(raw, source, tr)
+    if isinstance(raw, (DType, Device, enum.Enum)) or getattr(cls, "__flambeau_constant__", False):
+        tr.guard(source, g.equals(raw) if isinstance(raw, Device) else g.is_object(raw))
+        return Const(raw, source)
+    if isinstance(raw, type):
+        tr.guard(source, g.is_object(raw))
+        return ClassValue(raw, source)
+    handler = _WRAPPERS.get(cls)
+    if handler is not None:
+        return handler(tr, raw, source)
+    if isinstance(raw, tuple) and cls.__iter__ is tuple.__iter__ and cls.__getitem__ in (tuple.__getitem__,
+                                                                                        Size.__getitem__):
+        return _wrap_tuple(tr, raw, source)
+    if raw is mode:
+        return ModeValue(source)
+    if getattr(raw, "__flambeau_pure__", False) or isinstance(raw, _BUILTIN_TYPES):
+        tr.guard(source, g.is_object(raw))
+        return BuiltinValue(raw, source)
+    return _wrap_object(tr, raw, source)
+
+
+def _wrap_object(tr: Tracer, raw: Any, source: Source) -> Value:
+    cls = type(raw)
+    tr.guard(source, g.is_type(cls))
+    written_in_python = bool(cls.__flags__ & (1 << 9)) and not isinstance(raw, (list, dict, set, str, int, float))
+    return ObjectValue(cls, raw, source) if written_in_python else OpaqueValue(raw, source)
+
+
+def _wrap_tensor(tr: Tracer, raw: Any, source: Source) -> Value:
+    shape: list[Any] = list(raw.shape)
+    symbols = {}
+    for k, n in enumerate(shape):
+        if tr.dynamic(source, k, n, raw):
+            shape[k] = symbols[k] = tr.shapes.symbol(n, SizeOf(source, k))
+    tr.guard(source, g.is_tensor(raw, symbols))
+    node = tr.graph.input(_stem(source), TensorMeta(tuple(shape), raw.dtype, raw.device), bool(raw.requires_grad),
+                            tr.where())
+    tr.inputs[node] = (source, raw)
+    tensor = GraphTensor(node)
+    value = TensorValue(tensor, type(raw), source, raw)
+    tr.tensors[id(tensor)] = value
+    return value
+
+
+def _wrap_tuple(tr: Tracer, raw: tuple[Any, ...], source: Source) -> Value:
+    tr.guard(source, g.is_type(type(raw)))
+    tr.guard(source, g.has_length(len(raw)))
+    return TupleValue([Pending(v, Item(source, k)) for k, v in enumerate(raw)], type(raw), source)
+
+
+def _wrap_list(tr: Tracer, raw: Any, source: Source) -> Value:
+    tr.guard(source, g.is_type(type(raw)))
+    if isinstance(raw, collections.deque) and raw.maxlen is not None:
+        return OpaqueValue(raw, source)
+    return ListValue([Pending(v, Item(source, k)) for k, v in enumerate(raw)], source, type(raw))
+
+
+def _wrap_dict(tr: Tracer, raw: Any, source: Source) -> Value:
+    tr.guard(source, g.is_type(type(raw)))
+    factory = getattr(raw, "default_factory", None)
+    return DictValue(raw, source, type(raw),
+                     None if factory is None else tr.wrap(factory, Attr(source, "default_factory")))
+
+
+def _wrap_set(tr: Tracer, raw: Any, source: Source) -> Value:
+    tr.guard(source, g.is_type(type(raw)))
+    if all(type(v) in PLAIN for v in raw):
+        tr.guard(source, g.equals(frozenset(raw)) if type(raw) is frozenset else _equals_set(raw))
+        return SetValue({v: Const(v) for v in raw}, type(raw), source)
+    tr.guard(source, g.has_length(len(raw)))
+    members = [tr.wrap(v, DictKey(source, k)) for k, v in enumerate(raw)]
+    return SetValue({dict_key(tr, v): v for v in members}, type(raw), source)
+
+
+def _wrap_slice(tr: Tracer, raw: slice, source: Source) -> Value:
+    tr.guard(source, g.is_type(slice))
+    return SliceValue([tr.wrap(getattr(raw, n), Attr(source, n)) for n in ("start", "stop", "step")])
+
+
+def _wrap_function(tr: Tracer, raw: types.FunctionType, source: Source) -> Value:
+    if builtins.knows(raw):
+        tr.guard(source, g.is_object(raw))
+        return BuiltinValue(raw, source)
+    original = getattr(raw, "__flambeau_original__", None)
+    if tr.is_fixed(source):
+        tr.guard(source, g.is_object(raw))
+    else:
+        tr.guard(source, g.is_type(types.FunctionType))
+        code = raw.__code__
+        tr.guard(source, (("code", id(code)), lambda w, v: f"{v}.__code__ is {w.constant(code)}",
+                            f"{{}} runs {code.co_name}"))
+    if original is not None:
+        return tr.wrap(original, Attr(source, "__flambeau_original__"))
+    return outside_function(tr, raw, source)
+
+
+def _wrap_method(tr: Tracer, raw: types.MethodType, source: Source) -> Value:
+    tr.guard(source, g.is_type(types.MethodType))
+    return BoundMethod(tr.wrap(raw.__func__, Attr(source, "__func__")),
+                       tr.wrap(raw.__self__, Attr(source, "__self__")), source)
+
+
+def _wrap_builtin(tr: Tracer, raw: Any, source: Source) -> Value:
+    owner = raw.__self__
+    if owner is None or isinstance(owner, (types.ModuleType, type)):
+        tr.guard(source, g.is_object(raw))
+        return BuiltinValue(raw, source)
+    tr.guard(source, g.is_type(type(raw)))
+    tr.guard(Attr(source, "__name__"), g.equals(raw.__name__))
+    return BoundBuiltin(tr.wrap(owner, Attr(source, "__self__")), raw.__name__)
+
+
+def _wrap_partial(tr: Tracer, raw: Any, source: Source) -> Value:
+    tr.guard(source, g.is_type(type(raw)))
+    args = tr.unpack(tr.wrap(raw.args, Attr(source, "args")))
+    keywords = tr.wrap(raw.keywords, Attr(source, "keywords"))
+    assert isinstance(keywords, DictValue)
+    pairs = {k.as_python(tr): v for k, v in keywords.pairs(tr)}
+    return PartialValue(tr.wrap(raw.func, Attr(source, "func")), args, pairs, source)
+
+
+def _wrap_module(tr: Tracer, raw: types.ModuleType, source: Source) -> Value:
+    tr.guard(source, g.is_object(raw))
+    return ModuleValue(raw, source)
+
+
+def _wrap_cell(tr: Tracer, raw: types.CellType, source: Source) -> Value:
+    return tr.outside_cell(raw, source)
+
+
+def wrap_global(tr: Tracer, raw: Any, source: Source, module: str) -> Value:
+    """A global of a module; functions and classes of trusted modules need no guard."""
+    package = module.split(".")[0]
+    if package == "flambeau" and isinstance(raw, tuple) and isinstance(source, Global) and source.name.isupper():
+        return tr.constant(raw)
+    if package in TRUSTED and (callable(raw) or isinstance(raw, types.ModuleType)) \
+            and not isinstance(raw, Tensor) and not hasattr(type(raw), "forward"):
+        source = Constant(raw, str(source))
+    return tr.wrap(raw, source)
+
+
+def outside_attribute(tr: Tracer, value: Any, name: str) -> Value:
+    """An attribute of a real function or other object, by its source."""
+    if not hasattr(value.raw, name):
+        raise tr.observe(AttributeError(f"'{value.pytype().__name__}' object has no attribute '{name}'"))
+    return tr.wrap(getattr(value.raw, name), Attr(value.source, name))
+
+
+class GlobalsValue(Value):
+    """A module's namespace."""
+
+    mutable = True
+
+    def __init__(self, space: dict[str, Any]) -> None:
+        self.space = space
+        self.module = str(space.get("__name__", ""))
+        self.at = self.source = Constant(space, f"globals of {self.module}")
+        self.stored: dict[str, Value | None] = {}
+        self.read: dict[str, Value] = {}
+
+    def pytype(self) -> type:
+        return dict
+
+    def load(self, tr: Tracer, name: str) -> Value:
+        if name in self.stored:
+            found = self.stored[name]
+            if found is None:
+                raise tr.observe(NameError(f"name '{name}' is not defined"))
+            return found
+        if name in self.read:
+            return self.read[name]
+        if name in self.space:
+            value = tr.wrap_global(self.space[name], Global(self.at, name), self.module)
+        else:
+            scope = self.space.get("__builtins__", {})
+            scope = scope if isinstance(scope, dict) else vars(scope)
+            if name not in scope:
+                raise tr.observe(NameError(f"name '{name}' is not defined"))
+            if self.module.split(".")[0] not in TRUSTED:
+                tr.guard(self.at, g.contains(name, False))
+            value = tr.wrap(scope[name], Constant(scope[name], name))
+        self.read[name] = value
+        return value
+
+    def store(self, tr: Tracer, name: str, value: Value | None) -> None:
+        tr.effects.touch(self)
+        self.stored[name] = value
+
+
+def _equals_set(raw: set[Any]) -> tuple[Any, Any, str]:
+    frozen = frozenset(raw)
+    return ("set", frozen), lambda w, v: f"{v} == {w.constant(frozen)}", f"{{}} has {len(frozen)} given elements"
+
+
+def _stem(source: Source) -> str:
+    """Name of a graph input: `x`, `conv1_weight` for `self._modules['conv1'].weight`."""
+    if isinstance(source, Root):
+        return source.name
+    return re.sub(r"^self_|_modules_|_parameters_|_buffers_", "", re.sub(r"\W+", "_", str(source)))
+
+
+_WRAPPERS: dict[type, Callable[[Tracer, Any, Source], Value]] = {
+    tuple: _wrap_tuple, list: _wrap_list, collections.deque: _wrap_list,
+    dict: _wrap_dict, collections.OrderedDict: _wrap_dict, collections.defaultdict: _wrap_dict,
+    set: _wrap_set, frozenset: _wrap_set, slice: _wrap_slice,
+    types.FunctionType: _wrap_function, types.MethodType: _wrap_method,
+    types.BuiltinFunctionType: _wrap_builtin, types.MethodWrapperType: _wrap_builtin,
+    functools.partial: _wrap_partial, types.ModuleType: _wrap_module, types.CellType: _wrap_cell,
+}
+
+
