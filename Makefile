@@ -52,7 +52,7 @@ conformance: .venv-peer/.ready  ## PyTorch's databases of operators, modules and
 conformance-compiled: .venv-peer/.ready  ## the same operators compiled as one graph, beside eager
 	$(PEER)/python -m tests.conformance --area compiled
 
-test-pythons:  ## tracer, op and packaging tests on $(PYTHONS)
+test-pythons:  ## tracer, corpus, op and packaging tests on $(PYTHONS)
 	scripts/test-pythons $(PYTHONS)
 
 bench: .venv-peer/.ready  ## flambeau beside torch, one interleaved run; writes benchmarks/results/
