@@ -10,6 +10,7 @@ from flambeau.frontend.compile import context_of, original_of
 from flambeau.frontend.points import Event
 from flambeau.frontend.trace.capture import Break
 from flambeau.ir.graph import Graph
+from flambeau.ir.stage import time_stages
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Explanation:
     out_guards: list[Any] = field(default_factory=list)
     ops_per_graph: list[list[str]] = field(default_factory=list)
     seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
 
     @property
     def graph_count(self) -> int:
@@ -37,17 +39,20 @@ class Explanation:
         return sum(map(len, self.ops_per_graph))
 
     def __str__(self) -> str:
-        recompiles = [e for e in self.events if e.kind == "recompile"]
+        recompiles = [e for e in self.events if e.kind == "recompile" and not e.repeated]
         fallbacks = [e for e in self.events if e.kind == "fallback"]
         captures = [(e, e.captured) for e in self.events if e.captured is not None and e.kind == "graph"]
         guards = sum(len(str(captured.guards).splitlines()) for _, captured in captures)
         lines = [f"{self.name}: {_count(self.graph_count, 'graph')}, {_count(self.graph_break_count, 'break')}, "
                  f"{_count(len(recompiles), 'recompile')}, {_count(self.op_count, 'op')}, "
-                 f"{_count(guards, 'guard')}, traced in {self.seconds * 1e3:.0f} ms"]
-        for title, found in (("Breaks", self.break_reasons), ("Recompiles", [f"{e.line}: {e.text}" for e in recompiles]),
+                 f"{_count(guards, 'guard')}, compiled in {self.seconds * 1e3:.0f} ms"]
+        for title, found in (("Breaks", [e.text for e in self.events if e.kind == "break" and not e.repeated]),
+                             ("Recompiles", [f"{e.line}: {e.text}" for e in recompiles]),
                              ("Runs eagerly", [e.text for e in fallbacks])):
             if found:
                 lines += ["", f"{title}:"] + [f"  {k}. {text}" for k, text in enumerate(found, 1)]
+        if self.stages:
+            lines += ["", "Seconds of each stage:"] + [f"  {name:<12} {seconds:.4f}" for name, seconds in self.stages.items()]
         for k, (event, captured) in enumerate(captures, 1):
             lines += ["", f"Graph {k}, from {event.line}:", _indent(str(captured.graph)),
                       f"Guards of graph {k}:", _indent(str(captured.guards))]
@@ -57,8 +62,9 @@ class Explanation:
 def explain(fn: Any, *args: Any, backend: Any = "eager", **kwargs: Any) -> Any:
     """What a call of `fn` compiles to: `explain(fn)(*inputs)` (PyTorch: `torch._dynamo.explain`).
 
-    The call really runs, through graphs executed op by op; nothing that was compiled before is used or changed. With
-    `args` given here, explains that call at once.
+    The call really runs; nothing that was compiled before is used or changed. By default its graphs are executed op by op;
+    `backend` names one that compiles them, whose stages are timed then too. With `args` given here, explains that call at
+    once.
     """
     def run(*inputs: Any, **named: Any) -> Explanation:
         return _explain(original_of(fn), backend, inputs, named)
@@ -72,8 +78,9 @@ def _explain(fn: Callable[..., Any], backend: Any, inputs: tuple[Any, ...], name
     name = getattr(fn, "__qualname__", None) or type(fn).__name__
     if context is None:
         return Explanation(name, [])
-    compiled(*inputs, **named)
-    found = Explanation(name, list(context.events))
+    with time_stages() as stages:
+        compiled(*inputs, **named)
+    found = Explanation(name, list(context.events), stages=stages)
     _collect(found)
     return found
 

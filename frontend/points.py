@@ -16,26 +16,28 @@ from dataclasses import dataclass, field
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
+from flambeau.frontend import logs
 from flambeau.frontend.config import config
-from flambeau.frontend.trace.breaks import Broken, native_layout
+from flambeau.frontend.trace.breaks import Broken, GraphBreakError, native_layout
 from flambeau.frontend.trace.capture import Break, Capture, Captured, parameter_names
+from flambeau.frontend.trace.codes import anchor
 from flambeau.frontend.trace.decode import Program, decode
-from flambeau.frontend.trace.guards import Guard
 from flambeau.frontend.trace.resume import NULL, Layout, Resume
 from flambeau.frontend.trace.source import Source
 from flambeau.frontend.trace.values import Unsupported
+from flambeau.frontend.words import Change, change
 from flambeau.ir.autocast import Autocast
 from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state
 from flambeau.ir.op import use_handler
-from flambeau.ir.stage import stage
+from flambeau.ir.stage import begin, stage
 from flambeau.runtime.tensor import Tensor
 
 NATIVE: Any = object()      # `miss` says: run the original
 
 
-class GraphBreakError(RuntimeError):
-    """`fullgraph=True` and the function cannot be captured as one graph."""
+class RecompileLimitError(GraphBreakError):
+    """`fullgraph=True` and the function was compiled up to the limit."""
 
 
 class RecompileWarning(UserWarning):
@@ -56,6 +58,14 @@ class Event:
     text: str
     captured: Captured | None = None
     seconds: float = 0.0
+
+    @property
+    def repeated(self) -> bool:
+        """Whether another event says the same: a break in a callee is the callee's too, what holds no op is its caller's."""
+        broke = self.captured.broke if self.captured is not None else None
+        if self.kind == "break":
+            return broke is not None and broke.step is not None and broke.step.compile_callee
+        return self.kind == "recompile" and self.captured is not None and self.captured.empty
 
 
 @dataclass
@@ -124,6 +134,8 @@ class Context:
 
     def log(self, event: Event) -> None:
         self.events.append(event)
+        if logs.wanted and not event.repeated:
+            logs.event(event.kind, event.line, event.function, event.text, event.captured)
 
 
 def start_layout(code: CodeType) -> Layout:
@@ -210,14 +222,15 @@ class Point:
 
     def _capture(self, values: Sequence[Any]) -> Entry:
         settings, name = self.context.settings, self.program.code.co_name
-        if self.entries:
-            self._log_recompile(values)
+        again = self._recompile(values) if self.entries else None
         began = time.perf_counter()
+        begin()
+        if logs.wanted:
+            logs.say("bytecode", f"{name} ({self.line})\n{self.program}")
         captured = Capture(self.context, self.program, self.globals, self.index, self.layout, values,
                            self.is_dynamic).run()
-        if captured.broke is not None and settings.fullgraph and captured.broke.code != "raises":
-            raise GraphBreakError(f"{name} is to be one graph (fullgraph=True) but breaks: {captured.broke}"
-                                  ) from captured.broke.cause
+        if captured.broke is not None and settings.fullgraph:
+            self._one_graph(captured.broke)
         stage("guards", captured.guards)
         compiled: Any = _nothing
         if captured.graph.nodes or captured.graph.outputs:
@@ -230,6 +243,10 @@ class Point:
         self.entries.insert(0, entry)
         self.versions.insert(0, (entry.guard, entry.run))
         seconds = time.perf_counter() - began
+        if again is not None:
+            again.seconds, again.captured = seconds, captured
+            again.text += f" (version {len(self.entries)} of at most {self._limit()}, {seconds:.2g} s)"
+            self.context.log(again)
         if not captured.empty:
             self.context.log(Event("graph", name, self.line, str(captured.graph), captured, seconds))
         if captured.broke is not None:
@@ -257,18 +274,30 @@ class Point:
 
     # ---- words
 
-    def _log_recompile(self, values: Sequence[Any]) -> None:
-        roots = dict(zip(self.names, values))
-        text, guard, new = self.entries[0].captured.guards.first_failure(roots)
-        self.context.log(Event("recompile", self.program.code.co_name, guard.line if guard else self.line,
-                               recompile_text(text, guard, new)))
+    def _one_graph(self, broke: Break) -> None:
+        """`fullgraph=True`: a break is an error, but for an exception that the program itself raises when it runs."""
+        words = f"{self.program.code.co_name} is to be one graph (fullgraph=True) but breaks: {broke}"
+        if broke.code != "raises" or broke.step is None:
+            raise GraphBreakError(f"{words} See {anchor(broke.code)}") from broke.cause
+        broke.step.must_raise = f"{words} The program goes on after it"
+
+    def _change(self, values: Sequence[Any]) -> Change:
+        """What the newest version assumed and no longer holds."""
+        return change(*self.entries[0].captured.guards.first_failure(dict(zip(self.names, values))),
+                      dynamic=self.context.settings.dynamic)
+
+    def _recompile(self, values: Sequence[Any]) -> Event:
+        found = self._change(values)
+        return Event("recompile", self.program.code.co_name, found.line or self.line, str(found))
 
     def _give_up(self, values: Sequence[Any]) -> None:
-        roots = dict(zip(self.names, values))
-        text, guard, new = self.entries[0].captured.guards.first_failure(roots)
-        self.given_up = f"{self.program.code.co_name} ({self.line}) was compiled {len(self.entries)} times and now runs " \
-            f"eagerly when no version fits. Last reason: {recompile_text(text, guard, new)}"
+        last = self._change(values)
+        self.given_up = f"{self.program.code.co_name} ({self.line}) was compiled {len(self.entries)} times, its limit " \
+            f"(recompile_limit), and now runs eagerly when no version fits. Last reason: {last}"
         self.context.log(Event("fallback", self.program.code.co_name, self.line, self.given_up))
+        if self.context.settings.fullgraph:
+            given_up, self.given_up = self.given_up, ""
+            raise RecompileLimitError(given_up.replace("now runs eagerly when", "is to be one graph (fullgraph=True), but"))
         warnings.warn(self.given_up, RecompileWarning, stacklevel=4)
 
     def _fall_back(self, error: Exception) -> None:
@@ -291,19 +320,6 @@ class Point:
         stack = [NULL if k in layout.nulls else next(rest) for k in range(layout.depth)]
         cells: dict[str, CellType] = dict(zip(layout.cells, values[n:n + m]))
         return self._resume(self.globals, dict(zip(layout.locals, values)), cells, stack)
-
-
-def recompile_text(text: str, guard: Guard | None, new: Any) -> str:
-    """One sentence: the assumption that no longer holds, and what the value is now."""
-    if isinstance(new, Tensor):
-        now = f" (now {new.dtype.short}[{', '.join(map(str, new.shape))}]" + (", requires_grad)" if new.requires_grad
-                                                                             else ")")
-    elif guard is None:
-        return f"no longer true: {text}"
-    else:
-        shown = repr(new)
-        now = f" (now {shown if len(shown) < 60 else shown[:57] + '...'})"
-    return f"no longer true: {text}{now}" + (f", needed by {guard.line}" if guard and guard.line else "")
 
 
 def _as_traced(backend: Callable[..., Any], *args: Any) -> Any:

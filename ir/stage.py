@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +21,19 @@ class Stage:
 
 class _Recorder(threading.local):
     kept: list[Stage] | None = None
+    timed: dict[str, float] | None = None
     last: float = 0.0
 
 
 _recorder = _Recorder()
+
+#: called with the name and the thing of every stage, in every thread
+watchers: list[Callable[[str, Any], None]] = []
+
+
+def begin() -> None:
+    """A compile begins: the seconds of its first stage count from now."""
+    _recorder.last = time.perf_counter()
 
 
 def stage(name: str, thing: Any) -> Any:
@@ -34,6 +43,10 @@ def stage(name: str, thing: Any) -> Any:
     now = time.perf_counter()
     if _recorder.kept is not None:
         _recorder.kept.append(Stage(name, str(thing), now - _recorder.last))
+    if _recorder.timed is not None:
+        _recorder.timed[name] = _recorder.timed.get(name, 0.0) + now - _recorder.last
+    for watcher in watchers:
+        watcher(name, thing)
     _recorder.last = time.perf_counter()
     return thing
 
@@ -47,3 +60,14 @@ def record_stages() -> Iterator[list[Stage]]:
         yield _recorder.kept
     finally:
         _recorder.kept = before
+
+
+@contextmanager
+def time_stages() -> Iterator[dict[str, float]]:
+    """Add up the seconds of every stage that passes in this thread during the block, without keeping texts."""
+    before, _recorder.timed = _recorder.timed, {}
+    begin()
+    try:
+        yield _recorder.timed
+    finally:
+        _recorder.timed = before

@@ -8,6 +8,7 @@ size of at least 2 (sizes 0 and 1 are never made symbolic). sympy is imported wh
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from types import SimpleNamespace
@@ -77,14 +78,14 @@ class ShapeGuard:
 class ShapeEnv:
     """The symbols of one trace, where they come from, and what was assumed about them.
 
-    ``loc`` is set by the tracer so that guards can name the user's line. Once the guards are written the environment is
+    ``where`` is set by the tracer so that guards can name the user's line. Once the guards are written the environment is
     ``frozen``: an assumption that nothing would check raises `RuntimeError`.
     """
 
     hints: dict[str, int] = field(default_factory=dict)
     sources: dict[str, list[Any]] = field(default_factory=dict)
     guards: list[ShapeGuard] = field(default_factory=list)
-    loc: str = ""
+    where: Callable[[], str] = str
     frozen: bool = False
     _equal: dict[Any, Any] = field(default_factory=dict)  # symbol -> what it was found equal to
     _decided: dict[Any, bool] = field(default_factory=dict)
@@ -140,7 +141,7 @@ class ShapeEnv:
     def _guard(self, kind: str, a: Any, b: Any, hint: bool) -> None:
         opposite = {"==": "!=", "<": ">=", "<=": ">"}
         show = _sympy().show
-        self.guards.append(ShapeGuard(f"{show(a)} {kind if hint else opposite[kind]} {show(b)}", self.loc))
+        self.guards.append(ShapeGuard(f"{show(a)} {kind if hint else opposite[kind]} {show(b)}", self.where()))
         if kind == "==" and hint:
             self._unify(a, b)
 

@@ -17,6 +17,10 @@ from flambeau.frontend.trace.decode import Instr, Program
 from flambeau.frontend.trace.resume import NULL, Layout, Resume
 
 
+class GraphBreakError(RuntimeError):
+    """`fullgraph=True` and the function cannot be captured as one graph."""
+
+
 @dataclass(frozen=True)
 class Broken:
     """What the run function of a breaking entry returns: the step to take, and the real state."""
@@ -44,6 +48,7 @@ class Step:
     layout: Layout
     native: bool                       # run the rest of the frame natively instead of performing the step
     compile_callee: bool               # the broken call is to a Python function whose own parts are worth compiling
+    must_raise: str = ""               # the words for a program that is to be one graph and goes on after this step
     _resume: Resume | None = None
     _next: dict[Any, Any] = field(default_factory=dict)
 
@@ -53,14 +58,16 @@ class Step:
         local, cells, values = state[:n], state[n:n + m], iter(state[n + m:])
         stack = [NULL if k in self.layout.nulls else next(values) for k in range(self.layout.depth)]
         if self.native:
-            return True, self.finish(local, cells, stack), None
+            return self._finished(self.finish(local, cells, stack))
         before = list(stack)
         blocks = list(self.layout.blocks)
         env = Environment(self, dict(zip(self.layout.locals, local)), dict(zip(self.layout.cells, cells)), blocks)
         try:
             index = self._perform(stack, env)
         except BaseException as error:                            # re-raised at the user's instruction
-            return True, self.finish(local, cells, _poisoned(self.program.instrs[self.index], before, error)), None
+            return self._finished(self.finish(local, cells, _poisoned(self.program.instrs[self.index], before, error)))
+        if self.must_raise:
+            raise GraphBreakError(self.must_raise)
         nulls = tuple(k for k, v in enumerate(stack) if v is NULL)
         key = (index, len(stack), nulls)
         following = self._next.get(key)
@@ -74,6 +81,12 @@ class Step:
         point, keep = following
         kept = tuple(v for v, k in zip(local, keep) if k)
         return False, point, kept + cells + tuple(v for v in stack if v is not NULL)
+
+    def _finished(self, result: Any) -> tuple[bool, Any, Any]:
+        """The frame has returned: in a program that is to be one graph, what the trace took for its exception was none."""
+        if self.must_raise:
+            raise GraphBreakError(self.must_raise)
+        return True, result, None
 
     def _perform(self, stack: list[Any], env: Environment) -> int:
         """Perform every canonical instruction of the step; returns the index of the next one."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.frontend.trace import codes
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.breaks import Broken, Points, Step, can_perform
 from flambeau.frontend.trace.callables import CellValue
@@ -40,10 +41,16 @@ class Break:
     line: str
     native: bool
     cause: BaseException | None = None
+    step: Step | None = None
+    ops: int = 0                           # how many the graph has that it ends
+
+    @property
+    def cost(self) -> str:
+        return codes.cost_of(self.code, self.ops, self.native)
 
     def __str__(self) -> str:
-        text = f"[{self.code}] {self.line}: {self.why}"
-        return text + (f". Fix: {self.fix}" if self.fix else "")
+        fix = codes.fix_for(self.code, self.fix)
+        return f"[{self.code}] {self.line}: {self.why}. Cost: {self.cost}." + (f" Fix: {fix}" if fix else "")
 
 
 @dataclass
@@ -208,7 +215,7 @@ class Capture:
         state = [out.expr(frame.locals[n]) for n in local] + [out.expr(frame.cells[n]) for n in cells] + \
             [out.expr(v) for v in frame.stack if v is not NULL_VALUE]
         text = f"({', '.join(state)}{',' if len(state) == 1 else ''})"
-        broke = Break(reason.code, reason.why, reason.fix, reason.line, native, reason.cause)
+        broke = Break(reason.code, reason.why, reason.fix, reason.line, native, reason.cause, step)
         return broke, f"return {out.constant(Broken)}({out.constant(step)}, {text})"
 
     def _finish(self, tr: Tracer, w: Writer, out: Rebuilder, statements: list[str], ending: str,
@@ -217,6 +224,8 @@ class Capture:
         graph.outputs = list(out.outputs)
         if not any("random" in n.op.tags for n in graph.nodes if n.op is not None):
             graph.remove_dead()
+        if broke is not None:
+            broke.ops = sum(n.op is not None for n in graph.nodes)
         sources, examples = self._inputs(tr)
         prologue = ["    o = graph(i)"] if graph.nodes or graph.outputs else []
         w.lines[:0] = prologue

@@ -123,7 +123,7 @@ class Tracer:
         self.autocast = mode.autocast                            # as the traced code has set it
         self.guards = g.GuardSet()
         self.effects = Effects()
-        self.shapes = Shapes()
+        self.shapes = Shapes(self.where)
         self.dynamic = dynamic
         self.frames: list[Frame] = []
         self.handling: list[Value] = []

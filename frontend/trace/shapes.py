@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +31,16 @@ class SizeOf:
 class Shapes:
     """The shape environment of a trace; sympy is imported when the first symbol is made."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: Callable[[], str] = str) -> None:
         self.env: Any = None
+        self.where = where
         self.origins: dict[str, list[SizeOf]] = {}
 
     def symbol(self, hint: int, origin: SizeOf) -> Any:
         """A SymInt for a size or int whose present value is `hint`; equal sizes share a symbol."""
         if self.env is None:
             from flambeau.ir.symint import ShapeEnv
-            self.env = ShapeEnv()
+            self.env = ShapeEnv(where=self.where)
         new = self.env.create(hint, str(origin))
         self.origins.setdefault(str(new), []).append(origin)
         return new
