@@ -5,6 +5,8 @@
     def forward(x: f32[8, 64, "grad"], w: f32[64, 64]):
         mm: f32[8, 64] = ops.mm(x, w)  # model.py:12 block.proj
         return mm,
+
+An argument may be a graph itself, the body of a branch or a loop; it is printed, indented, before the call that takes it.
 """
 
 from __future__ import annotations
@@ -26,6 +28,18 @@ from .tree import leaves, tree_map
 
 getitem = register(Op("getitem", parse("getitem(any source, int index) -> Tensor"), "getitem",
                       tags=frozenset({"graph_only"})))
+
+# ``autograd.grad`` inside a graph: the gradients (None: no influence) of ``outputs``, each weighted with its gradient
+# (None: one), to ``inputs``. ``passes/gradients.py`` replaces it by the steps that compute them.
+gradients = register(Op("gradients", parse("gradients(Tensor[] outputs, any grad_outputs, Tensor[] inputs, "
+                                           "bool retain_graph, bool create_graph) -> Tensor[]"), "tape",
+                        tags=frozenset({"graph_only", "nograd"})))
+# ``x.requires_grad_()`` on a value that the graph computed: the same data as a leaf.
+as_leaf = register(Op("as_leaf", parse("as_leaf(Tensor self) -> Tensor"), "tape",
+                      tags=frozenset({"graph_only", "nograd", "effect"})))
+# The value of the tape that somebody asks the gradient of; ``number`` keeps equal values apart.
+tape_point = register(Op("tape_point", parse("tape_point(Tensor self, int number) -> Tensor"), "tape",
+                         vjp=lambda g, out, x, number: g, tags=frozenset({"graph_only"})))
 
 
 @dataclass(eq=False)
@@ -65,6 +79,13 @@ class Graph:
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Any] = field(default_factory=list)
     _names: dict[str, int] = field(default_factory=dict)
+    #: Of a body: what runs it, inputs to outputs. Set by whoever builds the graph around it; None: its ops are called.
+    run: Any = None
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"<graph {self.name}>"
 
     def fresh(self, stem: str) -> str:
         """A name not used yet: ``stem``, then ``stem_1``, ``stem_2``..."""
@@ -92,8 +113,15 @@ class Graph:
     def add(self, op: Op, args: tuple, meta: Any, loc: str = "", requires_grad: bool = False, stem: str = "") -> Node:
         """Append a call."""
         node = Node(self.fresh(stem or op.name), op, args, meta, loc, requires_grad)
+        if op.family == "control":
+            node.args = tuple([self._named_body(a, f"{node.name}_{p.name}") if isinstance(a, Graph) else a
+                               for p, a in zip(op.schema.params, args)])
         self.nodes.append(node)
         return node
+
+    def _named_body(self, body: Graph, name: str) -> Graph:
+        """``body`` under a name that no value here bears."""
+        return Graph(self.fresh(name), body.inputs, body.nodes, body.outputs, body._names, body.run)
 
     def users(self) -> dict[Node, list[Node]]:
         """For each node, the nodes that take it as an argument (each once, in order)."""
@@ -128,6 +156,8 @@ class Graph:
                 raise ValueError(f"{self.name}: two nodes are named {node.name}")
             if node.meta is None:
                 raise ValueError(f"{self.name}: {node.name} has no meta")
+            for body in bodies(node):
+                body.check()
             seen.add(node)
             names.add(node.name)
         for out in self.output_nodes():
@@ -144,6 +174,13 @@ class Graph:
     def __str__(self) -> str:
         return "\n".join(self._lines()) + "\n"
 
+    def walk(self) -> Iterator[Node]:
+        """The calls of this graph and of the bodies in it."""
+        for node in self.nodes:
+            for body in bodies(node):
+                yield from body.walk()
+            yield node
+
     def _lines(self) -> Iterator[str]:
         params = ", ".join(f"{n.name}: {_show_meta(n)}" for n in self.inputs)
         if len(params) > 100 or any(n.loc for n in self.inputs):
@@ -154,6 +191,8 @@ class Graph:
         else:
             yield f"def {self.name}({params}):"
         for node in self.nodes:
+            for body in bodies(node):
+                yield from ("    " + line for line in body._lines())
             yield f"    {node.name}: {_show_meta(node)} = {_show_call(node)}" + (f"  # {node.loc}" if node.loc else "")
         yield f"    return {show(tuple(self.outputs))}" if self.outputs else "    return ()"
 
@@ -171,6 +210,8 @@ def _same(a: Any, b: Any, partner: dict[Node, Node]) -> bool:
         partner[a] = b
         return (a.name, a.op, a.loc, a.requires_grad) == (b.name, b.op, b.loc, b.requires_grad) and (
             _same((a.meta, a.args), (b.meta, b.args), partner))
+    if isinstance(a, Graph):
+        return a == b
     if isinstance(a, TensorMeta):
         return (a.dtype, a.device) == (b.dtype, b.device) and _same(a.shape, b.shape, partner)
     if isinstance(a, (tuple, list)):
@@ -210,7 +251,7 @@ def _show_call(node: Node) -> str:
 
 def show(value: Any) -> str:
     """A constant or node as it stands in a graph's text."""
-    if isinstance(value, Node):
+    if isinstance(value, (Node, Graph)):
         return value.name
     if isinstance(value, _dtype.DType):
         return value.short
@@ -263,6 +304,8 @@ class _Parser:
                 node = self.call(statement)
                 g.nodes.append(node)
                 self.env[node.name] = node
+            elif isinstance(statement, ast.FunctionDef):
+                self.env[statement.name] = _Parser(self.lines, self.symbols).graph(statement)
             else:
                 raise ValueError(f"line {statement.lineno}: not a graph statement")
         for name in self.env:
@@ -356,6 +399,18 @@ def map_nodes(fn: Any, tree: Any) -> Any:
     return tree_map(lambda x: fn(x) if isinstance(x, Node) else x, tree)
 
 
+def bodies(node: Node) -> list[Graph]:
+    """The graphs among a call's arguments: those of branches and loops."""
+    if node.op is None or node.op.family != "control":
+        return []
+    return [a for a in node.args if isinstance(a, Graph)]
+
+
+def map_bodies(fn: Any, args: Any) -> Any:
+    """``args`` with ``fn`` applied to the graphs in it."""
+    return tuple([fn(a) if isinstance(a, Graph) else a for a in args])
+
+
 def copy_into(target: Graph, nodes: Iterable[Node], env: dict[Node, Any]) -> None:
     """Append copies of ``nodes`` to ``target``, reading and extending ``env`` (old node -> new node)."""
     for node in nodes:
@@ -365,4 +420,4 @@ def copy_into(target: Graph, nodes: Iterable[Node], env: dict[Node, Any]) -> Non
         env[node] = new
 
 
-__all__ = ["Graph", "Node", "copy_into", "getitem", "map_nodes", "ops", "parse_graph", "show"]
+__all__ = ["Graph", "Node", "bodies", "copy_into", "getitem", "map_bodies", "map_nodes", "ops", "parse_graph", "show"]

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.ir.graph import Graph, Node, getitem, map_nodes, parse_graph
+from flambeau.ir.graph import Graph, Node, as_leaf, copy_into, getitem, gradients, map_bodies, map_nodes, parse_graph, tape_point
 from flambeau.ir.op import Op, get_op, ops, use_handler
 from flambeau.ir.tracing import GraphBuilder, GraphTensor
+from flambeau.ir.tree import leaves
 
 from .layout import Fork, Layout, UnknownLayout, last_uses, stand_in
 from .sizes import carriers
 
 _NEEDS = "# row-major: "
+_SPENT = "# spent: "
 
 
 @dataclass
@@ -33,10 +35,11 @@ class Functional:
     graph: Graph
     epilogue: Graph
     row_major: frozenset[str] = frozenset()  # inputs that must be laid out so: see ``passes/layout.py``
+    spent: frozenset[str] = frozenset()  # outputs of ``graph`` whose tape the program has freed: see ``passes/gradients.py``
 
     def __str__(self) -> str:
         needs = f"{_NEEDS}{', '.join(sorted(self.row_major))}\n" if self.row_major else ""
-        return f"{self.graph}\n{self.epilogue}{needs}"
+        return f"{self.graph}\n{self.epilogue}{needs}" + (f"{_SPENT}{', '.join(sorted(self.spent))}\n" if self.spent else "")
 
     def check(self) -> None:
         self.graph.check()
@@ -59,9 +62,10 @@ class Functional:
 def parse_functional(text: str, symbols: Any = None) -> Functional:
     """The :class:`Functional` that prints as ``text``."""
     first, _, second = text.rpartition("\ndef ")
+    second, _, spent = second.partition(_SPENT)
     second, _, needs = second.partition(_NEEDS)
     return Functional(parse_graph(first, symbols), parse_graph("def " + second, symbols),
-                      frozenset(needs.strip().split(", ") if needs else ()))
+                      *(frozenset(names.strip().split(", ") if names else ()) for names in (needs, spent)))
 
 
 def functionalize(graph: Graph) -> Functional:
@@ -72,6 +76,27 @@ def functionalize(graph: Graph) -> Functional:
     found = _Epilogue(run).build()
     found.graph.remove_dead()
     return found
+
+
+def functional_body(body: Graph) -> Graph:
+    """A branch or loop body without mutation, whose outputs are new values. Raises ``ValueError`` where it writes to an input."""
+    found = functionalize(body)
+    if any(node.op.mutates for node in found.epilogue.nodes):  # type: ignore[union-attr]
+        raise ValueError(f"{body.name} writes to one of its inputs")
+    graph, builder = found.graph, GraphBuilder(found.graph, grad_enabled=True)
+    env: dict[Node, Any] = {param: _named(graph, param.name) for param in found.epilogue.inputs}
+    copy_into(graph, found.epilogue.nodes, env)
+    graph.outputs, taken = map_nodes(env.__getitem__, found.epilogue.outputs), set(graph.inputs)
+    for i, out in enumerate(graph.outputs):  # each a value of its own
+        if root_of(out) in taken:
+            with use_handler(builder):
+                graph.outputs[i] = ops.clone(GraphTensor(out)).node
+        taken.add(root_of(graph.outputs[i]))
+    return graph
+
+
+def _named(graph: Graph, name: str) -> Node:
+    return next(n for n in (*graph.inputs, *graph.nodes) if n.name == name)
 
 
 def root_of(node: Node) -> Node:
@@ -115,6 +140,7 @@ class _Value:
     steps: tuple[_Step, ...] = ()
     tensor: GraphTensor | None = None
     version: int = -1
+    point: bool = False  # its gradient is asked for: equal values must stay apart from it
 
 
 class _Functionalizer:
@@ -128,6 +154,7 @@ class _Functionalizer:
         self.row_major: set[str] = set()
         self.careful = self.writes and any("maybe_copy" in node.op.tags for node in graph.nodes)  # type: ignore[union-attr]
         self.last_uses = last_uses(graph) if self.careful else {}
+        self.points = {n for node in graph.nodes if node.op is gradients for n in leaves(node.args[2])}
         for node in graph.inputs:
             new = GraphTensor(self.graph.input(node.name, node.meta, node.requires_grad, node.loc))
             self.values[node] = _Value(_Storage(new, new.node, layout=frozenset((node.name,))), (), new, 0)
@@ -145,25 +172,44 @@ class _Functionalizer:
             self.values[node] = self.values[node.args[0]][node.args[1]]
         elif "alias" in op.tags and op.decompose is not None:
             self.inline(node)
+        elif op is gradients:
+            self.differentiate(node)
+        elif op is as_leaf:
+            self.make_leaf(node)
         else:
             self.compute(node)
+        if node in self.points and op is not as_leaf:
+            self.mark(self.values[node])
 
     def compute(self, node: Node) -> None:
         """A pure op: the same call on the current values of its arguments."""
-        args = map_nodes(lambda n: self.read(self.values[n]).node, node.args)
-        new = self.graph.add(node.op, args, node.meta, node.loc, node.requires_grad, stem=node.name)  # type: ignore[arg-type]
+        self.add(node, map_nodes(lambda n: self.read(self.values[n]).node, node.args))
+
+    def add(self, node: Node, args: tuple) -> None:
+        meta = node.meta
+        if node.op.family == "control":  # type: ignore[union-attr]
+            args, meta = self.control(node, map_bodies(functional_body, args))
+        new = self.graph.add(node.op, args, meta, node.loc, node.requires_grad, stem=node.name)  # type: ignore[arg-type]
         if not isinstance(node.meta, tuple):
             self.values[node] = self.fresh(GraphTensor(new))
             if self.careful:
                 self.values[node].storage.layout = self.layout_of(node)
             return
         parts = [None if m is None else self.fresh(GraphTensor(self.graph.add(getitem, (new, i), m, node.loc)))
-                 for i, m in enumerate(node.meta)]
+                 for i, m in enumerate(meta)]
         self.values[node] = parts
         for user in self.source.nodes:
             if user.op is getitem and user.args[0] is node and parts[user.args[1]] is not None:
                 tensor = parts[user.args[1]].tensor
                 tensor.requires_grad = tensor.node.requires_grad = user.requires_grad
+
+    def control(self, node: Node, args: tuple) -> tuple[tuple, Any]:
+        """A branch or loop; one whose derivative will be asked for returns what that reads as well."""
+        form = node.op.extra.get("with_states")  # type: ignore[union-attr]
+        if form is None or not any(n.op is getitem and n.args[0] is node and n.requires_grad for n in self.source.nodes):
+            return args, node.meta
+        args = form(*args)
+        return args, node.op.infer(*map_nodes(GraphTensor, args))  # type: ignore[union-attr, misc]
 
     @staticmethod
     def fresh(tensor: GraphTensor) -> _Value:
@@ -225,6 +271,40 @@ class _Functionalizer:
         else:
             self.values[node] = handler.values[id(result)]
 
+    # ---- the tape inside the program
+
+    def mark(self, value: _Value) -> None:
+        """Somebody will ask for the gradient of ``value``: make it a value of its own."""
+        value.point, value.version = True, -1 if value.steps else value.version
+        if not value.steps and value.storage.origin is None:
+            value.tensor = value.storage.current = self.point(value.storage.current)
+
+    def point(self, tensor: GraphTensor) -> GraphTensor:
+        return GraphTensor(self.graph.add(tape_point, (tensor.node, len(self.graph.nodes)), tensor.node.meta,
+                                          tensor.node.loc, tensor.requires_grad))
+
+    def differentiate(self, node: Node) -> None:
+        """A run of the tape: from the present values to where the tape knows the tensors asked about."""
+        outputs, given, inputs, *flags = node.args
+        read = [map_nodes(lambda n: self.read(self.values[n]).node, part) for part in (outputs, given)]
+        self.add(node, (*read, [self.tape_place(self.values[n]) for n in inputs], *flags))
+
+    def tape_place(self, value: _Value) -> Node:
+        """Where the gradients of ``value`` arrive: before what was written behind the tape's back."""
+        node = self.read(value).node
+        while node.op is not None and node.op.name == "overwrite":
+            node = node.args[0]
+        return node
+
+    def make_leaf(self, node: Node) -> None:
+        """The value, from here on, as a leaf of the tape."""
+        value = self.values[node.args[0]]
+        new = GraphTensor(self.graph.add(as_leaf, (self.read(value).node,), node.meta, node.loc, True))
+        value.tensor, value.version = new, value.storage.version
+        if not value.steps:
+            value.storage.current = new
+        self.values[node] = value
+
     # ---- reading and writing
 
     def read(self, value: _Value) -> GraphTensor:
@@ -233,6 +313,8 @@ class _Functionalizer:
         if value.version != storage.version or value.tensor is None:
             value.tensor = self.replay(value)
             value.version = storage.version
+            if value.point and value.steps:
+                value.tensor = self.point(value.tensor)
         return value.tensor
 
     def replay(self, value: _Value, count: int | None = None) -> GraphTensor:
@@ -265,6 +347,8 @@ class _Functionalizer:
             self.store(target, new)
         target.storage.written_with_grad |= node.requires_grad
         self.values[node] = target
+        if target.point and node.requires_grad:
+            self.mark(target)
 
     def store(self, target: _Value, new: GraphTensor) -> None:
         storage = target.storage

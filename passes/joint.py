@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from flambeau.ir.grad import fit_gradients, zeros_of
 from flambeau.ir.graph import Graph, Node, getitem, map_nodes, parse_graph
-from flambeau.ir.op import Op, ops, use_handler
+from flambeau.ir.op import use_handler
 from flambeau.ir.tracing import GraphTensor
-from flambeau.ir.tree import leaves
 
 from .decompose import Decomposer, replace_node
+from .reverse import Reverse, needs_parts
 
 
 @dataclass
@@ -46,11 +45,6 @@ def parse_joint(text: str, symbols: Any = None) -> Joint:
     return Joint(parse_graph(rest, symbols), int(n_inputs), int(n_outputs), *numbers)
 
 
-def needs_parts(op: Op) -> bool:
-    """Whether the gradient goes through the op's parts, for want of a rule of its own."""
-    return op.decompose is not None and not op.differentiable and "nograd" not in op.tags
-
-
 def joint(graph: Graph) -> Joint:
     """The joint graph of a functional ``graph``, from its differentiable outputs to its inputs that require grad.
 
@@ -64,7 +58,6 @@ class _Joint:
         self.source = source
         self.graph = Graph("joint")
         self.builder = Decomposer(self.graph, lambda op: not (needs_parts(op) and self.builder.grad_enabled))
-        self.grads: dict[Node, Any] = {}
 
     def build(self) -> Joint:
         with use_handler(self.builder):
@@ -72,13 +65,13 @@ class _Joint:
             inputs = self.graph.inputs[:]
             forward_nodes = self.graph.nodes[:]
             tangents = tuple(i for i, o in enumerate(outputs) if isinstance(o, Node) and o.requires_grad)
+            reverse = Reverse(self.graph, self.builder)
             for i in tangents:
                 given = self.graph.input(f"grad_{outputs[i].name}", outputs[i].meta, True, outputs[i].loc)
-                self.accumulate(outputs[i], GraphTensor(given))
-            for node in reversed(forward_nodes):
-                self.backward(node)
+                reverse.accumulate(outputs[i], GraphTensor(given))
+            reverse.run(forward_nodes)
         wanted = tuple(i for i, n in enumerate(inputs) if n.requires_grad)
-        found = [self.grads.get(inputs[i]) for i in wanted]
+        found = [reverse.grads.get(inputs[i]) for i in wanted]
         self.graph.outputs = [*outputs, *(None if g is None else g.node for g in found)]
         self.graph.remove_dead()
         return Joint(self.graph, len(inputs), len(outputs), tangents, wanted)
@@ -98,40 +91,3 @@ class _Joint:
     def _feeds_gradient(self, node: Node) -> bool:
         return isinstance(node.meta, tuple) and any(
             n.op is getitem and n.args[0] is node and n.requires_grad for n in self.source.nodes)
-
-    def accumulate(self, node: Node, g: Any) -> None:
-        before = self.grads.get(node)
-        self.grads[node] = g if before is None else ops.add(before, g)
-
-    def backward(self, node: Node) -> None:
-        """Send what has arrived at ``node`` on to its arguments."""
-        g = self.grads.get(node)
-        if g is None or node.op is None:
-            return
-        self.builder.loc = node.loc
-        if node.op is getitem:
-            source = node.args[0]
-            parts = self.grads.setdefault(source, [None] * len(source.meta))
-            i = node.args[1]
-            parts[i] = g if parts[i] is None else ops.add(parts[i], g)
-            return
-        op, args = node.op, map_nodes(GraphTensor, node.args)
-        slots = [args[i] for i in op.tensor_slots]
-        needs = [any(getattr(x, "requires_grad", False) for x in leaves(a)) for a in slots]
-        if "nograd" in op.tags or not any(needs):
-            return
-        if not op.differentiable:
-            raise NotImplementedError(f"{op.name} has no derivative (called at {node.loc or 'an unknown place'})")
-        out: Any = GraphTensor(node) if not isinstance(node.meta, tuple) else self.results_of(node)
-        if isinstance(g, list):
-            g = tuple(zeros_of(m) if x is None and m is not None else x for x, m in zip(g, node.meta))
-        found = fit_gradients(op, op.gradients(needs, g, out, args), args)
-        for like, grad in zip(leaves(slots), found):
-            if grad is not None and isinstance(like, GraphTensor) and like.requires_grad:
-                self.accumulate(like.node, grad)
-
-    def results_of(self, node: Node) -> tuple:
-        """The results of an op with several, each as its ``getitem``."""
-        found: dict[int, Node] = {n.args[1]: n for n in self.graph.nodes if n.op is getitem and n.args[0] is node}
-        return tuple(None if m is None else GraphTensor(
-            found.get(i) or self.graph.add(getitem, (node, i), m, node.loc)) for i, m in enumerate(node.meta))

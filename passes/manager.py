@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from flambeau.ir.graph import Graph, parse_graph
+from flambeau.ir.graph import Graph, gradients, parse_graph
 from flambeau.ir.op import Op
 from flambeau.ir.stage import stage
 
 from .decompose import decompose
 from .functionalize import Functional, functionalize
+from .gradients import expand_gradients
 from .joint import Joint, joint, parse_joint
 from .partition import partition
 from .patterns import use_kernels
@@ -24,6 +25,11 @@ def functional(graph: Graph) -> Functional:
     """The functional form of a captured graph, simplified, with the kernels we have for what it spells out."""
     found = functionalize(graph)
     found.graph = _renamed_outputs(found, use_kernels(simplify(found.graph)))
+    if any(n.op is gradients for n in found.graph.nodes):
+        expanded = expand_gradients(stage("functional", found).graph)
+        found.graph = _renamed_outputs(found, expanded.graph)
+        found.spent = frozenset(n.name for n in expanded.spent)
+        return stage("gradients", found)
     return stage("functional", found)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.ir.graph import Graph, Node, getitem
-from flambeau.ir.op import state
+from flambeau.ir.graph import Graph, Node, as_leaf, getitem, gradients
+from flambeau.ir.op import ops, state
 from flambeau.ir.symint import SymInt
 
-from .autograd import mode
+from .autograd import grad, mode
+from .code import GraphCode
 
 
 def graph_function(graph: Graph, recorded: bool = True) -> Callable[..., tuple]:
@@ -17,7 +18,12 @@ def graph_function(graph: Graph, recorded: bool = True) -> Callable[..., tuple]:
 
     ``recorded``: steps that required a gradient when traced are recorded, others are not; else none is.
     """
-    return _Writer(graph, recorded).function()
+    return graph_code(graph, recorded).function()
+
+
+def graph_code(graph: Graph, recorded: bool = True) -> GraphCode:
+    """The source of that function, which can be kept and made a function of later."""
+    return _Writer(graph, recorded).code()
 
 
 class _Writer:
@@ -25,11 +31,11 @@ class _Writer:
 
     def __init__(self, graph: Graph, recorded: bool) -> None:
         self.graph, self.recorded = graph, recorded
-        self.env: dict[str, Any] = {"_mode": mode, "_state": state}
+        self.env: dict[str, Any] = {}
         self.names: dict[Node, str] = {n: f"v{i}" for i, n in enumerate(graph.inputs + graph.nodes)}
         self.consts = 0
 
-    def function(self) -> Callable[..., tuple]:
+    def code(self) -> GraphCode:
         body = [*self.sizes(), "_before = _mode.grad", "try:"]
         now: bool | None = None
         recorded = self._recorded_nodes() if self.recorded else set()
@@ -45,8 +51,7 @@ class _Writer:
                 body.append(f"    del {', '.join(dead)}")
         body += [f"    return {self.expr(tuple(self.graph.outputs))}", "finally:", "    _mode.grad = _before"]
         params = ", ".join(self.names[n] for n in self.graph.inputs)
-        exec("\n    ".join([f"def run({params}):", *body]), self.env)  # noqa: S102 - written above
-        return self.env["run"]
+        return GraphCode("\n    ".join([f"def run({params}):", *body]), self.env)
 
     def sizes(self) -> list[str]:
         """Lines that read the symbolic sizes off the inputs."""
@@ -76,6 +81,9 @@ class _Writer:
         return self.const(value)
 
     def const(self, value: Any) -> str:
+        if isinstance(value, Graph) and value.run is None:
+            run = graph_function(value, self.recorded)
+            value.run = lambda inputs: run(*inputs)
         self.consts += 1
         self.env[f"c{self.consts}"] = value
         return f"c{self.consts}"

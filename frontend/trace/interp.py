@@ -34,6 +34,7 @@ from flambeau.frontend.trace.outside import PLAIN, GlobalsValue
 from flambeau.frontend.trace.sequences import ListValue, SequenceIterator, SliceValue, TupleValue
 from flambeau.frontend.trace.shapes import Shapes
 from flambeau.frontend.trace.source import Constant, Root, Source
+from flambeau.frontend.trace.tape import Tape
 from flambeau.frontend.trace.tensors import ModeValue, set_tensor_attribute, tensor_attribute
 from flambeau.frontend.trace.values import (
     Const,
@@ -121,6 +122,7 @@ class Tracer:
         self.graph = Graph(name)
         self.builder = _Builder(self)
         self.autocast = mode.autocast                            # as the traced code has set it
+        self.tape = Tape(self)
         self.guards = g.GuardSet()
         self.effects = Effects()
         self.shapes = Shapes(self.where)

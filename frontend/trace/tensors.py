@@ -8,7 +8,7 @@ from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod
 from flambeau.frontend.trace.objects import ObjectValue, bind_attribute, mro_lookup
 from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr
-from flambeau.frontend.trace.values import NEEDS_DATA, Const, TensorValue, Unsupported, Value
+from flambeau.frontend.trace.values import NEEDS_DATA, TAPE_METHODS, Const, TensorValue, Unsupported, Value
 from flambeau.runtime.autograd import mode
 from flambeau.runtime.tensor import Size
 
@@ -23,7 +23,7 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
         return value_attrs(tr, value)[name]
     if name == "shape":
         return shape_of(tr, value)
-    if name in NEEDS_DATA:
+    if name in NEEDS_DATA or name in TAPE_METHODS:
         return BoundBuiltin(value, name)
     found = getattr(type(value.tensor), name, None)
     if found is not None and callable(found):

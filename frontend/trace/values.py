@@ -276,6 +276,9 @@ class ScalarValue(Value):
 NEEDS_DATA = {"item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "__int__", "__float__", "__index__",
               "__complex__", "__format__"}
 
+# Methods that run or change the tape (see `tape`).
+TAPE_METHODS = {"backward", "requires_grad_"}
+
 
 class TensorValue(Value):
     """A tensor: a node of the graph. `cls` is the real class (Tensor, Parameter)."""
@@ -304,6 +307,8 @@ class TensorValue(Value):
                               "keep it a tensor, or move this line out of the compiled function")
         if name == "size" and not args and not kwargs:
             return self.getattr(tr, "shape")
+        if name in TAPE_METHODS:
+            return tr.tape.method(self, name, args, kwargs)
         return tr.call_pure(getattr(type(self.tensor), name), [self, *args], kwargs)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
