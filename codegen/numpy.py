@@ -40,6 +40,9 @@ class Functions:
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         op = get_op(name)
+        if op.family == "control":
+            setattr(self, name, op.extra["on_arrays"])
+            return op.extra["on_arrays"]
 
         def run(*operands: Any) -> Any:
             with np.errstate(all="ignore"):
@@ -317,8 +320,9 @@ class PlanSource:
         if step.loc:
             w.lines.append(f"# {step.loc}")
         outs = [name or f"_{n}" for n, name in enumerate(step.outs)]
-        arguments = ", ".join(self._operand(a) for a in step.args)
-        w.lines.append(f"{', '.join(outs)} = xp.{step.op}({arguments})")
+        inner = get_op(step.op).family == "control"  # its bodies do as they like with half precisions; it returns a list
+        arguments = ", ".join(self._argument(a) if inner else self._operand(a) for a in step.args)
+        w.lines.append(f"{', '.join(outs)}{',' if inner else ''} = xp.{step.op}({arguments})")
         for name in step.outs:
             if name in w.buffers:  # an op's kernel may compute in a wider dtype
                 w.lines.append(f"{name} = xp.numpy_cast({name}, {dtype_text(w.buffers[name].dtype)})")

@@ -16,6 +16,7 @@ import numpy as np
 from flambeau.codegen.triton import GeneratedKernel
 from flambeau.codegen.triton_extern import EPILOGUES, TEMPLATE_DTYPES, TEMPLATES
 from flambeau.codegen.triton_program import InterpreterDevice, TritonProgram, build, load_kernel
+from flambeau.frontend.bodies import build_bodies
 from flambeau.ir.device import Device
 from flambeau.ir.dtype import DType
 from flambeau.ir.graph import Graph
@@ -53,6 +54,7 @@ class TritonTarget:
         """The function of ``graph``'s inputs. Raises TritonUnsupported for what has no Triton form, TritonUnavailable
         without Triton."""
         target = options.get("target") or _target_at_hand()
+        build_bodies(graph, lambda body: TritonTarget.build(body, options))
         program = make_program(graph, target)
         by_ops = graph_function(graph, recorded=False)
 

@@ -24,6 +24,9 @@ MODULES: dict[str, dict[str, str]] = {
                "shifted_chebyshev_polynomial_u shifted_chebyshev_polynomial_v shifted_chebyshev_polynomial_w "
                "spherical_bessel_j0 xlog1py zeta",
     },
+    "control": {
+        "ops": "cond scan while_loop while_loop_backward",
+    },
     "copies": {
         "torch": "_chunk_cat alias_copy as_strided_copy as_strided_scatter detach_copy diagonal_copy empty_permuted "
                  "expand_copy nonzero_static permute_copy resize_as_ select_copy slice_copy split_copy "

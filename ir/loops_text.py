@@ -18,6 +18,7 @@ from .device import Device
 from .dtype import DType
 from .index import Index, IndexLike
 from .loops import Buffer, Expr, Loop
+from .graph import parse_graph
 from .program import Extern, Group, Kernel, Plan, Ref, Schedule, Slot
 
 _NUMBERS = {"inf": math.inf, "nan": math.nan}
@@ -278,7 +279,7 @@ class _Reader:
             return self.arithmetic(node)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             make: dict[str, Callable[..., Any]] = {"ref": Ref, "device": Device, "slice": slice, "min": ix.minimum,
-                                                   "max": ix.maximum}
+                                                   "max": ix.maximum, "graph": parse_graph}
             if node.func.id in make:
                 return make[node.func.id](*map(self.value, node.args))
         raise self.fail(node, "not a constant")

@@ -251,4 +251,6 @@ def show_value(value: Any) -> str:
         return "nan" if value != value else ("inf" if value > 0 else "-inf")
     if value is Ellipsis:
         return "..."
+    if isinstance(value, Graph):
+        return f"graph({str(value)!r})"
     return str(value) if isinstance(value, (Index, Ref)) else repr(value)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.ir.dtype import DType, float32
-from flambeau.ir.graph import Graph, Node, getitem, map_nodes
+from flambeau.ir.graph import Graph, Node, getitem, map_bodies, map_nodes
 from flambeau.ir.op import Op, ops, use_handler
 from flambeau.ir.tracing import GraphBuilder, GraphTensor, infer_call
 from flambeau.ir.tree import leaves, tree_map
@@ -53,6 +53,8 @@ def replace_node(builder: Decomposer, node: Node, env: dict[Node, Any]) -> Any:
     assert op is not None
     if op is getitem and isinstance(env[node.args[0]], list):
         return env[node.args[0]][node.args[1]]
+    if op.family == "control":
+        return _copied(builder.graph, node, env, map_bodies(lambda body: decompose(body, builder.keep), node.args))
     if op.decompose is None or builder.keep(op):
         return _copied(builder.graph, node, env)
     builder.loc, builder.grad_enabled = node.loc, node.requires_grad or node in builder.recorded
@@ -103,6 +105,6 @@ def _as_promised(result: GraphTensor, meta: Any) -> Node:
     return (result if result.dtype is meta.dtype else ops.cast(result, meta.dtype)).node
 
 
-def _copied(graph: Graph, node: Node, env: dict[Node, Any]) -> Node:
-    args = map_nodes(env.__getitem__, node.args)
+def _copied(graph: Graph, node: Node, env: dict[Node, Any], args: tuple | None = None) -> Node:
+    args = map_nodes(env.__getitem__, node.args if args is None else args)
     return graph.add(node.op, args, node.meta, node.loc, node.requires_grad, stem=node.name)  # type: ignore[arg-type]

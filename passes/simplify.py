@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.ir.graph import Graph, Node, map_nodes
+from flambeau.ir.graph import Graph, Node, map_bodies, map_nodes
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import get_op
 
@@ -52,7 +52,8 @@ class _Simplifier:
         return self.graph
 
     def arguments(self, node: Node) -> tuple:
-        return map_nodes(self.env.__getitem__, node.args)
+        args = map_nodes(self.env.__getitem__, node.args)
+        return map_bodies(simplify, args) if node.op.family == "control" else args  # type: ignore[union-attr]
 
     def visit(self, node: Node) -> Node:
         assert node.op is not None
@@ -154,7 +155,7 @@ def _key(value: Any) -> Any:
         return type(value).__name__, *map(_key, value)
     if isinstance(value, slice):
         return "slice", *map(_key, (value.start, value.stop, value.step))
-    return value if isinstance(value, Node) else (type(value).__name__, repr(value))
+    return value if isinstance(value, (Node, Graph)) else (type(value).__name__, repr(value))
 
 
 def _is_number(value: Any, number: float) -> bool:
