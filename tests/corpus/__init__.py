@@ -27,6 +27,7 @@ per topic; one whose name ends in `_3_12` is loaded from that Python on.
     .venv-peer/bin/python -m tests.corpus.record [NAME]    # measures Dynamo, writes dynamo.json
 
 Let the first call of a program do something to a tensor: Dynamo gives up a frame without ops for good, and then has no
-numbers to compare with. `graphs` counts graphs handed to the backend over all calls, `compiles` the frames (and continuations of frames) captured.
+numbers to compare with. `graphs` counts graphs handed to the backend over all calls, `compiles` the frames (and
+continuations of frames) captured.
 `test_corpus.py` needs no torch.
 """

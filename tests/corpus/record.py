@@ -1,7 +1,9 @@
 """Measures Dynamo on the corpus, and writes the numbers: `.venv-peer/bin/python -m tests.corpus.record [NAME...]`.
 
+Without names it measures the programs that are not recorded yet; `all` measures everything again.
+
 Each program runs eagerly and under `torch.compile` with a backend that counts the graphs it is given and runs them as they
-are. What Dynamo gets wrong, or cannot run, is recorded as that.
+are. What Dynamo gets wrong, and what it gives up and runs eagerly, is recorded as that: there is no number to compare with.
 """
 
 from __future__ import annotations
@@ -20,20 +22,25 @@ from .runner import RECORDED, Counts, differences, files, load, run
 
 
 def main(wanted: list[str]) -> None:
-    known = json.loads(RECORDED.read_text())["programs"] if RECORDED.exists() else {}
+    known = _recorded()
     now: dict[str, Any] = {}
+    everything: set[str] = set()
     for stem in files():
         eager, compiled = load(stem, torch), load(stem, torch)
         for name in eager:
             key = f"{stem}.{name}"
-            if key in known and wanted and not any(w in (stem, name, key) for w in wanted):
-                now[key] = known[key]
-                continue
-            now[key] = _measure(eager[name], compiled[name])
-            print(key, now[key], flush=True)
-    lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(now.items()))
+            everything.add(key)
+            if not wanted and key not in known or any(w in (stem, name, key, "all") for w in wanted):
+                now[key] = _measure(eager[name], compiled[name])
+                print(key, now[key], flush=True)
+    found = {k: v for k, v in {**_recorded(), **now}.items() if k in everything}
+    lines = ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in sorted(found.items()))
     versions = json.dumps({"torch": torch.__version__, "python": platform.python_version()})
     RECORDED.write_text(f'{{\n"versions": {versions},\n"programs": {{\n{lines}\n}}\n}}\n')
+
+
+def _recorded() -> dict[str, Any]:
+    return json.loads(RECORDED.read_text())["programs"] if RECORDED.exists() else {}
 
 
 def _measure(eager: given.Program, program: given.Program) -> dict[str, Any]:
@@ -48,9 +55,11 @@ def _measure(eager: given.Program, program: given.Program) -> dict[str, Any]:
 
     got = run(program, torch.compile(program.fn, backend=backend), torch)
     found: dict[str, Any] = {"graphs": counts.graphs, "compiles": counters["frames"]["total"]}
+    if not counters["frames"]["ok"]:
+        found["skipped"] = True                                   # it gave up and ran the function eagerly
     wrong = differences(expected, got)
     if wrong:
-        found["wrong"] = wrong[0][:200]
+        found["wrong"] = wrong[0][:120]
     return found
 
 
