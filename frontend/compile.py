@@ -13,6 +13,7 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from flambeau.frontend.backends import lookup
+from flambeau.frontend.config import config
 from flambeau.frontend.points import Context, FallbackWarning, Settings, compilable, make_wrapper
 from flambeau.frontend.trace.builtins import is_compiling  # noqa: F401 - public here
 
@@ -81,6 +82,9 @@ def _compile_function(fn: FunctionType, settings: Settings) -> Any:
     _contexts.add(context)
     wrapper = make_wrapper(context, original)
     functools.update_wrapper(wrapper, original)
+    if settings.options.get("check", config.check):
+        from flambeau.frontend.checking import checked  # noqa: PLC0415 - loads the passes; few calls are checked
+        wrapper = checked(context, original, wrapper)
     wrapper.__flambeau_original__ = original                      # type: ignore[attr-defined]
     wrapper.__flambeau_context__ = context                        # type: ignore[attr-defined]
     return wrapper

@@ -1,6 +1,7 @@
 """Settings of the compiler. Set attributes of `config`; `options=` of one compile overrides them."""
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 
@@ -14,6 +15,8 @@ class Config:
     assume_static_by_default: bool = True     # the first trace takes every size as it is
     suppress_errors: bool = True              # an internal error of the compiler falls back to eager (with a warning)
     disable: bool = False                     # compiled functions run eagerly
+    check: bool = os.environ.get("FLAMBEAU_CHECK", "0") not in ("", "0")   # compare every call with the original
+    check_tolerance: float = 1.0              # factor on the tolerances of checked calls
 
 
 config = Config()

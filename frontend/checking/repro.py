@@ -1,0 +1,251 @@
+"""Scripts of at most 30 lines that show a mismatch again, and what those scripts call."""
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import pickle
+import re
+import tempfile
+import textwrap
+import types
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flambeau.frontend.backends import _backends, lookup
+from flambeau.frontend.checking.examples import Example, compare_outcomes, reference, run_example
+from flambeau.frontend.checking.report import CheckError, Report
+from flambeau.frontend.checking.stages import Finding
+from flambeau.frontend.checking.state import code_names, is_library
+from flambeau.frontend.points import Settings
+from flambeau.ir import dtype as dtypes
+from flambeau.ir.graph import Graph, parse_graph
+from flambeau.runtime.tensor import Tensor, wrap
+
+LINES = 30          # of a script, at most
+_SMALL = 24         # numbers written out in a script
+
+
+def replay(graph: str | Graph, inputs: Sequence[Any], backend: str = "cpp", grad: bool = True) -> None:
+    """Run a graph's text op by op and compiled, on the same inputs. Raises ``CheckError`` where they differ."""
+    graph = parse_graph(graph) if isinstance(graph, str) else graph
+    example = Example([_tensor(x, n.meta.dtype) for x, n in zip(inputs, graph.inputs)], [n.requires_grad for n in graph.inputs])
+    expected = run_example(reference(graph), example, grad)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            run = lookup(backend)(graph, example.inputs, {}, True)
+        except Exception as error:
+            raise AssertionError(f"the compiler raises {type(error).__name__}: {error}") from error
+        difference = compare_outcomes(expected, run_example(run, example, grad))
+    if difference is not None:
+        raise CheckError(Report(graph.name, 1, difference, graph=str(graph)))
+
+
+def random_inputs(graph: str | Graph, seed: int = 0) -> list[np.ndarray]:
+    """Numbers for the inputs of a graph: the same for the same seed."""
+    graph = parse_graph(graph) if isinstance(graph, str) else graph
+    rng = np.random.default_rng(seed)
+    found = []
+    for node in graph.inputs:
+        shape, dtype = tuple(int(n) for n in node.meta.shape), node.meta.dtype
+        values = rng.uniform(0.1, 2.0, shape) if dtype.is_floating_point or dtype.is_complex else rng.integers(0, 2, shape)
+        found.append(np.asarray(values).astype(dtype.np))
+    return found
+
+
+def load_inputs(path: str) -> list[np.ndarray]:
+    """The inputs saved beside a script."""
+    with np.load(path) as file:
+        return [file[name] for name in file.files]
+
+
+def _tensor(value: Any, dtype: Any) -> Tensor:
+    found = wrap(np.array(value)) if not isinstance(value, Tensor) else value
+    if found.dtype is not dtype:
+        found = Tensor(found._a.view(dtype.np) if found._a.dtype.itemsize == dtype.itemsize else found._a.astype(dtype.np))
+        found._dtype = dtype
+    return found
+
+
+# --------------------------------------------------------------------------- a graph
+
+def write_graph_repro(report: Report, finding: Finding, settings: Settings) -> str:
+    """A script for a graph that is compiled wrongly; its path."""
+    graph, example = finding.graph, finding.example
+    assert graph is not None and example is not None
+    backend = next((n for n, b in _backends.items() if b is settings.backend), "cpp")
+    for node, needed in zip(graph.inputs, example.needs_grad):
+        node.requires_grad = node.requires_grad and needed
+    text = str(graph).rstrip()
+    path = _path(report, finding.op)
+    inputs = [t._a for t in example.inputs]
+    given = _inputs_text(text, inputs, backend, path)
+    body = text.splitlines()
+    if len(body) > LINES - 12:
+        Path(path).with_suffix(".graph").write_text(text + "\n")
+        shown = [f"GRAPH = open({str(Path(path).with_suffix('.graph'))!r}).read()"]
+    else:
+        shown = ['GRAPH = """', *body, '"""']
+    title = _title(report, finding.stage, finding.op, finding.line)
+    lines = [f'"""{title}"""', "import numpy as np", "", "import flambeau  # noqa: F401",
+             "from flambeau.frontend.checking import load_inputs, random_inputs, replay", "", *shown, given,
+             f"replay(GRAPH, inputs, backend={backend!r})", 'print("compiled and op by op agree")']
+    return _write(path, lines)
+
+
+def _inputs_text(text: str, inputs: list[np.ndarray], backend: str, path: str) -> str:
+    """How the script gets its inputs: from a seed if that shows the mismatch, written out, or from a file."""
+    try:
+        for seed in range(3):
+            if _fails(text, random_inputs(text, seed), backend):
+                return f"inputs = random_inputs(GRAPH, seed={seed})"
+    except Exception:                                 # symbolic sizes, or values that ops refuse
+        pass
+    if sum(a.size for a in inputs) <= _SMALL and all(a.dtype.kind in "fiub" for a in inputs):
+        return f"inputs = [{', '.join(f'np.array({a.tolist()!r}, {str(a.dtype)!r})' for a in inputs)}]".replace(
+            "inf", "np.inf").replace("nan", "np.nan")
+    file = str(Path(path).with_suffix(".npz"))
+    np.savez(file, *inputs)                           # type: ignore[arg-type]
+    return f"inputs = load_inputs({file!r})"
+
+
+def _fails(text: str, inputs: list[np.ndarray], backend: str) -> bool:
+    try:
+        replay(text, inputs, backend)
+    except AssertionError:
+        return True
+    return False
+
+
+# --------------------------------------------------------------------------- calls
+
+def write_call_repro(report: Report, checker: Any, args: tuple, kwargs: dict[str, Any]) -> str:
+    """A script that makes the last calls again, checked; its path, or "" with a note where the calls cannot be saved."""
+    path = _path(report, report.stage)
+    kept = [*checker.earlier, save_call(checker.fn, args, kwargs)]
+    if isinstance(kept[-1], str):
+        report.note += f"\nno repro: {kept[-1]}"
+        return ""
+    with open(str(Path(path).with_suffix(".calls")), "wb") as file:
+        pickle.dump([k for k in kept if isinstance(k, bytes)], file)
+    settings = checker.context.settings
+    backend = next((n for n, b in _backends.items() if b is settings.backend), "eager")
+    source = _source(checker.fn, path)
+    lines = [f'"""{_title(report, report.stage, report.op, report.line)}"""', *_imports(checker.fn), "import flambeau",
+             "from flambeau.frontend.checking import load_calls", "", "", *source, "", "",
+             f"fn = flambeau.compile({checker.fn.__name__}, backend={backend!r}, dynamic={settings.dynamic}, "
+             "options={'check': True})",
+             f"for call in load_calls({str(Path(path).with_suffix('.calls'))!r}):", "    globals().update(call.globals)",
+             "    fn(*call.args, **call.kwargs)", 'print("compiled and original agree")']
+    return _write(path, lines)
+
+
+def save_call(fn: types.FunctionType, args: tuple, kwargs: dict[str, Any]) -> bytes | str:
+    """A call as bytes: its arguments and the globals that the function names; a sentence where that cannot be done."""
+    names = code_names(fn.__code__)
+    space = {n: fn.__globals__[n] for n in sorted(names) if n in fn.__globals__}
+    space |= dict(zip(fn.__code__.co_freevars, [_contents(c) for c in fn.__closure__ or ()]))
+    space = {n: v for n, v in space.items() if not isinstance(v, types.ModuleType) and not _of_library(v)}
+    try:
+        file = io.BytesIO()
+        _Pickler(file).dump((args, kwargs, space))
+    except Exception as error:
+        return f"the call cannot be saved ({type(error).__name__}: {error})"
+    return file.getvalue()
+
+
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _of_library(value: Any) -> bool:
+    return callable(value) and is_library(getattr(value, "__module__", None)) and not hasattr(value, "__dict__")
+
+
+class SavedCall:
+    """A call read back: ``args``, ``kwargs``, and the ``globals`` at its time."""
+
+    def __init__(self, data: bytes) -> None:
+        self.args, self.kwargs, self.globals = pickle.loads(data)
+
+
+def load_calls(path: str) -> list[SavedCall]:
+    """The calls saved beside a script."""
+    with open(path, "rb") as file:
+        return [SavedCall(data) for data in pickle.load(file)]
+
+
+class _Pickler(pickle.Pickler):
+    """Tensors off the tape; everything else as ever."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is Tensor:
+            return _rebuilt, (np.asarray(value._a), value.dtype.name, bool(value.requires_grad))
+        return NotImplemented
+
+
+def _rebuilt(array: np.ndarray, dtype: str, requires_grad: bool) -> Tensor:
+    found = Tensor(array)
+    found._dtype = getattr(dtypes, dtype, None)
+    return found.requires_grad_() if requires_grad else found
+
+
+def _source(fn: types.FunctionType, path: str) -> list[str]:
+    """The function's definition as lines; a long one from a file of its own."""
+    try:
+        text = textwrap.dedent(inspect.getsource(fn))
+    except (OSError, TypeError):
+        text = f"raise SystemExit('the source of {fn.__qualname__} is not known')"
+    text = text[re.search(r"^def ", text, re.M).start():] if re.search(r"^def ", text, re.M) else text  # type: ignore[union-attr]
+    if not text.startswith(("def ", "raise")):        # a lambda somewhere in a statement
+        inner = re.search(r"lambda.*", text)
+        text = f"{fn.__name__} = {inner.group(0)}" if inner and fn.__name__ != "<lambda>" else text
+    lines = text.rstrip().splitlines()
+    if len(lines) <= LINES - 16:
+        return lines
+    file = str(Path(path).with_name(Path(path).stem + "_function.py"))
+    Path(file).write_text(text)
+    return [f"exec(open({file!r}).read())"]
+
+
+def _imports(fn: types.FunctionType) -> list[str]:
+    names = sorted(code_names(fn.__code__))
+    modules = {n: fn.__globals__[n].__name__ for n in names if isinstance(fn.__globals__.get(n), types.ModuleType)}
+    found = [f"import {m}" if m == n else f"import {m} as {n}" for n, m in modules.items() if m != "flambeau"]
+    found += [f"import flambeau as {n}" for n, m in modules.items() if m == "flambeau" and n != "flambeau"]
+    for name in names:
+        value = fn.__globals__.get(name)
+        module = getattr(value, "__module__", None)
+        if callable(value) and isinstance(module, str) and is_library(module) and getattr(value, "__name__", None) == name:
+            found.append(f"from {module} import {name}")
+    return found[:8]
+
+
+# --------------------------------------------------------------------------- files
+
+def _title(report: Report, stage: str, op: str, line: str) -> str:
+    words = f"{report.function}: compiled differs from eager. Stage {stage}" + (f", op {op}" if op else "")
+    return (words + (f", {line}" if line else "") + ".").replace('"', "'").replace("\\", "/")
+
+
+def _path(report: Report, name: str) -> str:
+    folder = os.environ.get("FLAMBEAU_CHECK_DIR") or tempfile.mkdtemp(prefix="flambeau-check-")
+    os.makedirs(folder, exist_ok=True)
+    stem = re.sub(r"\W+", "_", f"{report.function.rpartition('.')[2]}_{name}").strip("_") or "repro"
+    path, k = Path(folder) / f"{stem}.py", 1
+    while path.exists():
+        path, k = Path(folder) / f"{stem}_{k}.py", k + 1
+    return str(path)
+
+
+def _write(path: str, lines: list[str]) -> str:
+    Path(path).write_text("\n".join(lines) + "\n")
+    return path

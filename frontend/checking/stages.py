@@ -1,0 +1,278 @@
+"""Which stage of the compiler, and which op, first departs from the graph run op by op on the eager runtime.
+
+The graph is compiled again with its stages switched on one after the other: functionalized, simplified and matched,
+differentiated, decomposed, and finally built by the target. The first that gives another outcome on the same inputs has the
+bug. The op is found by cutting the graph shorter.
+"""
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flambeau.frontend import aot
+from flambeau.frontend.backends import EagerTarget, _aot_eager, _cpp, _numpy, _triton
+from flambeau.frontend.checking.compare import Difference
+from flambeau.frontend.checking.examples import (
+    Example,
+    Runner,
+    compare_outcomes,
+    node_values,
+    prefix,
+    reference,
+    run_example,
+    stretch,
+)
+from flambeau.frontend.targets import NumpyTarget, cpp_target
+from flambeau.ir.graph import Graph, Node
+from flambeau.ir.meta import TensorMeta
+from flambeau.passes import manager
+from flambeau.runtime.tensor import Tensor
+
+#: How many parts of a graph are built, at most, to find the op at fault.
+TRIES = 80
+
+
+@dataclass
+class Finding:
+    """What is known about a mismatch."""
+
+    stage: str
+    difference: Difference
+    op: str = ""
+    node: str = ""
+    line: str = ""
+    graph: Graph | None = None          # the smallest graph that shows it
+    example: Example | None = None      # its inputs
+    note: str = ""
+
+
+class PassesOnly:
+    """A target that builds nothing: graphs run op by op, and what was run is remembered."""
+
+    def __init__(self, keep: Callable[[Any], bool], name: str) -> None:
+        self.keep, self.name = keep, name
+        self.runs: list[tuple[Graph, Example]] = []
+
+    def build(self, graph: Graph, options: dict[str, Any]) -> Runner:
+        run = reference(graph, recorded=False)
+
+        def remembered(inputs: Sequence[Tensor]) -> Sequence[Any]:
+            self.runs.append((graph, Example(inputs, [False] * len(inputs))))
+            return run(inputs)
+        return remembered
+
+
+def target_of(backend: Any) -> Any:
+    """The target behind a backend of ours; None for `eager` and for a user's."""
+    if backend is _triton:
+        from flambeau.frontend.triton import TritonTarget  # noqa: PLC0415 - needed with that backend only
+        return TritonTarget()
+    found: Any = {_cpp: cpp_target, _numpy: NumpyTarget, _aot_eager: EagerTarget}.get(backend)
+    return None if found is None else found()
+
+
+class Search:
+    """The search for the stage and the op at fault in one graph, on one example of its inputs."""
+
+    def __init__(self, graph: Graph, example: Example, target: Any, options: dict[str, Any]) -> None:
+        self.graph, self.example, self.target = graph, example, target
+        self.options = {k: v for k, v in options.items() if k != "check"}
+        self.tries = 0
+
+    def run(self) -> Finding | None:
+        """The finding; None when every stage, built anew, agrees with the graph."""
+        expected = run_example(reference(self.graph), self.example)
+        for stage, build in self._stages():
+            difference = self._differs(self.graph, self.example, build, expected)
+            if difference is not None:
+                return self._explain(stage, build, difference)
+        return None
+
+    # ---- stages
+
+    def _stages(self) -> Iterator[tuple[str, Callable[[Graph], Runner]]]:
+        yield "functionalize", self._functionalized
+        yield "simplify", self._simplified
+        yield "patterns", self._matched
+        if self.target is None:
+            return
+        yield "joint", self._joint
+        yield "partition", lambda graph: aot._compile(graph, PassesOnly(lambda op: True, self.target.name), self.options)
+        yield "decompose", lambda graph: aot._compile(graph, PassesOnly(self.target.keep, self.target.name), self.options)
+        yield "kernel", lambda graph: aot._compile(graph, self.target, self.options)
+
+    @staticmethod
+    def _functionalized(graph: Graph) -> Runner:
+        found = manager.functionalize(graph)
+        return aot._with_epilogue(graph, found, reference(found.graph))
+
+    @staticmethod
+    def _simplified(graph: Graph) -> Runner:
+        found = manager.functionalize(graph)
+        found.graph = manager._renamed_outputs(found, manager.simplify(found.graph))
+        return aot._with_epilogue(graph, found, reference(found.graph))
+
+    @staticmethod
+    def _matched(graph: Graph) -> Runner:
+        found = manager.functional(graph)
+        return aot._with_epilogue(graph, found, reference(found.graph))
+
+    def _joint(self, graph: Graph) -> Runner:
+        """The whole joint graph as forward and as backward: nothing is cut."""
+        functional = manager.functional(graph)
+        if not any(isinstance(o, Node) and o.requires_grad for o in functional.graph.outputs):
+            return aot._with_epilogue(graph, functional, reference(functional.graph))
+        return _JointRunner(graph, functional, self.options).epilogue
+
+    def _differs(self, graph: Graph, example: Example, build: Callable[[Graph], Runner],
+                 expected: Any = None) -> Difference | None:
+        expected = expected or run_example(reference(graph), example)
+        if expected.error:
+            return None
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                run = build(graph)
+        except Exception as error:
+            return Difference("the compiler", f"raises {type(error).__name__}: {error}")
+        return compare_outcomes(expected, run_example(run, example))
+
+    # ---- the op
+
+    def _explain(self, stage: str, build: Callable[[Graph], Runner], difference: Difference) -> Finding:
+        if stage == "kernel":
+            found = self._kernel(difference)
+            if found is not None:
+                return found
+        if stage == "functionalize" and difference.path.startswith("written"):
+            stage = "write-back"
+        if stage == "partition" and not difference.path.startswith("gradient"):
+            stage = "simplify"
+        finding = Finding(stage, difference, graph=self.graph, example=self.example)
+        for k, node in enumerate(self.graph.nodes):
+            part = prefix(self.graph, k)
+            if part is None or not self._may_try():
+                continue
+            shown = self._differs(part, self.example, build)
+            if shown is not None:
+                finding = replace(finding, difference=shown, op=_op(node), node=node.name, line=node.loc, graph=part)
+                break
+        else:
+            self._name_by_output(finding)
+        return finding
+
+    def _may_try(self) -> bool:
+        self.tries += 1
+        return self.tries <= TRIES
+
+    def _name_by_output(self, finding: Finding) -> None:
+        """No shorter graph shows it: the op whose result is wrong."""
+        nodes = [o for o in self.graph.outputs if isinstance(o, Node)] if finding.difference.path.startswith("output") else \
+            self.graph.inputs
+        at = [int(w) for w in finding.difference.path.split() if w.isdigit()]
+        node = nodes[at[0]] if at and at[0] < len(nodes) else None
+        if node is not None and node.op is None:          # an input: the op that writes it, or reads it last
+            readers = [n for n in self.graph.nodes if node in n.inputs]
+            writers = [n for n in readers if n.op is not None and n.op.mutates]
+            node = (writers or readers or [node])[-1]
+        if node is not None:
+            finding.op, finding.node, finding.line = _op(node), node.name, node.loc
+
+    # ---- kernels
+
+    def _kernel(self, difference: Difference) -> Finding | None:
+        """Passes are right: which of the graphs handed to the target is built wrong, and which op in it."""
+        passes = PassesOnly(self.target.keep, self.target.name)
+        run_example(aot._compile(self.graph, passes, self.options), self.example)
+        for graph, example in passes.runs:
+            found = self._built_wrong(graph, example)
+            if found is None:
+                continue
+            return self._single(graph, example) or self._shortest(graph, example) or self._whole(graph, example, found)
+        return Finding("runtime", difference, graph=self.graph, example=self.example,
+                       note="every kernel is right; what is saved for the backward or handed over is not")
+
+    def _build(self, graph: Graph) -> Runner:
+        return self.target.build(graph, self.options)
+
+    def _built_wrong(self, graph: Graph, example: Example) -> Difference | None:
+        expected = run_example(reference(graph, recorded=False), example, differentiate=False)
+        return self._differs(graph, example, self._build, expected)
+
+    def _single(self, graph: Graph, example: Example) -> Finding | None:
+        """An op that is wrong by itself."""
+        values = node_values(graph, example.copies()[0])
+        seen: set[Any] = set()
+        for k, node in enumerate(graph.nodes):
+            key = (node.op, str(node.args), str([n.meta for n in node.inputs]))
+            part = stretch(graph, k, k, values)
+            if part is None or key in seen or not self._may_try():
+                continue
+            seen.add(key)
+            alone = Example(part[1], [False] * len(part[1]))
+            alone.random = example.random
+            found = self._built_wrong(part[0], alone)
+            if found is not None:
+                return Finding("kernel", found, _op(node), node.name, node.loc, part[0], alone)
+        return None
+
+    def _shortest(self, graph: Graph, example: Example) -> Finding | None:
+        """Ops that are wrong together: the first node that comes out wrong, and the shortest stretch up to it that shows it."""
+        values = node_values(graph, example.copies()[0])
+        for k, node in enumerate(graph.nodes):
+            part = prefix(graph, k)
+            if part is None or not self._may_try():
+                continue
+            found = self._built_wrong(part, example)
+            if found is None:
+                continue
+            best = Finding("fusion-schedule", found, _op(node), node.name, node.loc, part, example)
+            for first in range(k - 1, -1, -1):
+                shorter = stretch(graph, first, k, values)
+                if shorter is None or not self._may_try():
+                    continue
+                inside = Example(shorter[1], [False] * len(shorter[1]))
+                inside.random = example.random
+                found = self._built_wrong(shorter[0], inside)
+                if found is not None:
+                    return replace(best, difference=found, graph=shorter[0], example=inside)
+            return best
+        return None
+
+    def _whole(self, graph: Graph, example: Example, difference: Difference) -> Finding:
+        """Wrong only as a whole (a buffer used twice, say): the op of the wrong result."""
+        finding = Finding("fusion-schedule", difference, graph=graph, example=example)
+        outputs = [o for o in graph.outputs if isinstance(o, Node)]
+        at = [int(w) for w in difference.path.split() if w.isdigit()]
+        if at and at[0] < len(outputs):
+            node = outputs[at[0]]
+            finding.op, finding.node, finding.line = _op(node), node.name, node.loc
+        return finding
+
+
+class _JointRunner(aot._Training):
+    """The joint graph itself as the compiled backward: the differentiation alone, nothing partitioned or lowered."""
+
+    def __init__(self, graph: Graph, functional: Any, options: dict[str, Any]) -> None:
+        keep = PassesOnly(lambda op: True, "passes")
+        super().__init__(graph, functional, keep, options)
+        run, n_in, n_out = reference(self.joint.graph, recorded=False), self.joint.n_inputs, self.n_outputs
+        forward = reference(functional.graph, recorded=False)
+        self.run_forward = lambda inputs: tuple(forward(inputs)) + tuple(inputs)
+        self.places = [(True, n_out + i) for i in range(n_in)]
+        self._run_backward = lambda given: list(run(given))[n_out:]
+        self.epilogue = aot._with_epilogue(graph, functional, self.run_values)
+
+
+def _op(node: Node) -> str:
+    """The op of a node, by its public name; of a part of a tuple, the op that makes the tuple."""
+    if node.op is not None and node.op.name == "getitem":
+        node = node.args[0]
+    return node.op.name if node.op is not None else ""
+
+
+def is_single(meta: Any) -> bool:
+    """Whether a node has one tensor for its value."""
+    return isinstance(meta, TensorMeta)
