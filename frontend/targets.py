@@ -17,7 +17,9 @@ from flambeau.passes.pipeline import compile_to_plan
 from flambeau.runtime import native
 from flambeau.runtime.executor import Executor, array_runner
 
-from .aot import CompileWarning, Runner
+from .aot import CompileWarning
+from .bodies import build_bodies
+from .runners import Runner, executor_runner
 
 
 @functools.cache
@@ -38,6 +40,7 @@ class CppTarget:
         return op.lower is not None or op.extra.get("template") in self.machine.templates
 
     def build(self, graph: Graph, options: dict[str, Any]) -> Runner:
+        build_bodies(graph, lambda body: self.build(body, options))
         plan = compile_to_plan(graph, self.machine)
         try:
             artifact = host.build_plan(plan)
@@ -49,7 +52,7 @@ class CppTarget:
                       "instead, which is slower")
             return NumpyTarget().build(graph, options)
         stage(self.name, artifact.sources["cpp"])
-        return Executor(artifact).run
+        return executor_runner(Executor(artifact))
 
 
 class NumpyTarget:
@@ -63,9 +66,13 @@ class NumpyTarget:
         return op.lower is not None or op.extra.get("template") is not None and op.kernel is not None
 
     def build(self, graph: Graph, options: dict[str, Any]) -> Runner:
+        return array_runner(self._artifact(graph))
+
+    def _artifact(self, graph: Graph) -> program.Artifact:
+        build_bodies(graph, lambda body: self._artifact(body).run)
         artifact = numpy_code.build_plan(compile_to_plan(graph, self.machine))
         stage(self.name, artifact.sources["numpy"])
-        return array_runner(artifact)
+        return artifact
 
 
 @functools.cache

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.ir.graph import Graph, Node, as_leaf, getitem, gradients
-from flambeau.ir.op import ops, state
+from flambeau.ir.graph import Graph, Node, getitem
 from flambeau.ir.symint import SymInt
 
-from .autograd import grad, mode
 from .code import GraphCode
 
 

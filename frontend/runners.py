@@ -1,0 +1,379 @@
+"""Compiled graphs as they run: the forward and its place on the tape, the backward, the epilogue.
+
+Each is made of plain data, its *recipe* (nested tuples of numbers, texts, metas, ops), so that a later process makes the
+same runner without the passes that found the data. :func:`recipe_of` asks a runner for its recipe, :func:`runner_of` makes
+the runner again.
+"""
+
+from __future__ import annotations
+
+import marshal
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flambeau.ir.grad import zeros_of
+from flambeau.ir.op import ops
+from flambeau.runtime.autograd import GradMode, GradNode, Saved, edge_of, mode
+from flambeau.runtime.code import GraphCode, PlanCode
+from flambeau.runtime.executor import Executor
+from flambeau.runtime.rng import default_generator
+from flambeau.runtime.tensor import Tensor, tensor_meta
+
+Runner = Callable[[Sequence[Tensor]], Sequence[Any]]
+Recipe = tuple[Any, ...]
+
+
+class NotKept(Exception):
+    """Something that no later process can make again from data; says what."""
+
+
+def recipe_of(run: Any) -> Recipe:
+    """The data that ``runner_of`` makes this runner of. Raises :class:`NotKept` where there is none."""
+    made = getattr(run, "recipe", None)
+    if made is None:
+        raise NotKept("a backend that keeps nothing of what it builds")
+    return made()
+
+
+def with_recipe(run: Any, recipe: Callable[[], Recipe]) -> Any:
+    """The function ``run``, with the way to its recipe."""
+    run.recipe = recipe
+    return run
+
+
+class Libraries:
+    """Where recipes find what they name: built libraries, and the builder of a backward that no process has built yet."""
+
+    def find(self, key: str, needs: tuple[str, ...]) -> Path:
+        """The path of a library, with the templates that it needs at hand. Raises :class:`NotKept` if it is gone."""
+        raise NotImplementedError
+
+    def backward(self, name: str) -> Recipe | None:
+        """The recipe of a backward that some process has built since."""
+        raise NotImplementedError
+
+    def build_backward(self, target: str, text: str, options: dict[str, Any]) -> Runner:
+        raise NotImplementedError
+
+
+def runner_of(recipe: Recipe, libraries: Libraries) -> Runner:
+    """The runner that this recipe is of."""
+    return _KINDS[recipe[0]](libraries, *recipe[1:])
+
+
+# ---- a library ----------------------------------------------------------------------------------------------------
+
+
+def executor_recipe(executor: Executor) -> Recipe:
+    c = executor.code
+    return ("library", executor.path.stem, executor.needs, c.constants, c.entries, c.words, c.arena,
+            marshal.dumps(executor.compiled))
+
+
+def executor_runner(executor: Executor) -> Runner:
+    """The executor's function, with the way to its recipe."""
+    return with_recipe(executor.run, lambda: executor_recipe(executor))
+
+
+def _library(libraries: Libraries, key: str, needs: tuple[str, ...], constants: dict[str, Any], entries: tuple[Any, ...],
+             words: int, arena: int | None, code: bytes) -> Runner:
+    plan = PlanCode("", constants, entries, words, arena)
+    return executor_runner(Executor.of_code(libraries.find(key, needs), needs, plan, marshal.loads(code)))
+
+
+# ---- a graph, op by op --------------------------------------------------------------------------------------------
+
+
+class ByOps:
+    """A graph that runs op by op; its function is compiled when it is first called."""
+
+    def __init__(self, code: Callable[[], GraphCode]) -> None:
+        self.code = code
+        self.function: Callable[..., tuple] | None = None
+
+    def __call__(self, inputs: Sequence[Any]) -> tuple:
+        run = self.function
+        if run is None:
+            run = self.function = self.code().function()
+        return run(*inputs)
+
+    def recipe(self) -> Recipe:
+        code = self.code()
+        return "ops", code.text, code.constants
+
+    @staticmethod
+    def of(recipe: Recipe | None) -> ByOps | None:
+        return None if recipe is None else ByOps(lambda: GraphCode(*recipe[1:]))
+
+
+def _by_ops(libraries: Libraries, text: str, constants: dict[str, Any]) -> Runner:
+    return GraphRunner(GraphCode(text, constants))
+
+
+def GraphRunner(code: GraphCode) -> Runner:  # noqa: N802 - reads as what it makes
+    """A function of a sequence that runs the graph op by op."""
+    run = code.function()
+    return with_recipe(lambda inputs: run(*inputs), lambda: ("ops", code.text, code.constants))
+
+
+# ---- what the program does besides computing values ---------------------------------------------------------------
+
+
+def epilogue_runner(run: Runner, finish: ByOps, places: list[tuple[int, int]], written: list[int],
+                    direct: ByOps | None) -> Runner:
+    """``run`` for the values, then ``finish`` on the real tensors; ``direct`` op by op where a written input has an alias.
+
+    ``places``: what ``finish`` takes, as (0, number of an input) or (1, number of an output).
+    """
+    def pick(inputs: Sequence[Tensor], outputs: Sequence[Any]) -> list[Any]:
+        return [outputs[i] if which else inputs[i] for which, i in places]
+
+    def run_reading(inputs: Sequence[Tensor]) -> Sequence[Any]:
+        return finish(pick(inputs, run(inputs)))
+
+    def run_writing(inputs: Sequence[Tensor]) -> Sequence[Any]:
+        if direct is not None and len(inputs) > 1 and _overlap(inputs, written):
+            return direct(inputs)
+        return finish(pick(inputs, run(inputs)))
+
+    return run_writing if written else run_reading
+
+
+def row_major_runner(usual: Runner, by_op: ByOps, laid_out: list[int]) -> Runner:
+    """``usual`` where these inputs are row-major, else op by op."""
+    return lambda inputs: (usual(inputs) if all(inputs[i].is_contiguous() for i in laid_out) else by_op(inputs))
+
+
+def _overlap(inputs: Sequence[Tensor], written: list[int]) -> bool:
+    """Whether a written input shares its storage with another input."""
+    storages = [id(t._storage) for t in inputs]
+    return any(storages.count(storages[i]) > 1 for i in written)
+
+
+class Ending:
+    """What follows on the values of a functional graph, whatever computes them."""
+
+    def __init__(self, finish: ByOps | None, places: list[tuple[int, int]], written: list[int], direct: ByOps | None,
+                 laid_out: list[int], by_op: ByOps | None) -> None:
+        self.finish, self.places, self.written, self.direct = finish, places, written, direct
+        self.laid_out, self.by_op = laid_out, by_op
+
+    def after(self, run: Runner) -> Runner:
+        """``run`` followed by the ending."""
+        found = run if self.finish is None else epilogue_runner(run, self.finish, self.places, self.written, self.direct)
+        return found if self.by_op is None else row_major_runner(found, self.by_op, self.laid_out)
+
+    def recipe(self) -> Recipe:
+        parts = [None if p is None else p.recipe() for p in (self.finish, self.direct, self.by_op)]
+        return parts[0], self.places, self.written, parts[1], self.laid_out, parts[2]
+
+    @staticmethod
+    def of(recipe: Recipe) -> Ending:
+        finish, places, written, direct, laid_out, by_op = recipe
+        return Ending(ByOps.of(finish), places, written, ByOps.of(direct), laid_out, ByOps.of(by_op))
+
+
+def ended(run: Runner, ending: Ending) -> Runner:
+    """``run`` and its ending as one runner."""
+    whole = ending.after(run)
+    if whole is run:
+        return run
+    return with_recipe(whole, lambda: ("ended", recipe_of(run), ending.recipe()))
+
+
+def _ended(libraries: Libraries, run: Recipe, ending: Recipe) -> Runner:
+    return ended(runner_of(run, libraries), Ending.of(ending))
+
+
+# ---- training -----------------------------------------------------------------------------------------------------
+
+
+class Training:
+    """A forward that puts its results on the tape.
+
+    ``tangents`` numbers the outputs that have gradients, ``wanted`` the inputs that get one; ``places`` says where the
+    backward's saved values come from: (is an output, position). ``again`` numbers the inputs that a second derivative
+    starts from, ``protected`` those that the epilogue overwrites although a gradient depends on what they were.
+    """
+
+    n_inputs: int
+    n_outputs: int
+    tangents: tuple[int, ...]
+    wanted: tuple[int, ...]
+    places: list[tuple[bool, int]]
+    protected: list[int]
+    again: tuple[int, ...]
+    random: bool
+    symbolic: bool
+    metas: list[Any]  # of the outputs in ``tangents``
+    input_metas: list[Any]
+    run_forward: Runner
+    epilogue: Runner
+    ending: Ending
+    _run_backward: Runner | None = None
+    _joint_function: Callable[..., tuple] | None = None
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.kept_as = ""  # the name under which a process that reads the recipe looks for the backward
+        self.keep_backward: Callable[[str, Recipe], None] | None = None
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Any]:
+        return self.epilogue(inputs)
+
+    def run_values(self, inputs: Sequence[Tensor]) -> Sequence[Any]:
+        """The functional graph's outputs, on the tape."""
+        if not mode.grad:
+            return self.run_forward(inputs)[:self.n_outputs]
+        held = list(inputs)
+        for i in self.protected:
+            held[i] = _copy_with_history(inputs[i])
+        state = default_generator().get_state() if self.random else None
+        outs = self.run_forward(inputs)
+        node = CompiledBackward(self, held, outs, state)
+        results = list(outs[:self.n_outputs])
+        for nr, i in enumerate(self.tangents):
+            t = results[i]
+            t._rg, t._grad_fn, t._out_nr = True, node, nr
+        return results
+
+    def backward(self, saved: list[Tensor], grads: list[Tensor]) -> Sequence[Any]:
+        run = self._run_backward
+        if run is None:
+            with self._lock:
+                run = self._run_backward
+                if run is None:
+                    run = self._run_backward = self._build_backward()
+                    self.offer_backward()
+        return run([*saved, *grads])
+
+    def offer_backward(self) -> None:
+        """Keep the backward beside a forward that is kept."""
+        if self.keep_backward is not None and self._run_backward is not None:
+            try:
+                self.keep_backward(self.kept_as, recipe_of(self._run_backward))
+            except NotKept:
+                pass
+
+    def recorded_joint(self) -> Callable[..., tuple]:
+        """The joint graph as a function that records its backward part on the tape."""
+        if self._joint_function is None:
+            self._joint_function = self._joint_code().function()
+        return self._joint_function
+
+    def _joint_code(self) -> GraphCode:
+        raise NotImplementedError
+
+    def _build_backward(self) -> Runner:
+        raise NotImplementedError
+
+    def _backward_text(self) -> tuple[str, str, dict[str, Any]]:
+        """The target's name, the backward graph's text and the options: what a later process builds it from."""
+        raise NotImplementedError
+
+    def recipe(self) -> Recipe:
+        facts = {name: getattr(self, name) for name in _FACTS}
+        facts["metas"], facts["input_metas"] = ([], []) if self.symbolic else (self.metas, self.input_metas)
+        code = self._joint_code()
+        backward = None if self._run_backward is None else recipe_of(self._run_backward)
+        return ("training", facts, recipe_of(self.run_forward), self.ending.recipe(), backward,
+                None if backward is not None else self._backward_text(), (code.text, code.constants))
+
+
+_FACTS = ("n_inputs", "n_outputs", "tangents", "wanted", "places", "protected", "again", "random", "symbolic")
+
+
+class KeptTraining(Training):
+    """A training graph made of its recipe."""
+
+    def __init__(self, libraries: Libraries, facts: dict[str, Any], forward: Recipe, ending: Recipe, backward: Recipe | None,
+                 text: tuple[str, str, dict[str, Any]] | None, joint: tuple[str, dict[str, Any]]) -> None:
+        super().__init__()
+        self.__dict__.update(facts)
+        self.run_forward = runner_of(forward, libraries)
+        self.ending = Ending.of(ending)
+        self.epilogue = self.ending.after(self.run_values)
+        self._libraries, self._kept, self._text, self._joint = libraries, backward, text, joint
+
+    def _joint_code(self) -> GraphCode:
+        return GraphCode(*self._joint)
+
+    def _build_backward(self) -> Runner:
+        found = self._kept or self._libraries.backward(self.kept_as)
+        if found is not None:
+            try:
+                return runner_of(found, self._libraries)
+            except NotKept:
+                pass
+        assert self._text is not None
+        return self._libraries.build_backward(*self._text)
+
+    def _backward_text(self) -> tuple[str, str, dict[str, Any]]:
+        assert self._text is not None
+        return self._text
+
+
+_KINDS: dict[str, Callable[..., Runner]] = {"library": _library, "ops": _by_ops, "ended": _ended, "training": KeptTraining}
+
+
+class CompiledBackward(GradNode):
+    """The tape's record of one run of a compiled forward."""
+
+    __slots__ = ("owner", "held", "saved", "state")
+
+    def __init__(self, owner: Training, inputs: list[Tensor], outs: Sequence[Tensor], state: Any) -> None:
+        metas = [tensor_meta(outs[i]) for i in owner.tangents] if owner.symbolic else owner.metas
+        super().__init__([edge_of(inputs[i]) for i in owner.wanted], metas)
+        self.owner, self.state = owner, state
+        kept = {i: Saved(inputs[i]) for i in owner.again}
+        self.held: Any = [kept.get(i) for i in range(len(inputs))]
+        self.saved: Any = [Saved(_bare(outs[i])) if is_output else kept[i] if i in kept else Saved(inputs[i])
+                           for is_output, i in owner.places]
+
+    def name(self) -> str:
+        return "CompiledBackward"
+
+    def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
+        if self.saved is None:
+            raise RuntimeError(
+                "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+                "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+                "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time.")
+        full = [zeros_of(m) if g is None else g for g, m in zip(grads, self.metas)]  # type: ignore[arg-type]
+        if mode.grad:
+            return self._recorded(full)
+        return list(self.owner.backward([s.get(self) for s in self.saved], full))
+
+    def _recorded(self, grads: list[Any]) -> list[Any]:
+        """The gradients computed op by op on the tape, to be differentiated again."""
+        owner = self.owner
+        inputs = [zeros_of(owner.input_metas[i]) if s is None else s.get(self) for i, s in enumerate(self.held)]
+        run = owner.recorded_joint()
+        if self.state is None:
+            return list(run(*inputs, *grads)[owner.n_outputs:])
+        generator = default_generator()
+        now = generator.get_state()
+        generator.set_state(self.state)  # the same random numbers as in the forward
+        try:
+            return list(run(*inputs, *grads)[owner.n_outputs:])
+        finally:
+            generator.set_state(now)
+
+    def release(self) -> None:
+        self.held = self.saved = self.state = None
+
+
+def _bare(t: Tensor) -> Tensor:
+    """The same data without a place in the tape (which would be a cycle)."""
+    found = Tensor(t._a, t._storage)
+    found._dtype = t._dtype
+    return found
+
+
+def _copy_with_history(t: Tensor) -> Tensor:
+    with GradMode(False):
+        copy = ops.clone(t)
+    copy._rg, copy._grad_fn, copy._out_nr = t._rg, t.grad_fn, t._out_nr
+    return copy
