@@ -14,24 +14,25 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import CellType, CodeType, FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend import logs
 from flambeau.frontend.config import config
 from flambeau.frontend.trace.breaks import Broken, GraphBreakError, native_layout
-from flambeau.frontend.trace.capture import Break, Capture, Captured, parameter_names
 from flambeau.frontend.trace.codes import anchor
 from flambeau.frontend.trace.decode import Program, decode
-from flambeau.frontend.trace.resume import NULL, Layout, Resume
-from flambeau.frontend.trace.source import Source
-from flambeau.frontend.trace.values import Unsupported
-from flambeau.frontend.words import Change, change
+from flambeau.frontend.trace.resume import NULL, Layout, Resume, parameter_names
 from flambeau.ir.autocast import Autocast
 from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state
 from flambeau.ir.op import use_handler
 from flambeau.ir.stage import begin, stage
 from flambeau.runtime.tensor import Tensor
+
+if TYPE_CHECKING:           # the tracer is imported by the first capture: a process that finds all it needs on disk has none
+    from flambeau.frontend.trace.capture import Break, Captured
+    from flambeau.frontend.trace.source import Source
+    from flambeau.frontend.words import Change
 
 NATIVE: Any = object()      # `miss` says: run the original
 
@@ -156,13 +157,20 @@ class Point:
 
     def __init__(self, context: Context, code: CodeType, globals: dict[str, Any], index: int, layout: Layout) -> None:
         self.context, self.globals, self.index, self.layout = context, globals, index, layout
-        self.program: Program = decode(code)
+        self.code = code
+        self._program: Program | None = None
         self.names = parameter_names(layout)
         self.entries: list[Entry] = []
         self.versions: list[tuple[Any, Any]] = []     # (guard, run) newest first, for generated wrappers
         self.sizes: dict[tuple[str, int | None], set[Any]] = {}
         self.given_up = ""
         self._resume: Resume | None = None
+
+    @property
+    def program(self) -> Program:
+        if self._program is None:
+            self._program = decode(self.code)
+        return self._program
 
     @property
     def line(self) -> str:
@@ -221,6 +229,7 @@ class Point:
     # ---- capturing
 
     def _capture(self, values: Sequence[Any]) -> Entry:
+        from flambeau.frontend.trace.capture import Capture  # noqa: PLC0415 - see above
         settings, name = self.context.settings, self.program.code.co_name
         again = self._recompile(values) if self.entries else None
         began = time.perf_counter()
@@ -259,7 +268,7 @@ class Point:
             seen = self.sizes.setdefault((str(source), dim), set())
             seen.add(size)
             return len(seen) > 1 and self.context.settings.dynamic is not False
-        if size < 2:
+        if size < 2 or size >> 53:                     # too big for a size: what it is, it stays
             self.sizes.setdefault((str(source), dim), set()).add(size)
             return False
         if dim is not None and dim in getattr(raw, "__dict__", {}).get("_flambeau_dynamic_dims", ()):
@@ -283,6 +292,7 @@ class Point:
 
     def _change(self, values: Sequence[Any]) -> Change:
         """What the newest version assumed and no longer holds."""
+        from flambeau.frontend.words import change  # noqa: PLC0415 - see above
         return change(*self.entries[0].captured.guards.first_failure(dict(zip(self.names, values))),
                       dynamic=self.context.settings.dynamic)
 
@@ -422,5 +432,4 @@ def make_wrapper(context: Context, fn: FunctionType) -> FunctionType:
     return wrapper
 
 
-__all__ = ["Break", "Context", "Event", "GraphBreakError", "Settings", "Unsupported", "compilable", "drive",
-           "make_wrapper"]
+__all__ = ["Context", "Event", "GraphBreakError", "Settings", "compilable", "drive", "make_wrapper"]

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.mappings import DictValue, DictView, SetValue, dict_pairs
+from flambeau.frontend.trace.numbers import decide
 from flambeau.frontend.trace.objects import ObjectValue
 from flambeau.frontend.trace.sequences import ListValue, TupleValue
+from flambeau.frontend.trace.trust import depend_on_operator
 from flambeau.frontend.trace.values import ZERO, Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
         return _object_binary(tr, op, plain_op, a, b)
     if isinstance(a, TensorValue) or isinstance(b, TensorValue):
+        word = _BINARY[plain_op][1]
+        depend_on_operator(tr, [a], f"__{'i' if op != plain_op else ''}{word}__")
+        depend_on_operator(tr, [b] if not isinstance(a, TensorValue) else [], f"__r{word}__")
         return tr.call_pure(_INPLACE[op] if op != plain_op and isinstance(a, TensorValue) else _BINARY[plain_op][0],
                             [a, b], {})
     found = _container_binary(tr, op, plain_op, a, b)
@@ -127,7 +132,8 @@ def compare(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     """`a op b` for the six comparisons."""
     real, name, mirrored = _COMPARE[op]
     if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
-        return tr.fold(real, [a, b], {})
+        decided = decide(tr, real, op, a, b) if isinstance(a, ScalarValue) or isinstance(b, ScalarValue) else None
+        return tr.fold(real, [a, b], {}) if decided is None else decided
     if isinstance(a, TensorValue) or isinstance(b, TensorValue):
         return _tensor_compare(tr, op, real, a, b)
     if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
@@ -149,6 +155,9 @@ def compare(tr: Tracer, op: str, a: Value, b: Value) -> Value:
 def _tensor_compare(tr: Tracer, op: str, real: Callable[..., Any], a: Value, b: Value) -> Value:
     if op in ("==", "!=") and not all(isinstance(v, (TensorValue, *_PLAIN)) and not _is_odd(v) for v in (a, b)):
         return Const(op == "!=")                     # a tensor is never equal to None, a string, a list...
+    _, name, mirrored = _COMPARE[op]
+    depend_on_operator(tr, [a], name)
+    depend_on_operator(tr, [b] if not isinstance(a, TensorValue) else [], mirrored)
     return tr.call_pure(real, [a, b], {})
 
 
@@ -207,6 +216,7 @@ def unary(tr: Tracer, op: str, a: Value) -> Value:
             raise tr.observe(TypeError(f"bad operand type for unary {op}: '{a.pytype().__name__}'"))
         return tr.call(method, [], {})
     if isinstance(a, TensorValue):
+        depend_on_operator(tr, [a], name)
         return tr.call_pure(real, [a], {})
     return tr.fold(real, [a], {})
 

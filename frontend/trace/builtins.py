@@ -37,6 +37,8 @@ from flambeau.frontend.trace.sequences import (
     TupleValue,
     sorted_values,
 )
+from flambeau.frontend.trace.source import Constant
+from flambeau.frontend.trace.trust import depend_on_subclass, find, is_trusted
 from flambeau.frontend.trace.values import (
     FALSE,
     NO_TEXT,
@@ -71,7 +73,16 @@ def on(*functions: Any) -> Callable[[Handler], Handler]:
 
 def knows(raw: Any) -> bool:
     """Whether calling `raw` is described here."""
-    return _hashable(raw) and (raw in _HANDLERS or raw in _FOLDED) or bool(getattr(raw, "__flambeau_pure__", False))
+    return is_pure(raw) or (_hashable(raw) and (raw in _HANDLERS or raw in _FOLDED))
+
+
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType,
+              functools._lru_cache_wrapper, type)
+
+
+def is_pure(raw: Any) -> bool:
+    """Whether `raw` is a function marked as pure apart from ops (objects of the program are not asked for attributes)."""
+    return isinstance(raw, _FUNCTIONS) and bool(getattr(raw, "__flambeau_pure__", False))
 
 
 def _hashable(raw: Any) -> bool:
@@ -84,7 +95,7 @@ def _hashable(raw: Any) -> bool:
 
 def call_builtin(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
     """Call a function the tracer does not look into."""
-    if getattr(raw, "__flambeau_pure__", False):
+    if is_pure(raw):
         return tr.call_pure(raw, args, kwargs)
     handler = _HANDLERS.get(raw) if _hashable(raw) else None
     if handler is not None:
@@ -99,7 +110,7 @@ def call_builtin(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Valu
     if _hashable(raw) and raw in _FOLDED:
         return tr.fold(raw, args, kwargs)
     if isinstance(raw, functools._lru_cache_wrapper):
-        return tr.call(tr.constant(raw.__wrapped__), args, kwargs)
+        return _call_cached(tr, raw, args, kwargs)
     owner = getattr(raw, "__self__", None)
     if isinstance(owner, types.ModuleType) and owner.__name__ in ("math", "cmath", "_operator"):
         return tr.fold(raw, args, kwargs)
@@ -107,6 +118,18 @@ def call_builtin(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Valu
     raise Unsupported("builtin", f"the built-in function {name} is called",
                       "move the call out of the compiled function" if raw is not print
                       else "print after the compiled function, or accept the break")
+
+
+def _call_cached(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    """A function that keeps its results: traced as if it kept none, which is the same unless it reads changing state."""
+    before, touched = len(tr.guards.guards), len(tr.effects.touched)
+    result = tr.call(tr.constant(raw.__wrapped__), args, kwargs)
+    reads = any(isinstance(guard.source.root, Constant) and guard.key[0] not in ("is", "code", "type", "exists")
+                for guard in tr.guards.guards[before:])
+    if reads or len(tr.effects.touched) > touched or result.mutable:
+        raise Unsupported("cached", f"{raw.__name__} keeps its results (lru_cache) and depends on more than its arguments",
+                          "call it outside the compiled function, or leave out the cache")
+    return result
 
 
 # Pure on constants (and, for `operator`, on anything through the operators themselves).
@@ -154,6 +177,12 @@ def _isinstance(tr: Tracer, value: Value, kinds: Value) -> Value:
         check = type(cls).__instancecheck__
         if check is type.__instancecheck__ or type(cls).__module__ in ("abc", "typing"):
             if issubclass(real, cls):
+                depend_on_subclass(tr, real, cls, True)
+                return Const(True)
+            depend_on_subclass(tr, real, cls, False)
+        elif isinstance(check, types.FunctionType) and not is_trusted(check.__module__):
+            answer = tr.class_value(type(cls)).getattr(tr, "__instancecheck__").call(tr, [tr.class_value(cls), value], {})
+            if tr.truth(answer):
                 return Const(True)
         elif isinstance(value, TensorValue) and value.raw is None:
             if issubclass(real, cls):                             # Parameter's and Buffer's checks look at instances
@@ -173,12 +202,17 @@ def _isinstance(tr: Tracer, value: Value, kinds: Value) -> Value:
 def _issubclass(tr: Tracer, cls: Value, kinds: Value) -> Value:
     if not isinstance(cls, ClassValue):
         raise tr.observe(TypeError("issubclass() arg 1 must be a class"))
-    return Const(issubclass(cls.raw, _classes(tr, kinds)))
+    for kind in _classes(tr, kinds):
+        answer = issubclass(cls.raw, kind)
+        depend_on_subclass(tr, cls.raw, kind, answer)
+        if answer:
+            return Const(True)
+    return Const(False)
 
 
 @on(callable)
 def _callable(tr: Tracer, value: Value) -> Value:
-    return Const(any("__call__" in c.__dict__ for c in value.pytype().__mro__))
+    return Const(find(tr, value.pytype(), "__call__")[0] is not None)
 
 
 @on(id)

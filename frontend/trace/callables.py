@@ -94,10 +94,10 @@ class FunctionValue(Value):
     def getattr(self, tr: Tracer, name: str) -> Value:
         if name in self.attributes:
             return self.attributes[name]
-        if name == "__name__":
-            return Const(self.code.co_name)
         if self.raw is not None:
             return tr.outside_attribute(self, name)
+        if name == "__name__":
+            return Const(self.code.co_name)
         return super().getattr(tr, name)
 
     def setattr(self, tr: Tracer, name: str, value: Value) -> None:

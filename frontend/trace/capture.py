@@ -17,10 +17,11 @@ from flambeau.frontend.trace.decode import Program
 from flambeau.frontend.trace.effects import CannotRebuild, Rebuilder
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.interp import Stop, Tracer
-from flambeau.frontend.trace.resume import Layout
+from flambeau.frontend.trace.numbers import number_text
+from flambeau.frontend.trace.resume import Layout, parameter_names
 from flambeau.frontend.trace.shapes import Shapes
 from flambeau.frontend.trace.source import Constant, Root, Source
-from flambeau.frontend.trace.values import NULL_VALUE, Const, Observed, ScalarValue, SymValue, Unsupported, Value
+from flambeau.frontend.trace.values import NULL_VALUE, Observed, ScalarValue, SymValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
 from flambeau.ir import dtype as dtypes
 from flambeau.ir.graph import Graph, Node
@@ -89,16 +90,6 @@ class Captured:
         """The run function: inputs and frame values -> result, or `Broken`."""
         self.writer.globals["graph"] = compiled
         return self.writer.build("run", ", ".join(["i", *self.parameters]), self.file.replace("guard", "run"))
-
-
-def parameter_names(layout: Layout) -> list[str]:
-    """Names, in generated functions, of the values of a point."""
-    names = [_safe(n) for n in layout.locals] + [f"cell_{n}" for n in layout.cells]
-    return names + [f"stack{k}" for k in range(layout.depth) if k not in layout.nulls]
-
-
-def _safe(name: str) -> str:
-    return name if name.isidentifier() and name not in ("i", "o", "graph") else "_" + name.replace(".", "dot")
 
 
 class Capture:
@@ -313,17 +304,7 @@ class ScalarCarrier(Source):
         return self.value.hint if isinstance(self.value, ScalarValue) else self.value.value.hint
 
     def code(self, w: Writer) -> str:
-        return f"{w.constant(scalar_carrier)}({self._text(self.value, w)})"
-
-    def _text(self, value: Value, w: Writer) -> str:
-        if value.source is not None:
-            return w.fetch(value.source)
-        if isinstance(value, SymValue):
-            return self.shapes.code(value.value, w)
-        if isinstance(value, ScalarValue):
-            return value.template.format(*(self._text(p, w) for p in value.parts))
-        assert isinstance(value, Const)
-        return w.literal(value.value)
+        return f"{w.constant(scalar_carrier)}({number_text(self.value, self.shapes, w)})"
 
     def __str__(self) -> str:
         return "a number of the frame"
@@ -331,7 +312,7 @@ class ScalarCarrier(Source):
 
 def scalar_carrier(x: float | int) -> Tensor:
     """A float64 or int64 tensor without dimensions."""
-    return Tensor(np.array(x))
+    return Tensor(np.array(x, np.float64 if type(x) is float else np.int64))
 
 
 _zero = np.zeros((), dtype=np.bool_)

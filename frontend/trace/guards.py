@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from flambeau.frontend.trace.source import Source
+from flambeau.frontend.trace.source import Attr, Constant, Source
 from flambeau.frontend.trace.writer import Writer
 from flambeau.ir import dtype as dtypes
 from flambeau.ir.op import state as op_state
@@ -48,6 +48,7 @@ class GuardSet:
         self.guards: list[Guard] = []
         self._seen: set[tuple[Any, ...]] = set()
         self.absent: dict[Source, tuple[set[str], str]] = {}
+        self._class_absent: dict[type, tuple[set[str], str]] = {}
 
     def add(self, source: Source, key: tuple[Any, ...], test: Test, sentence: str, line: Callable[[], str]) -> None:
         if (source, *key) not in self._seen:
@@ -58,9 +59,17 @@ class GuardSet:
         """`name` is in no way an own attribute of the object; one test per object covers all its names."""
         self.absent.setdefault(source, (set(), line))[0].add(name)
 
+    def add_class_absent(self, cls: type, name: str | None, line: Callable[[], str]) -> None:
+        """`name` is no attribute that the class itself defines, and its bases are the same (None: only that)."""
+        found = self._class_absent.get(cls)
+        if found is None:
+            found = self._class_absent[cls] = (set(), line())
+        found[0].update([name] if name is not None else [])
+
     def finished(self) -> list[Guard]:
         """All guards, those about absent attributes last."""
-        return self.guards + [_absent(source, names, line) for source, (names, line) in self.absent.items()]
+        return self.guards + [_absent(source, names, line) for source, (names, line) in self.absent.items()] + \
+            [guard for cls, (names, line) in self._class_absent.items() for guard in _class_absent(cls, names, line)]
 
 
 def all_distinct(values: Sequence[Source], line: str) -> Guard:
@@ -85,6 +94,20 @@ def _absent(source: Source, names: set[str], line: str) -> Guard:
                  f"{{}} has no own attributes {', '.join(ordered)}", line)
 
 
+def _class_absent(cls: type, names: set[str], line: str) -> list[Guard]:
+    """A class does not define names that were found in its bases, or nowhere; its bases are the same."""
+    ordered = tuple(sorted(names))
+    at = Constant(cls, cls.__name__)
+    mro = cls.__mro__
+    absent = Guard(Attr(at, "__dict__"), ("absent", ordered), lambda w, v: " and ".join(f"{n!r} not in {v}" for n in ordered),
+                   f"the class {escape(cls.__name__)} does not itself define {escape(', '.join(ordered))}", line)
+    guards = [absent] if ordered else []
+    if len(mro) == 2:
+        return guards
+    return [*guards, Guard(Attr(at, "__mro__"), ("is", id(mro)), lambda w, v: f"{v} is {w.constant(mro)}",
+                          f"{escape(cls.__name__)} has the same base classes", line)]
+
+
 # --------------------------------------------------------------------------- kinds of tests
 
 def is_type(cls: type) -> tuple[tuple[Any, ...], Test, str]:
@@ -101,6 +124,9 @@ def equals(value: Any) -> tuple[tuple[Any, ...], Test, str]:
     """Same type and equal; floats bit by bit where `==` would mislead."""
     if value is None or value is True or value is False or value is Ellipsis:
         return ("is", id(value)), lambda w, v: f"{v} is {value}", f"{{}} is {value}"
+    if isinstance(value, (complex, range)):
+        return ("repr", repr(value)), lambda w, v: f"type({v}) is {w.constant(type(value))} and repr({v}) == {repr(value)!r}", \
+            f"{{}} == {value!r}"
     if isinstance(value, float) and (value == 0.0 or math.isnan(value)):
         return ("repr", repr(value)), lambda w, v: f"type({v}) is float and repr({v}) == {repr(value)!r}" \
             if not math.isnan(value) else f"type({v}) is float and {v} != {v}", f"{{}} == {value!r}"

@@ -13,6 +13,7 @@ from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
 from flambeau.frontend.trace.sequences import ListValue, SliceValue, TupleValue
+from flambeau.frontend.trace.source import Constant, Global
 from flambeau.frontend.trace.values import NO_TEXT, NONE, NULL_VALUE, Const, Observed, Unsupported, Value
 
 if TYPE_CHECKING:
@@ -456,7 +457,7 @@ def import_name(tr: Tracer, f: Frame, ins: Instr) -> None:
         raise Unsupported("import", f"{ins.arg} is imported in the compiled function",
                           "import it at the top of the file")
     name = ins.arg if not (isinstance(names, Const) and names.value is None) else ins.arg.split(".")[0]
-    f.push(tr.constant(sys.modules[name]))
+    f.push(tr.wrap(sys.modules[name], Global(Constant(sys.modules, "sys.modules"), name)))
 
 
 @on("IMPORT_FROM")

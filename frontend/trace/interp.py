@@ -29,7 +29,7 @@ from flambeau.frontend.trace.effects import Effects, Rebuilder
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.instructions import HANDLERS
 from flambeau.frontend.trace.mappings import DictValue, SetValue
-from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr
+from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr, member_attribute
 from flambeau.frontend.trace.outside import PLAIN, GlobalsValue
 from flambeau.frontend.trace.sequences import ListValue, SequenceIterator, SliceValue, TupleValue
 from flambeau.frontend.trace.shapes import Shapes
@@ -133,6 +133,7 @@ class Tracer:
         self.tensor_attrs: dict[int, dict[str, Value]] = {}
         self.scalars: dict[Any, ScalarValue | SymValue] = {}     # graph input -> changing number
         self._scalars: dict[int, TensorValue] = {}
+        self._computed: dict[Any, ScalarValue] = {}
         self.root: Frame | None = None
         self.tick = 0                                            # native steps of the root frame so far
         self.stop_at = 0                                         # the step at which the root frame breaks (0: never)
@@ -400,10 +401,14 @@ class Tracer:
             raise self.observe(error) from None
         if type(hint) is not float:
             return None
-        operator_text = _TO_FLOAT[fn]
-        if operator_text:
-            return ScalarValue(hint, operator_text, args)
-        return ScalarValue(hint, f"{{}}({', '.join('{}' for _ in args)})", [Const(fn), *args])
+        key = (fn, *((type(a.value), repr(a.value)) if isinstance(a, Const) else id(a) for a in args))
+        found = self._computed.get(key)
+        if found is None:                                         # (equal expressions are one input of the graph)
+            operator_text = _TO_FLOAT[fn]
+            found = self._computed[key] = ScalarValue(hint, operator_text, args) if operator_text else ScalarValue(
+                hint, f"{{}}({', '.join('{}' for _ in args)})", [Const(fn), *args])
+            self.keep += args
+        return found
 
     def inline(self, fn: FunctionValue, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Trace a Python function as part of the caller."""
@@ -536,6 +541,9 @@ class Tracer:
 
     def generic_getattr(self, value: Value, name: str) -> Value:
         return generic_getattr(self, value, name)
+
+    def member_attribute(self, value: Const, name: str) -> Value | None:
+        return member_attribute(self, value, name)
 
     def tensor_getattr(self, value: TensorValue, name: str) -> Value:
         return tensor_attribute(self, value, name)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
-from flambeau.frontend.trace.source import Attr, DictKey, Item, Source
+from flambeau.frontend.trace.source import Attr, DictKey, Item, KeyedItem, Source
 from flambeau.frontend.trace.values import NONE, TRUE, Const, Unsupported, Value
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class DictValue(Value):
         for n, k in enumerate(keys):
             key = Const(k) if plain else tr.wrap(k, DictKey(self.source, n))
             at = dict_key(tr, key)
-            self.entries[at] = known.get(at) or [key, Pending(self.raw[k], Item(self.source, k))]
+            self.entries[at] = known.get(at) or [key, Pending(self.raw[k], _item_source(self.source, k, key))]
         self.complete = True
         self.before = {k: v[1] for k, v in self.entries.items()}
 
@@ -77,6 +77,7 @@ class DictValue(Value):
                 return None
             assert self.source is not None
             raw_key = key.raw if isinstance(at, Value) else at       # type: ignore[attr-defined]
+            _same_object(tr, at)
             if raw_key not in self.raw:
                 tr.guard(self.source, g.contains(raw_key, False))
                 return None
@@ -201,6 +202,24 @@ class DictValue(Value):
             self.entries[dict_key(tr, key)] = entry
         else:
             self.entries = {dict_key(tr, key): entry, **rest}
+
+
+def _same_object(tr: Tracer, key: Any) -> None:
+    """What was found under an object that is hashed by identity holds for this very object."""
+    if isinstance(key, Value) and key.source is not None:
+        tr.guard(key.source, g.is_object(key.raw))                 # type: ignore[attr-defined]
+
+
+def _item_source(source: Source, raw_key: Any, key: Value) -> Source:
+    """Where an item is read; one found by an object is the item of whatever object is there at the call."""
+    if isinstance(key, Const) or key.source is None:
+        return Item(source, raw_key)
+    return KeyedItem(source, key.source)
+
+
+def _contains_key(key: Source, present: bool) -> tuple[tuple[Any, ...], g.Test, str]:
+    word = "in" if present else "not in"
+    return ("contains", key, present), lambda w, v: f"{w.fetch(key)} {word} {v}", f"{g.escape(str(key))} {word} {{}}"
 
 
 def _is_plain(key: Any) -> bool:
@@ -377,7 +396,13 @@ class SetValue(Value):
         return bool(self.entries)
 
     def contains(self, tr: Tracer, item: Value) -> bool:
-        return dict_key(tr, item) in self.entries
+        at = dict_key(tr, item)
+        found = at in self.entries
+        if isinstance(at, Value) and self.source is not None:
+            _same_object(tr, at)
+            if at.source is not None:
+                tr.guard(self.source, g.contains(at.raw, at in self.before))        # type: ignore[attr-defined]
+        return found
 
     def iterate(self, tr: Tracer) -> Value:
         """In the order of a real set where that is defined by the values (ints), else insertion order is not ours to give."""

@@ -12,22 +12,12 @@ from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, Builtin
 from flambeau.frontend.trace.mappings import InstanceDict
 from flambeau.frontend.trace.sequences import HostIterator, TupleValue
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Source
+from flambeau.frontend.trace.trust import MISSING, can_change, depend_on_fact, depend_on_lookup, find, mro_lookup
 from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.effects import Rebuilder
     from flambeau.frontend.trace.interp import Tracer
-
-MISSING: Any = object()
-
-
-def mro_lookup(mro: tuple[type, ...], name: str) -> tuple[type | None, Any]:
-    """The class attribute `name` without running descriptors, and the class that has it."""
-    for cls in mro:
-        if name in cls.__dict__:
-            return cls, cls.__dict__[name]
-    return None, MISSING
-
 
 def _mro(cls: Any) -> tuple[type, ...]:
     return cls.__mro__
@@ -40,8 +30,6 @@ def is_data_descriptor(found: Any) -> bool:
 def class_attribute(tr: Tracer, owner: type, name: str, found: Any) -> Value:
     """The value of a plain class attribute, guarded against being replaced."""
     base = Constant(owner, owner.__name__)
-    if isinstance(found, types.FunctionType) and owner.__module__.split(".")[0] == "flambeau":
-        return tr.wrap(found, Constant(found, f"{owner.__name__}.{name}"))      # our own classes stay as they are
     source: Source = Attr(base, name) if isinstance(found, types.FunctionType) else ClassItem(base, name)
     return tr.wrap(found, source)
 
@@ -89,7 +77,7 @@ def generic_getattr(tr: Tracer, value: Value, name: str) -> Value:
     cls = value.pytype()
     if name == "__class__":
         return tr.class_value(cls)
-    owner, found = mro_lookup(cls.__mro__, name)
+    owner, found = find(tr, cls, name)
     if found is MISSING:
         raise tr.observe(AttributeError(f"'{cls.__name__}' object has no attribute '{name}'"))
     if isinstance(found, (types.FunctionType, property, classmethod, staticmethod)):
@@ -100,6 +88,15 @@ def generic_getattr(tr: Tracer, value: Value, name: str) -> Value:
     if name == "__doc__":
         return tr.constant(cls.__doc__)
     raise Unsupported("attribute", f"attribute {name!r} of a {cls.__name__} is read")
+
+
+def member_attribute(tr: Tracer, member: Const, name: str) -> Value | None:
+    """A method or property that the program gave its enum class; None for anything else."""
+    owner, found = find(tr, type(member.value), name)
+    function = found.fget if type(found) is property else found
+    if owner is None or not isinstance(function, (types.FunctionType, classmethod, staticmethod)) or not can_change(owner):
+        return None
+    return bind_attribute(tr, owner, name, found, member, tr.class_value(type(member.value)))
 
 
 class ClassValue(Value):
@@ -126,14 +123,14 @@ class ClassValue(Value):
 
     def getattr(self, tr: Tracer, name: str) -> Value:
         if name in ("__name__", "__qualname__", "__module__", "__doc__"):
-            return Const(getattr(self.raw, name))
+            return depend_on_fact(tr, self.raw, name, getattr(self.raw, name))
         if name == "__class__":
             return tr.class_value(type(self.raw))
         if name in ("__mro__", "__bases__"):
             return TupleValue(tr.class_value(c) for c in getattr(self.raw, name))
-        owner, found = mro_lookup(self.raw.__mro__, name)
+        owner, found = find(tr, self.raw, name)
         if owner is None:
-            meta, found = mro_lookup(_mro(type(self.raw)), name)
+            meta, found = find(tr, type(self.raw), name)
             if meta is None:
                 raise tr.observe(AttributeError(f"type object '{self.raw.__name__}' has no attribute '{name}'"))
             return bind_attribute(tr, meta, name, found, self, tr.class_value(type(self.raw)))
@@ -171,7 +168,7 @@ class ClassValue(Value):
 def instantiate(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, Value]) -> Value:
     """`cls(*args, **kwargs)` for a class written in Python (or an exception class)."""
     raw = cls.raw
-    meta, maker = mro_lookup(_mro(type(raw)), "__call__")
+    meta, maker = find(tr, type(raw), "__call__")
     if meta is not type:
         if not isinstance(maker, types.FunctionType) or meta is None:
             raise Unsupported("metaclass", f"{raw.__name__} is constructed by its metaclass {type(raw).__name__}")
@@ -184,7 +181,7 @@ def construct(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, 
     raw = cls.raw
     if issubclass(raw, tuple) and hasattr(raw, "_fields") and raw.__init__ is object.__init__:
         return _namedtuple(tr, raw, args, kwargs)
-    new_owner, new = mro_lookup(raw.__mro__, "__new__")
+    new_owner, new = find(tr, raw, "__new__")
     if issubclass(raw, BaseException) and not isinstance(new, (staticmethod, types.FunctionType)):
         instance: Value = ObjectValue(raw, args=list(args))
     elif new_owner is object:
@@ -200,7 +197,7 @@ def construct(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, 
                           "make it outside the compiled function")
     if not issubclass(instance.pytype(), raw):
         return instance
-    init_owner, init = mro_lookup(raw.__mro__, "__init__")
+    init_owner, init = find(tr, raw, "__init__")
     if isinstance(init, types.FunctionType):
         assert init_owner is not None
         tr.call(class_attribute(tr, init_owner, "__init__", init), [instance, *args], kwargs)
@@ -297,14 +294,14 @@ class ObjectValue(Value):
     # ---- the attribute protocol
 
     def getattr(self, tr: Tracer, name: str) -> Value:
-        owner, override = mro_lookup(self.cls.__mro__, "__getattribute__")
+        owner, override = find(tr, self.cls, "__getattribute__")
         if isinstance(override, types.FunctionType):
             assert owner is not None
             return tr.call(class_attribute(tr, owner, "__getattribute__", override), [self, Const(name)], {})
         try:
             return self.default_getattr(tr, name)
         except Observed as error:
-            owner, fallback = mro_lookup(self.cls.__mro__, "__getattr__")
+            owner, fallback = find(tr, self.cls, "__getattr__")
             if owner is None or not issubclass(error.value.pytype(), AttributeError):
                 raise
             return tr.call(class_attribute(tr, owner, "__getattr__", fallback), [self, Const(name)], {})
@@ -323,12 +320,14 @@ class ObjectValue(Value):
         if isinstance(found, types.MemberDescriptorType):
             return self._slot(tr, name)
         if owner is not None and is_data_descriptor(found) and not isinstance(found, functools.cached_property):
+            depend_on_lookup(tr, self.cls.__mro__, name, owner)
             if isinstance(found, types.GetSetDescriptorType):
                 raise Unsupported("attribute", f"attribute {name!r} of a {self.cls.__name__} is computed by C code")
             return bind_attribute(tr, owner, name, found, self, tr.class_value(self.cls))
         own = self.own_attribute(tr, name)
-        if own is not None:
+        if own is not None:                      # fetched by plain access: a descriptor that comes later would be seen
             return own
+        depend_on_lookup(tr, self.cls.__mro__, name, owner)
         if owner is not None:
             return bind_attribute(tr, owner, name, found, self, tr.class_value(self.cls))
         raise tr.observe(AttributeError(f"'{self.cls.__name__}' object has no attribute '{name}'"))
@@ -350,7 +349,7 @@ class ObjectValue(Value):
         return found
 
     def setattr(self, tr: Tracer, name: str, value: Value) -> None:
-        owner, override = mro_lookup(self.cls.__mro__, "__setattr__")
+        owner, override = find(tr, self.cls, "__setattr__")
         if isinstance(override, types.FunctionType):
             assert owner is not None
             tr.call(class_attribute(tr, owner, "__setattr__", override), [self, Const(name), value], {})
@@ -359,7 +358,7 @@ class ObjectValue(Value):
 
     def default_setattr(self, tr: Tracer, name: str, value: Value) -> None:
         """`object.__setattr__`."""
-        owner, found = mro_lookup(self.cls.__mro__, name)
+        owner, found = find(tr, self.cls, name)
         if isinstance(found, property):
             if found.fset is None:
                 raise tr.observe(AttributeError(f"property '{name}' of '{self.cls.__name__}' object has no setter"))
@@ -378,7 +377,7 @@ class ObjectValue(Value):
             self.store(tr, name, value)
 
     def delattr(self, tr: Tracer, name: str) -> None:
-        owner, override = mro_lookup(self.cls.__mro__, "__delattr__")
+        owner, override = find(tr, self.cls, "__delattr__")
         if isinstance(override, types.FunctionType):
             assert owner is not None
             tr.call(class_attribute(tr, owner, "__delattr__", override), [self, Const(name)], {})
@@ -394,7 +393,7 @@ class ObjectValue(Value):
 
     def dunder(self, tr: Tracer, name: str) -> Value | None:
         """The special method `name`, bound, if the class defines it in Python."""
-        owner, found = mro_lookup(self.cls.__mro__, name)
+        owner, found = find(tr, self.cls, name)
         if owner is None or owner is object or found is None:
             return None
         return bind_attribute(tr, owner, name, found, self, tr.class_value(self.cls))
@@ -559,7 +558,7 @@ class SuperValue(Value):
         is_class = isinstance(self.instance, ClassValue) and issubclass(self.instance.raw, self.cls)
         kind = self.instance.raw if isinstance(self.instance, ClassValue) and is_class else self.instance.pytype()
         mro = kind.__mro__
-        owner, found = mro_lookup(mro[mro.index(self.cls) + 1:], name)
+        owner, found = find(tr, kind, name, mro[mro.index(self.cls) + 1:])
         if owner is None:
             raise tr.observe(AttributeError(f"'super' object has no attribute '{name}'"))
         if owner is object and name == "__new__":

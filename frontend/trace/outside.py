@@ -24,6 +24,7 @@ from flambeau.frontend.trace.sequences import ListValue, Pending, SliceValue, Tu
 from flambeau.frontend.trace.shapes import SizeOf
 from flambeau.frontend.trace.source import Attr, Constant, DictKey, Global, Item, Root, Source
 from flambeau.frontend.trace.tensors import ModeValue
+from flambeau.frontend.trace.trust import TRUSTED, can_change, depend_on_code, is_trusted
 from flambeau.frontend.trace.values import (
     Const,
     OutsideConst,
@@ -42,9 +43,6 @@ from flambeau.runtime.tensor import Size, Tensor
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
 
-# Modules whose functions and classes are taken to stay what they are: no guard per use.
-TRUSTED = {"flambeau", "torch", "builtins", "math", "cmath", "operator", "functools", "itertools", "collections",
-           "contextlib", "copy", "typing", "types", "abc", "dataclasses", "enum", "warnings", "numbers", "inspect"}
 PLAIN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range)
 _BUILTIN_TYPES = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
                   types.MethodWrapperType, types.GetSetDescriptorType, types.MemberDescriptorType,
@@ -71,7 +69,7 @@ def wrap(tr: Tracer, raw: Any, source: Source) -> Value:
 def _wrap(tr: Tracer, raw: Any, source: Source) -> Value:
     cls = type(raw)
     if isinstance(raw, Tensor):
-        return _wrap_tensor(tr, raw, source)
+        return _wrap_tensor(tr, raw, source) if not can_change(cls) else _wrap_subclass(tr, raw, source)
     if cls is int and tr.dynamic(source, None, raw, raw):
         tr.guard(source, g.is_type(int))
         return SymValue(tr.shapes.symbol(raw, SizeOf(source, None)), source)
@@ -96,7 +94,7 @@ def _wrap(tr: Tracer, raw: Any, source: Source) -> Value:
         return _wrap_tuple(tr, raw, source)
     if raw is mode:
         return ModeValue(source)
-    if getattr(raw, "__flambeau_pure__", False) or isinstance(raw, _BUILTIN_TYPES):
+    if builtins.is_pure(raw) or isinstance(raw, _BUILTIN_TYPES):
         tr.guard(source, g.is_object(raw))
         return BuiltinValue(raw, source)
     return _wrap_object(tr, raw, source)
@@ -123,6 +121,12 @@ def _wrap_tensor(tr: Tracer, raw: Any, source: Source) -> Value:
     value = TensorValue(tensor, type(raw), source, raw)
     tr.tensors[id(tensor)] = value
     return value
+
+
+def _wrap_subclass(tr: Tracer, raw: Tensor, source: Source) -> Value:
+    """A tensor of a class of the program: its ops may do anything, so they run as they are."""
+    tr.guard(source, g.is_type(type(raw)))
+    return OpaqueValue(raw, source)
 
 
 def _wrap_tuple(tr: Tracer, raw: tuple[Any, ...], source: Source) -> Value:
@@ -167,6 +171,7 @@ def _wrap_function(tr: Tracer, raw: types.FunctionType, source: Source) -> Value
     original = getattr(raw, "__flambeau_original__", None)
     if tr.is_fixed(source):
         tr.guard(source, g.is_object(raw))
+        depend_on_code(tr, raw, source)
     else:
         tr.guard(source, g.is_type(types.FunctionType))
         code = raw.__code__
@@ -216,7 +221,7 @@ def wrap_global(tr: Tracer, raw: Any, source: Source, module: str) -> Value:
     package = module.split(".")[0]
     if package == "flambeau" and isinstance(raw, tuple) and isinstance(source, Global) and source.name.isupper():
         return tr.constant(raw)
-    if package in TRUSTED and (callable(raw) or isinstance(raw, types.ModuleType)) \
+    if package in TRUSTED and isinstance(source, Global) and (callable(raw) or isinstance(raw, types.ModuleType)) \
             and not isinstance(raw, Tensor) and not hasattr(type(raw), "forward"):
         source = Constant(raw, str(source))
     return tr.wrap(raw, source)
@@ -225,6 +230,7 @@ def wrap_global(tr: Tracer, raw: Any, source: Source, module: str) -> Value:
 def outside_attribute(tr: Tracer, value: Any, name: str) -> Value:
     """An attribute of a real function or other object, by its source."""
     if not hasattr(value.raw, name):
+        tr.guard_absent(value.source, name)
         raise tr.observe(AttributeError(f"'{value.pytype().__name__}' object has no attribute '{name}'"))
     return tr.wrap(getattr(value.raw, name), Attr(value.source, name))
 
@@ -257,11 +263,13 @@ class GlobalsValue(Value):
         else:
             scope = self.space.get("__builtins__", {})
             scope = scope if isinstance(scope, dict) else vars(scope)
-            if name not in scope:
-                raise tr.observe(NameError(f"name '{name}' is not defined"))
-            if self.module.split(".")[0] not in TRUSTED:
+            at = Constant(scope, "builtins")
+            if not is_trusted(self.module):
                 tr.guard(self.at, g.contains(name, False))
-            value = tr.wrap(scope[name], Constant(scope[name], name))
+            if name not in scope:
+                tr.guard(at, g.contains(name, False))
+                raise tr.observe(NameError(f"name '{name}' is not defined"))
+            value = tr.wrap(scope[name], Constant(scope[name], name) if is_trusted(self.module) else Global(at, name))
         self.read[name] = value
         return value
 

@@ -5,9 +5,10 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod
-from flambeau.frontend.trace.objects import ObjectValue, bind_attribute, mro_lookup
+from flambeau.frontend.trace.objects import ObjectValue, bind_attribute
 from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr
+from flambeau.frontend.trace.trust import depend_on_method, is_trusted, mro_lookup
 from flambeau.frontend.trace.values import NEEDS_DATA, TAPE_METHODS, Const, TensorValue, Unsupported, Value
 from flambeau.runtime.autograd import mode
 from flambeau.runtime.tensor import Size
@@ -26,9 +27,12 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
     if name in NEEDS_DATA or name in TAPE_METHODS:
         return BoundBuiltin(value, name)
     found = getattr(type(value.tensor), name, None)
+    own = depend_on_method(tr, value.cls, name)
+    owner = mro_lookup(value.cls.__mro__, name)[0]
+    if isinstance(own, (types.FunctionType, property)) and owner is not None and _is_the_programs(own):
+        return bind_attribute(tr, owner, name, own, value, tr.class_value(value.cls))
     if found is not None and callable(found):
         return BoundBuiltin(value, name)
-    owner, own = mro_lookup(value.cls.__mro__, name)
     if name == "data" or (name == "is_leaf" and value.source is None):
         return _derived(tr, value, name)
     if found is None and value.source is not None and not (callable(own) and not isinstance(own, type)):
@@ -38,6 +42,12 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
     if isinstance(own, types.FunctionType) and owner is not None and getattr(own, "__flambeau_inline__", False):
         return BoundMethod(bind_attribute(tr, owner, name, own, None, tr.class_value(value.cls)), value)
     raise Unsupported("tensor-attribute", f"Tensor.{name} is not known while tracing")
+
+
+def _is_the_programs(method: types.FunctionType | property) -> bool:
+    """Whether a method of Tensor was put there by the program."""
+    function = method.fget if isinstance(method, property) else method
+    return isinstance(function, types.FunctionType) and not is_trusted(function.__module__)
 
 
 def shape_of(tr: Tracer, value: TensorValue) -> Value:
@@ -53,6 +63,7 @@ def _derived(tr: Tracer, value: TensorValue, name: str) -> Value:
 def _outside(tr: Tracer, value: TensorValue, name: str) -> Value:
     """State that only the real tensor has: `grad`, `grad_fn`, user attributes."""
     if not hasattr(value.raw, name):
+        tr.guard_absent(value.source, name)
         raise tr.observe(AttributeError(f"'{value.cls.__name__}' object has no attribute '{name}'"))
     assert value.source is not None
     return tr.wrap(getattr(value.raw, name), Attr(value.source, name))

@@ -6,6 +6,7 @@ object would, and can be rebuilt as a real object in an entry's run function. Ev
 """
 from __future__ import annotations
 
+import enum
 import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -142,6 +143,10 @@ class Const(Value):
         return self.value
 
     def getattr(self, tr: Tracer, name: str) -> Value:
+        if isinstance(self.value, enum.Enum):
+            own = tr.member_attribute(self, name)
+            if own is not None:
+                return own
         try:
             found = getattr(self.value, name)
         except AttributeError as error:
@@ -185,6 +190,11 @@ class OutsideConst(Const):
     def __init__(self, raw: Any, source: Source, tr: Tracer) -> None:
         self._raw, self.source, self._tr = raw, source, tr
         self.looked = False
+
+    @property
+    def raw(self) -> Any:
+        """The object, not looked at."""
+        return self._raw
 
     @property
     def value(self) -> Any:                                       # type: ignore[override]
