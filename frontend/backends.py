@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flambeau.ir.graph import Graph
-from flambeau.ir.op import Op
-from flambeau.runtime.graphs import graph_function
+from .runners import GraphRunner, Runner
 
-from .aot import Runner, compile_graph
-from .targets import NumpyTarget, cpp_target
+if TYPE_CHECKING:  # what compiles is imported by the first graph there is to compile
+    from flambeau.ir.graph import Graph
+    from flambeau.ir.op import Op
 
 #: (graph, example inputs, options, fullgraph) -> function of the graph's inputs (a sequence) that returns its outputs.
-Backend = Callable[[Graph, Sequence[Any], dict[str, Any], bool], Runner]
+Backend = Callable[["Graph", Sequence[Any], dict[str, Any], bool], Runner]
 
 
 class GraphModule:
@@ -23,6 +22,8 @@ class GraphModule:
     """
 
     def __init__(self, graph: Graph) -> None:
+        from flambeau.runtime.graphs import graph_function  # noqa: PLC0415 - see above
+
         self.graph = graph
         self.forward = graph_function(graph)
 
@@ -50,29 +51,39 @@ class EagerTarget:
 
     @staticmethod
     def build(graph: Graph, options: dict[str, Any]) -> Runner:
-        run = graph_function(graph, recorded=False)
-        return lambda inputs: run(*inputs)
+        return _by_ops(graph, recorded=False)
+
+
+def _by_ops(graph: Graph, recorded: bool = True) -> Runner:
+    from flambeau.runtime.graphs import graph_code  # noqa: PLC0415 - see above
+    return GraphRunner(graph_code(graph, recorded))
 
 
 def _eager(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
-    run = graph_function(graph)
-    return lambda inputs: run(*inputs)
+    return _by_ops(graph)
 
 
 def _aot_eager(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
+    from .aot import compile_graph  # noqa: PLC0415 - see above
     return compile_graph(graph, EagerTarget(), options, fullgraph)
 
 
 def _triton(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
     from flambeau.frontend.triton import TritonTarget  # noqa: PLC0415 - its code generator is needed by nobody else
+
+    from .aot import compile_graph  # noqa: PLC0415 - see above
     return compile_graph(graph, TritonTarget(), options, fullgraph)
 
 
 def _cpp(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
+    from .aot import compile_graph  # noqa: PLC0415 - see above
+    from .targets import cpp_target  # noqa: PLC0415
     return compile_graph(graph, cpp_target(), options, fullgraph)
 
 
 def _numpy(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
+    from .aot import compile_graph  # noqa: PLC0415 - see above
+    from .targets import NumpyTarget  # noqa: PLC0415
     return compile_graph(graph, NumpyTarget(), options, fullgraph)
 
 
@@ -92,6 +103,10 @@ def user_backend(compiler: Callable[..., Any]) -> Backend:
 
 _backends: dict[str, Backend] = {"eager": _eager, "aot_eager": _aot_eager, "cpp": _cpp, "inductor": _cpp, "numpy": _numpy,
                                  "triton": _triton}
+
+
+#: The backends whose work a later process may use, by the name under which it is kept.
+KEPT: dict[Backend, str] = {_eager: "eager", _aot_eager: "aot_eager", _cpp: "cpp"}
 
 
 def register_backend(compiler: Callable[..., Any] | None = None, name: str | None = None) -> Any:

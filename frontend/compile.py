@@ -15,7 +15,7 @@ from typing import Any
 from flambeau.frontend.backends import lookup
 from flambeau.frontend.config import config
 from flambeau.frontend.points import Context, FallbackWarning, Settings, compilable, make_wrapper
-from flambeau.frontend.trace.builtins import is_compiling  # noqa: F401 - public here
+from flambeau.ir.op import is_compiling  # noqa: F401 - public here
 
 _contexts: weakref.WeakSet[Context] = weakref.WeakSet()
 _MODES = (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")

@@ -47,6 +47,16 @@ class Layout:
     blocks: tuple[tuple[int, int], ...] = ()     # (handler offset, stack level), innermost last; 3.10 only
 
 
+def parameter_names(layout: Layout) -> list[str]:
+    """Names, in generated functions, of the values of a point."""
+    names = [_safe(n) for n in layout.locals] + [f"cell_{n}" for n in layout.cells]
+    return names + [f"stack{k}" for k in range(layout.depth) if k not in layout.nulls]
+
+
+def _safe(name: str) -> str:
+    return name if name.isidentifier() and name not in ("i", "o", "graph") else "_" + name.replace(".", "dot")
+
+
 class Resume:
     """Continues `code` natively at byte `offset`; call it with the values of its layout."""
 
