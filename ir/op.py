@@ -232,8 +232,18 @@ def _no_runtime(op: Op, args: tuple) -> Any:
 class _State(threading.local):
     handler: Handler = staticmethod(_no_runtime)  # type: ignore[assignment]
 
+    def __init__(self) -> None:  # once in each thread: an attribute of its own is found faster than the class's
+        self.handler = type(self).handler
 
-state = _State()
+
+class _Base:
+    """The handler that runs ops when no transform is active: calls that see it in force go to the op's runner themselves."""
+
+    __slots__ = ("handler",)
+
+
+state, base = _State(), _Base()
+base.handler = _no_runtime
 
 
 def is_compiling() -> bool:
@@ -241,9 +251,15 @@ def is_compiling() -> bool:
     return False
 
 
+def changing(number: Any) -> Any:
+    """``number``; a trace takes it for one that may be another at each call, as a learning rate is."""
+    return number
+
+
 def set_base_handler(handler: Handler) -> None:
     """Install what runs an op when no transform is active (the eager runtime), for all threads."""
     _State.handler = staticmethod(handler)  # type: ignore[assignment]
+    state.handler = base.handler = handler
 
 
 @contextmanager
@@ -268,8 +284,8 @@ def _make_function(op: Op, self_name: str) -> Any:
     It is the function at once, but gets its code at the first call: compiling all would be the larger part of
     ``import flambeau``.
     """
-    env: dict[str, Any] = {"_op": op, "_self_name": self_name, "_ready": ready, "_state": state, "_write_out": write_out,
-                           "_numbers": _NUMBERS, "_refuse_number": _refuse_number}
+    env: dict[str, Any] = {"_op": op, "_self_name": self_name, "_ready": ready, "_state": state, "_base": base,
+                           "_write_out": write_out, "_numbers": _NUMBERS, "_refuse_number": _refuse_number}
     fn = env["_fn"] = FunctionType(_UNREADY, env, op.name)
     fn.__qualname__, fn.__doc__, fn.__module__ = op.name, op.doc or None, "flambeau"
     fn.__flambeau_pure__, fn.op = True, op  # type: ignore[attr-defined]
@@ -312,7 +328,8 @@ def _compiled(op: Op, self_name: str) -> Any:
     body = [f"def _call({', '.join(parts)}):", *(_number_guard(op) if self_name == "input" else ())]
     if has_out:
         body += ["    if out is not None:", f"        return _write_out(_op, _state.handler(_op, ({packed})), out, ({packed}))"]
-    body.append(f"    return _state.handler(_op, ({packed}))")
+    body += ["    if _state.handler is _base.handler and _op.run is not None:", f"        return _op.run(({packed}))",
+             f"    return _state.handler(_op, ({packed}))"]
     exec(code_of("\n".join(body)), env)  # noqa: S102 - generated from the schema above
     made: Any = env["_call"]
     variables = tuple(self_name if v == "self" else v for v in made.__code__.co_varnames)

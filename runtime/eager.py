@@ -40,6 +40,9 @@ def _make_runner(op: Op) -> Runner:
         return _view_runner(op)
     if op.family == "transfer":
         return _transfer
+    if op.family == "tape":
+        from .tape_ops import runner  # noqa: PLC0415 - only graphs hold them
+        return runner(op)
     if op.kernel is None:
         return _decomposed_runner(op)
     slow = _kernel_runner(op)

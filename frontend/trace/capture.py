@@ -20,9 +20,10 @@ from flambeau.frontend.trace.interp import Stop, Tracer
 from flambeau.frontend.trace.numbers import number_text
 from flambeau.frontend.trace.resume import Layout, parameter_names
 from flambeau.frontend.trace.shapes import Shapes
-from flambeau.frontend.trace.source import Constant, Root, Source
+from flambeau.frontend.trace.source import Constant, Item, Root, Source
 from flambeau.frontend.trace.values import NULL_VALUE, Observed, ScalarValue, SymValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
+from flambeau.ir import device as devices
 from flambeau.ir import dtype as dtypes
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.meta import TensorMeta
@@ -213,6 +214,10 @@ class Capture:
                 broke: Break | None) -> Captured:
         graph = tr.graph
         graph.outputs = list(out.outputs)
+        if any(node.op is not None and not node.inputs for node in graph.nodes):     # made where no device was given
+            space = Constant(devices.__dict__, "devices")
+            tr.guards.add(Item(space, "_default"), *g.is_object(devices.as_device(None))[:2], "the default device is the same",
+                          lambda: "")
         if not any("random" in n.op.tags for n in graph.nodes if n.op is not None):
             graph.remove_dead()
         if broke is not None:

@@ -79,6 +79,8 @@ CODES: dict[str, Code] = {
     "sort": Code("items are sorted whose order is not known", "sort numbers or strings; torch.sort() sorts a tensor", _WAITS),
     "subscript": Code("something that cannot be followed is subscripted", _OUTSIDE),
     "super": Code("super() of a class made in the traced code", "define the class outside"),
+    "tape": Code("a gradient leads out of the compiled function, or somebody outside sees it",
+                 "compute it inside the compiled function, or call backward() outside"),
     "tensor-attribute": Code("an attribute of a tensor that only the real tensor has",
                              "read it before the call and pass it in", _WAITS),
     "tensor-operator": Code("an operator of Tensor was replaced by the program", "call a function of your own instead"),

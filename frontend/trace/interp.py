@@ -27,7 +27,7 @@ from flambeau.frontend.trace.callables import (
 from flambeau.frontend.trace.decode import decode
 from flambeau.frontend.trace.effects import Effects, Rebuilder
 from flambeau.frontend.trace.frame import Frame
-from flambeau.frontend.trace.instructions import HANDLERS
+from flambeau.frontend.trace.instructions import HANDLERS, set_context
 from flambeau.frontend.trace.mappings import DictValue, SetValue
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr, member_attribute
 from flambeau.frontend.trace.outside import PLAIN, GlobalsValue
@@ -57,7 +57,9 @@ from flambeau.ir.tensorlike import TensorLike
 from flambeau.ir.tracing import DataDependentError, GraphBuilder, GraphTensor
 from flambeau.runtime import tensor as _tensor
 from flambeau.runtime.autograd import mode
+from flambeau.runtime.levels import Wrapped
 from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.traced import Recorder, Traced
 
 MAX_DEPTH = 120
 
@@ -93,6 +95,13 @@ class _Builder(GraphBuilder):
         super().__init__(tr.graph, grad_enabled=mode.grad)
         self.tracer = tr
 
+    def lift(self, tensor: Any) -> Any:
+        graph, self.graph = self.graph, self.tracer.graph         # whatever body is traced, an input is the whole graph's
+        try:
+            return super().lift(tensor)
+        finally:
+            self.graph = graph
+
     def _mutate(self, op: Any, args: tuple[Any, ...], node_args: tuple[Any, ...], meta: Any, grad: bool) -> Any:
         written = args[op.mutates[0]]
         if self.grad_enabled and isinstance(written, GraphTensor) and written.requires_grad:
@@ -121,6 +130,9 @@ class Tracer:
     def __init__(self, name: str, dynamic: Callable[[Source, int | None, int, Any], bool]) -> None:
         self.graph = Graph(name)
         self.builder = _Builder(self)
+        self.recorder = Recorder(self.builder)                   # records for transforms; `transform` is the one that runs
+        self.transform: Any = None
+        self.nested = ""                                         # the branch or loop body that is being traced
         self.autocast = mode.autocast                            # as the traced code has set it
         self.tape = Tape(self)
         self.guards = g.GuardSet()
@@ -237,7 +249,9 @@ class Tracer:
 
     def from_python(self, raw: Any) -> Value:
         """The value of what a pure function returned."""
-        if isinstance(raw, GraphTensor):
+        if isinstance(raw, Traced):
+            raw = raw.symbol
+        if isinstance(raw, (GraphTensor, Wrapped)):
             found = self.tensors.get(id(raw))
             if found is None:
                 found = self.tensors[id(raw)] = TensorValue(raw, Tensor)
@@ -299,13 +313,13 @@ class Tracer:
     def _call_with_ints(self, fn: Any, args: list[Value], real: list[Any], kwargs: dict[str, Value],
                         named: dict[str, Any]) -> Value:
         """Call with changing ints as sizes; where the op wants a number as a 0-d tensor; at last at its present value."""
-        before = len(self.graph.nodes)
+        before = len(self.builder.graph.nodes)
         as_tensors = [self._scalar_input(a).tensor if isinstance(a, SymValue) else r for a, r in zip(args, real)]
         for attempt in (real, as_tensors):
             try:
                 return self.from_python(self.call_host(fn, *attempt, **named))
             except Unsupported as error:
-                if not isinstance(error.cause, TypeError) or len(self.graph.nodes) != before:
+                if not isinstance(error.cause, TypeError) or len(self.builder.graph.nodes) != before:
                     raise
         real = [self.index(a) if isinstance(a, SymValue) else r for a, r in zip(args, real)]
         named = {k: self.index(kwargs[k]) if isinstance(kwargs[k], SymValue) else v for k, v in named.items()}
@@ -318,7 +332,7 @@ class Tracer:
         sized = any(t.shape for t in beside)
         if not sized and {t.dtype for t in beside} not in ({dtypes.float32}, {dtypes.float64}):
             return None
-        before, casts = len(self.graph.nodes), 0
+        before, casts = len(self.builder.graph.nodes), 0
         try:
             given: list[Any] = [self._scalar_input(a) if isinstance(a, ScalarValue) else a for a in args]
             if not sized:
@@ -327,9 +341,9 @@ class Tracer:
                          for v, a in zip(given, args)]
             return self.call_pure(fn, given, kwargs)
         except Unsupported as error:
-            if len(self.graph.nodes) != before + casts or error.code != "raises":
+            if len(self.builder.graph.nodes) != before + casts or error.code != "raises":
                 raise
-            del self.graph.nodes[before:]
+            del self.builder.graph.nodes[before:]
             return None
 
     def _scalar_input(self, value: ScalarValue | SymValue) -> TensorValue:
@@ -343,12 +357,17 @@ class Tracer:
             self.keep.append(value)
         return found
 
+    @property
+    def handler(self) -> Any:
+        """Where ops go: to the graph, through the transforms that run."""
+        return self.transform or self.builder
+
     def call_host(self, fn: Any, *args: Any, **kwargs: Any) -> Any:
         """Call with the graph builder as the op handler; errors become the traced program's or a break."""
         path = self._module_path()
         self.builder.loc = self.where() + (" " + path if path else "")
         try:
-            with use_handler(self.builder if self.autocast == OFF else Autocast(self.autocast, self.builder)):
+            with use_handler(self.handler if self.autocast == OFF else Autocast(self.autocast, self.handler)):
                 return fn(*args, **kwargs)
         except DataDependentError as error:
             raise Unsupported("data-dependent", f"{_name(fn)} needs the data of a tensor: {error}",
@@ -375,7 +394,7 @@ class Tracer:
             raise Unsupported("builtin", f"{_name(fn)} is called with {error}, which is not known while tracing"
                               ) from None
         try:
-            with use_handler(self.builder):
+            with use_handler(self.handler):
                 return self.constant(fn(*real, **named))
         except (Unsupported, Observed):
             raise
@@ -457,6 +476,8 @@ class Tracer:
                         raise Unsupported("instruction", f"the instruction {ins.arg or ins.op} is not supported")
                     outcome = handler(self, frame, ins)
                 except Observed as error:
+                    if isinstance(error.value, ObjectValue) and "__context__" not in error.value.attrs:
+                        set_context(self, error.value)
                     if not frame.handled:
                         frame.raised_at, frame.raised_line = self.tick, self.where()
                     if not frame.unwind(self, error, ins):
@@ -537,6 +558,8 @@ class Tracer:
         """An attribute name."""
         if isinstance(value, Const) and isinstance(value.value, str):
             return value.value
+        if isinstance(value, (Const, TensorValue, ListValue, DictValue)):
+            raise self.observe(TypeError("attribute name must be string"))
         raise Unsupported("attribute", "an attribute name is not known while tracing")
 
     def generic_getattr(self, value: Value, name: str) -> Value:
@@ -600,7 +623,7 @@ class Tracer:
                     for n, v in value.stored.items()]
         if isinstance(value, TensorValue):
             return [f"{target}.{n} = {out.expr(v)}" for n, v in self.tensor_attrs[id(value)].items()]
-        raise Unsupported("effect", f"a change to a {value.pytype().__name__} cannot be replayed")
+        return value.replay(out, target)
 
 
 def _is_plain(value: Any) -> bool:

@@ -187,6 +187,41 @@ class CellContents(Source):
 
 @_hash_once
 @dataclass(frozen=True)
+class KeyedItem(Source):
+    """`base[key]` for a key that is reached by a source of its own (a dict by objects)."""
+
+    base: Source
+    key: Source
+
+    def code(self, w: Writer) -> str:
+        return f"{w.fetch(self.base)}[{w.fetch(self.key)}]"
+
+    def fetch(self, roots: Mapping[str, Any]) -> Any:
+        return self.base.fetch(roots)[self.key.fetch(roots)]
+
+    def __str__(self) -> str:
+        return f"{self.base}[{self.key}]"
+
+
+@_hash_once
+@dataclass(frozen=True)
+class Keys(Source):
+    """The keys of a dict, or the elements of a set, in iteration order."""
+
+    base: Source
+
+    def code(self, w: Writer) -> str:
+        return f"tuple({w.fetch(self.base)})"
+
+    def step(self, base: Any) -> Any:
+        return tuple(base)
+
+    def __str__(self) -> str:
+        return f"the keys of {self.base}"
+
+
+@_hash_once
+@dataclass(frozen=True)
 class DictKey(Source):
     """The key at a position of a dict, or an element of a set, in iteration order."""
 
@@ -194,7 +229,7 @@ class DictKey(Source):
     index: int
 
     def code(self, w: Writer) -> str:
-        return f"tuple({w.fetch(self.base)})[{self.index}]"
+        return f"{w.fetch(Keys(self.base))}[{self.index}]"
 
     def step(self, base: Any) -> Any:
         return tuple(base)[self.index]

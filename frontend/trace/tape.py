@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.builtins import on
+from flambeau.frontend.trace.guards import is_type
 from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Constant
-from flambeau.frontend.trace.values import FALSE, NONE, TRUE, Const, TensorValue, Unsupported, Value
+from flambeau.frontend.trace.values import FALSE, NONE, TRUE, Const, OutsideConst, ScalarValue, TensorValue, Unsupported, Value
 from flambeau.ir.graph import Graph, Node, as_leaf, getitem, gradients
-from flambeau.ir.op import Op, ops, use_handler
+from flambeau.ir.op import Op, changing, ops, use_handler
 from flambeau.ir.tracing import GraphTensor
 from flambeau.ir.tree import leaves
 from flambeau.passes.decompose import Decomposer, replace_node
@@ -262,6 +263,16 @@ def _start(tr: Tracer, roots: list[Any], given: Value) -> list[Any]:
     return grads
 
 
+@on(changing)
+def _changing(tr: Tracer, number: Value) -> Value:
+    """A float from outside as a number that is read at each call."""
+    if not isinstance(number, OutsideConst) or number.looked or type(number.raw) is not float:
+        return number
+    assert number.source is not None
+    tr.guard(number.source, is_type(float))
+    return ScalarValue(number.raw, "{}", [], number.source)
+
+
 def _flag(tr: Tracer, value: Value, default: bool) -> bool:
     return default if _is_none(value) else tr.truth(value)
 
@@ -271,6 +282,7 @@ def _grad(tr: Tracer, outputs: Value, inputs: Value, grad_outputs: Value = NONE,
           create_graph: Value = FALSE, only_inputs: Value = TRUE, allow_unused: Value = NONE,
           is_grads_batched: Value = FALSE, materialize_grads: Value = FALSE) -> Value:
     create, zeros = tr.truth(create_graph), tr.truth(materialize_grads)
+    _refuse_nested(tr)
     if tr.truth(is_grads_batched):
         raise Unsupported("tape", "gradients are batched", "use vmap over autograd.grad outside the compiled function")
     roots, wanted = _tensors(tr, outputs), _tensors(tr, inputs)
@@ -285,9 +297,17 @@ def _grad(tr: Tracer, outputs: Value, inputs: Value, grad_outputs: Value = NONE,
     return TupleValue([NONE if g is None else g for g in found])
 
 
+def _refuse_nested(tr: Tracer) -> None:
+    """The tape is that of the whole trace, which a body or a transform has no part in."""
+    if tr.nested or tr.transform is not None:
+        raise Unsupported("tape", f"the tape is used inside {tr.nested or 'a transform'}",
+                          "use func.grad there, or ask for gradients outside")
+
+
 @on(autograd.backward)
 def _backward(tr: Tracer, tensors: Value, grad_tensors: Value = NONE, retain_graph: Value = NONE,
               create_graph: Value = FALSE, grad_variables: Value = NONE, inputs: Value = NONE) -> Value:
+    _refuse_nested(tr)
     create = tr.truth(create_graph)
     roots = _tensors(tr, tensors)
     wanted = None if _is_none(inputs) else _tensors(tr, inputs)
@@ -327,6 +347,7 @@ def _tensor_backward(tr: Tracer, value: TensorValue, gradient: Value = NONE, ret
 
 def _requires_grad(tr: Tracer, value: TensorValue, requires_grad: Value = TRUE) -> Value:
     """A value of the trace becomes a leaf of the tape."""
+    _refuse_nested(tr)
     tensor = value.tensor
     wanted = tr.truth(requires_grad)
     if wanted == tensor.requires_grad and (wanted or value.source is None):

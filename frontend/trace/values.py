@@ -11,6 +11,7 @@ import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from flambeau.frontend.trace.guards import is_type
 from flambeau.frontend.trace.source import Source
 from flambeau.ir.tensorlike import TensorLike
 
@@ -112,6 +113,10 @@ class Value:
         """Expression, in the run function, of the real object. Only called for values without a source."""
         raise Unsupported("rebuild", f"a {self.pytype().__name__} made in the traced code cannot be made for real")
 
+    def replay(self, out: Rebuilder, target: str) -> list[str]:
+        """Statements that make the trace's changes to the real object, `target`. Only called for values with a source."""
+        raise Unsupported("effect", f"a change to a {self.pytype().__name__} cannot be replayed")
+
     def children(self) -> Iterator[Value]:
         """Values this one holds."""
         return iter(())
@@ -203,6 +208,13 @@ class OutsideConst(Const):
             assert self.source is not None
             self._tr.guard_equal(self.source, self._raw)
         return self._raw
+
+    def pytype(self) -> type:
+        if self.looked or type(self._raw) is not float:
+            return super().pytype()
+        assert self.source is not None
+        self._tr.guard(self.source, is_type(float))               # a float that changes is asked for its type only
+        return float
 
     def __repr__(self) -> str:
         return f"OutsideConst({self.source})"
@@ -303,7 +315,7 @@ class TensorValue(Value):
         return self.cls
 
     def as_python(self, tr: Tracer) -> Any:
-        return self.tensor
+        return self.tensor if tr.transform is None else tr.recorder.dressed(self.tensor)
 
     def getattr(self, tr: Tracer, name: str) -> Value:
         return tr.tensor_getattr(self, name)

@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, add_ratio, check_options, decay_weights, step_counter
+from .optimizer import Optimizer, add_ratio, blend, check_options, decay_weights, step_counter
 
 
 class Adamax(Optimizer):
@@ -31,7 +31,7 @@ class Adamax(Optimizer):
         step = options["step"]
         g = decay_weights(p, g, options)
         mean, largest = state["exp_avg"], state["exp_inf"]
-        mean.lerp_(g, 1 - beta1)
+        blend(mean, g, 1 - beta1)
         largest.copy_(flambeau.maximum(largest * beta2, abs(g) + options["eps"]))
         add_ratio(p, mean, largest.clone(), -options["lr"] / (1 - beta1**step))
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import flambeau
+from flambeau.ir.op import is_compiling
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, check_options, decay_weights, step_counter
+from .optimizer import Optimizer, add_scaled, check_options, decay_weights, number, step_counter
 
 
 class ASGD(Optimizer):
@@ -30,18 +31,31 @@ class ASGD(Optimizer):
 
     def _count(self, state: dict[str, Any], p: Tensor, options: dict[str, Any]) -> dict[str, Any]:
         """The rate and the weight of this step; those of the next one are left in the state."""
+        if is_compiling():
+            return self._count_traced(state, p, options)
         lr, rate, weight = options["lr"], state["eta"].item(), state["mu"].item()
         step = super()._count(state, p, options)["step"]
         state["eta"].copy_(step_counter(float(lr / (1 + options["lambd"] * lr * step) ** options["alpha"])))
         state["mu"].copy_(step_counter(1 / max(1, step - options["t0"])))
         return {"rate": rate, "weight": weight}
 
+    def _count_traced(self, state: dict[str, Any], p: Tensor, options: dict[str, Any]) -> dict[str, Any]:
+        """The same where the numbers are tensors whose values are not known."""
+        lr, rate, weight = options["lr"], number(state["eta"].clone()), number(state["mu"].clone())
+        step = super()._count(state, p, options)["step"]
+        state["eta"].copy_(lr / (1 + options["lambd"] * lr * step) ** options["alpha"])
+        state["mu"].copy_(1 / (step - options["t0"]).clamp(min=1))
+        return {"rate": rate, "weight": weight}
+
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         rate, weight, mean = options["rate"], options["weight"], state["ax"]
         g = decay_weights(p, g, options)
         p.mul_(1 - options["lambd"] * rate)
-        p.add_(g, alpha=-rate)
-        mean.copy_(p) if weight == 1 else mean.add_((p - mean) * weight)
+        add_scaled(p, g, -rate)
+        if not is_compiling() and weight == 1:
+            mean.copy_(p)
+        else:
+            mean.add_((p - mean) * weight)
 
 
 __all__ = ["ASGD"]

@@ -9,7 +9,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer
+from .optimizer import Optimizer, add_scaled, blend
 
 
 class Muon(Optimizer):
@@ -48,11 +48,11 @@ class Muon(Optimizer):
 
     def _update_one(self, p: Tensor, g: Tensor, state: dict[str, Any], options: dict[str, Any]) -> None:
         lr, momentum, buffer = options["lr"], options["momentum"], state["momentum_buffer"]
-        buffer.lerp_(g, 1 - momentum)
+        blend(buffer, g, 1 - momentum)
         update = g.lerp(buffer, momentum) if options["nesterov"] else buffer
         update = _orthogonal(update, options["ns_coefficients"], options["ns_steps"], options["eps"])
         p.mul_(1 - lr * options["weight_decay"])
-        p.add_(update, alpha=-lr * _rate_factor(options["adjust_lr_fn"], *p.shape))
+        add_scaled(p, update, -lr * _rate_factor(options["adjust_lr_fn"], *p.shape))
 
 
 def _orthogonal(g: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, add_ratio, blend_square, check_options, decay_weights, number, step_counter
+from .optimizer import Optimizer, add_ratio, blend, blend_square, check_options, decay_weights, number, step_counter
 
 
 class NAdam(Optimizer):
@@ -42,7 +42,7 @@ class NAdam(Optimizer):
         now, following, product = options["now"], options["following"], options["product"]
         g = decay_weights(p, g, options)
         mean, square = state["exp_avg"], state["exp_avg_sq"]
-        mean.lerp_(g, 1 - beta1)
+        blend(mean, g, 1 - beta1)
         blend_square(square, g, beta2)
         denominator = (square / (1 - beta2**step)).sqrt() + options["eps"]
         add_ratio(p, g, denominator, -lr * (1.0 - now) / (1.0 - product))

@@ -11,7 +11,7 @@ from typing import Any
 
 import flambeau
 from flambeau.ir import dtype as _dtype
-from flambeau.ir.op import is_compiling
+from flambeau.ir.op import changing, is_compiling
 from flambeau.ir.op import state as op_state
 from flambeau.runtime.autograd import GradMode, HookHandle
 from flambeau.runtime.tensor import Tensor
@@ -170,6 +170,8 @@ class Optimizer:
     def _update(self, group: dict[str, Any]) -> None:
         """Step the parameters of one group: in parts of a good size where the rule allows it, else one after another."""
         options = as_numbers(group)
+        if is_compiling():
+            options = {**options, "lr": changing(options["lr"])}
         in_parts = self._elementwise and runs_eagerly() and not group.get("differentiable")
         entries = []
         for p in with_gradients(group):
@@ -374,7 +376,7 @@ def as_numbers(group: dict[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(plain(v) for v in value)
-        if not isinstance(value, Tensor) or value.requires_grad:
+        if not isinstance(value, Tensor) or value.requires_grad or is_compiling():
             return value
         return value.item()
 
@@ -384,7 +386,9 @@ def as_numbers(group: dict[str, Any]) -> dict[str, Any]:
 def blend(average: Tensor, value: Tensor, weight: Any) -> None:
     """Move ``average`` by ``weight`` towards ``value``, in place. A weight to be differentiated meets a copy, as what it
     multiplies must be kept."""
-    if isinstance(weight, Tensor):
+    if is_compiling():
+        average.add_((value - average) * weight)
+    elif isinstance(weight, Tensor):
         average.copy_(average.clone().lerp(value, weight))
     else:
         average.lerp_(value, weight)
@@ -392,23 +396,30 @@ def blend(average: Tensor, value: Tensor, weight: Any) -> None:
 
 def blend_square(average: Tensor, g: Tensor, beta: Any) -> None:
     """Average of squares: ``beta * average + (1 - beta) * g^2``, in place."""
-    if isinstance(beta, Tensor):
+    if is_compiling():
+        average.mul_(beta).add_(g * g * (1 - beta))
+    elif isinstance(beta, Tensor):
         blend(average, g * g, 1 - beta)
     else:
         average.mul_(beta).addcmul_(g, g, value=1 - beta)
 
 
 def add_scaled(p: Tensor, update: Tensor, factor: Any) -> None:
-    """``p + factor * update``, in place."""
-    if isinstance(factor, Tensor):
+    """``p + factor * update``, in place. (A trace takes a number that changes as an operand, not as an option.)"""
+    if isinstance(factor, Tensor) or is_compiling():
         p.add_(update * factor)
     else:
         p.add_(update, alpha=factor)
 
 
+def plus_scaled(x: Tensor, y: Tensor, factor: Any) -> Tensor:
+    """``x + factor * y``."""
+    return x + y * factor if is_compiling() else x.add(y, alpha=factor)
+
+
 def add_ratio(p: Tensor, above: Tensor, below: Tensor, factor: Any) -> None:
     """``p + factor * above / below``, in place; the next step may write ``above`` in place too."""
-    if flambeau.is_grad_enabled() or isinstance(factor, Tensor):
+    if flambeau.is_grad_enabled() or isinstance(factor, Tensor) or is_compiling():
         p.add_(above.clone() / below * factor)
     else:
         p.addcdiv_(above, below, value=factor)
@@ -422,7 +433,7 @@ def decay_weights(p: Tensor, g: Tensor, options: dict[str, Any]) -> Tensor:
     if options.get("decoupled_weight_decay"):
         p.mul_(1 - options["lr"] * decay)
         return g
-    return g + p.clone() * decay if isinstance(decay, Tensor) else g.add(p, alpha=decay)
+    return g + p.clone() * decay if isinstance(decay, Tensor) else plus_scaled(g, p, decay)
 
 
 def runs_eagerly() -> bool:

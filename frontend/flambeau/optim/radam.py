@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import flambeau
+from flambeau.ir.op import is_compiling
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, add_scaled, blend_square, check_options, decay_weights, step_counter
+from .optimizer import Optimizer, add_scaled, blend, blend_square, check_options, decay_weights, step_counter
 
 
 class RAdam(Optimizer):
@@ -32,9 +33,14 @@ class RAdam(Optimizer):
         step = options["step"]
         g = decay_weights(p, g, options)
         mean, square = state["exp_avg"], state["exp_avg_sq"]
-        mean.lerp_(g, 1 - beta1)
+        blend(mean, g, 1 - beta1)
         blend_square(square, g, beta2)
         update = mean / (1 - beta1**step) * options["lr"]
+        if is_compiling():
+            length, factor = _variance_known(step, beta2)
+            adapted = (1 - beta2**step) ** 0.5 / (square.sqrt() + options["eps"]) * factor
+            add_scaled(p, update * flambeau.where(length > 5, adapted, flambeau.ones_like(adapted)), -1.0)
+            return
         rectified = _rectification(step, beta2)
         if rectified is not None:
             update = update * ((1 - beta2**step) ** 0.5 / (square.sqrt() + options["eps"])) * rectified
@@ -43,11 +49,15 @@ class RAdam(Optimizer):
 
 def _rectification(step: float, beta2: float) -> float | None:
     """The factor that makes up for a variance estimated from ``step`` gradients; None while those are too few."""
+    length, factor = _variance_known(step, beta2)
+    return None if length <= 5 else factor
+
+
+def _variance_known(step: Any, beta2: float) -> tuple[Any, Any]:
+    """How many gradients the variance is estimated from (more than 5 are enough), and the factor that makes up for it."""
     limit = 2 / (1 - beta2) - 1
     length = limit - 2 * step * beta2**step / (1 - beta2**step)
-    if length <= 5:
-        return None
-    return ((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)) ** 0.5
+    return length, abs((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)) ** 0.5
 
 
 __all__ = ["RAdam"]

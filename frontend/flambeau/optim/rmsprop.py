@@ -12,6 +12,7 @@ from .optimizer import (
     Optimizer,
     add_ratio,
     add_scaled,
+    blend,
     blend_square,
     check_options,
     decay_weights,
@@ -45,7 +46,7 @@ class RMSprop(Optimizer):
         blend_square(square, g, alpha)
         if options["centered"]:
             mean = state["grad_avg"]
-            mean.lerp_(g, 1 - alpha)
+            blend(mean, g, 1 - alpha)
             mean = mean.clone()
             square = square.addcmul(mean, mean, value=-1)
         root = square.sqrt() + options["eps"]

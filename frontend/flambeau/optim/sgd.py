@@ -8,7 +8,7 @@ from typing import Any
 import flambeau
 from flambeau.runtime.tensor import Tensor
 
-from .optimizer import Optimizer, add_scaled, check_options, decay_weights
+from .optimizer import Optimizer, add_scaled, check_options, decay_weights, plus_scaled
 
 
 class SGD(Optimizer):
@@ -42,8 +42,8 @@ class SGD(Optimizer):
             if options["first"]:
                 buffer.copy_(g)
             else:
-                buffer.mul_(momentum).add_(g, alpha=1 - options["dampening"])
-            g = g.add(buffer, alpha=momentum) if options["nesterov"] else buffer
+                add_scaled(buffer.mul_(momentum), g, 1 - options["dampening"])
+            g = plus_scaled(g, buffer, momentum) if options["nesterov"] else buffer
         add_scaled(p, g, -options["lr"])
 
 

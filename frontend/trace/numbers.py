@@ -1,0 +1,63 @@
+"""Decisions on changing floats: what a comparison said is guarded, not the numbers."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.trace.guards import escape
+from flambeau.frontend.trace.source import Source
+from flambeau.frontend.trace.values import Const, ScalarValue, SymValue, Value
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.interp import Tracer
+    from flambeau.frontend.trace.shapes import Shapes
+    from flambeau.frontend.trace.writer import Writer
+
+
+def number_text(value: Value, shapes: Shapes, w: Writer) -> str:
+    """Python expression of a changing number in a generated function."""
+    if value.source is not None:
+        return w.fetch(value.source)
+    if isinstance(value, SymValue):
+        return shapes.code(value.value, w)
+    if isinstance(value, ScalarValue):
+        return value.template.format(*(number_text(p, shapes, w) for p in value.parts))
+    assert isinstance(value, Const)
+    return w.literal(value.value)
+
+
+def decide(tr: Tracer, real: Callable[..., Any], symbol: str, a: Value, b: Value) -> Const | None:
+    """`a symbol b` for a changing float and a number; None where its outcome cannot be made a guard."""
+    source = _source_of(a) or _source_of(b)
+    if source is None or not all(isinstance(v, (Const, ScalarValue, SymValue)) for v in (a, b)):
+        return None
+    hints = [_hint(v) for v in (a, b)]
+    if any(type(x) not in (int, float, bool) for x in hints):
+        return None
+    outcome = bool(real(*hints))
+    shown = " ".join((_shown(a), symbol, _shown(b)))
+
+    def test(w: Writer, v: str) -> str:
+        return f"({number_text(a, tr.shapes, w)} {symbol} {number_text(b, tr.shapes, w)}) is {outcome}"
+
+    tr.keep += [a, b]
+    tr.guards.add(source, ("decides", symbol, id(a), id(b)), test, escape(f"{shown} is {outcome}"), tr.where)
+    return Const(outcome)
+
+
+def _hint(value: Value) -> Any:
+    if isinstance(value, ScalarValue):
+        return value.hint
+    return value.value.hint if isinstance(value, SymValue) else value.value  # type: ignore[attr-defined]
+
+
+def _source_of(value: Value) -> Source | None:
+    if value.source is not None and isinstance(value, ScalarValue):
+        return value.source
+    return next((s for p in getattr(value, "parts", ()) if (s := _source_of(p)) is not None), None)
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, ScalarValue):
+        return str(value.source) if value.source is not None else "a number computed from " + str(_source_of(value))
+    return repr(_hint(value))
