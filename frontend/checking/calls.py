@@ -17,7 +17,7 @@ from flambeau.frontend.checking.repro import save_call
 from flambeau.frontend.checking.runs import Run, compare_runs
 from flambeau.frontend.checking.search import diagnose
 from flambeau.frontend.checking.state import Picture, roots_of
-from flambeau.frontend.points import Context, GraphBreakError
+from flambeau.frontend.points import Context, GraphBreakError, Point
 from flambeau.ir.autocast import Autocast
 from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state
@@ -95,8 +95,8 @@ class Checker:
         before.restore()
         versions = self._versions()
         actual = self.observe(self.wrapper, "compiled", args, kwargs, before)
-        if isinstance(actual.error, GraphBreakError):
-            raise actual.error
+        if isinstance(actual.error, GraphBreakError) or _from_the_compiler(actual.error):
+            raise actual.error                       # type: ignore[misc]
         difference = compare_runs(before, expected, actual)
         if difference is not None:
             left = actual.after
@@ -144,6 +144,17 @@ class Checker:
         if text not in self._said:
             self._said.add(text)
             warnings.warn(text, CheckWarning, stacklevel=5)
+
+
+def _from_the_compiler(error: BaseException | None) -> bool:
+    """Whether an exception arose while a version was made."""
+    at = None if error is None else error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        if code.co_name == "_capture" and code.co_filename == Point.miss.__code__.co_filename:
+            return True
+        at = at.tb_next
+    return False
 
 
 @contextlib.contextmanager

@@ -167,7 +167,9 @@ def _contents(cell: types.CellType) -> Any:
 
 
 def _of_library(value: Any) -> bool:
-    return callable(value) and is_library(getattr(value, "__module__", None)) and not hasattr(value, "__dict__")
+    """Functions and classes that the script imports, or need not name."""
+    kinds = (types.FunctionType, types.BuiltinFunctionType, type)
+    return isinstance(value, kinds) and is_library(getattr(value, "__module__", None))
 
 
 class SavedCall:

@@ -174,7 +174,7 @@ def _function(fn: types.FunctionType) -> Held:
     parts: dict[str, Any] = {f"closure of {n}": c for n, c in zip(fn.__code__.co_freevars, fn.__closure__ or ())}
     parts |= {"defaults": fn.__defaults__, "keyword defaults": fn.__kwdefaults__}
     parts |= {f".{k}": v for k, v in fn.__dict__.items()}
-    if not is_library(fn.__module__) and "__flambeau_disable__" not in fn.__dict__:
+    if not is_library(fn.__globals__.get("__name__")):
         names = code_names(fn.__code__)
         parts["globals"] = Space(tuple(sorted(n for n in names if n in fn.__globals__)), fn.__globals__)
         for name in names:
@@ -199,9 +199,13 @@ def _partial(value: functools.partial) -> Held:
 def _class(cls: type) -> Held | None:
     if is_library(getattr(cls, "__module__", None)):
         return None
-    parts = {n: v for n, v in vars(cls).items() if not (n.startswith("__") and n.endswith("__"))
+    parts = {n: v for n, v in vars(cls).items() if (isinstance(v, types.FunctionType) or not _dunder(n))
              and not isinstance(v, (types.MemberDescriptorType, types.GetSetDescriptorType))}
-    return Held(cls, "class", parts)
+    return Held(cls, "class", parts | {f"base {k}": b for k, b in enumerate(cls.__bases__) if not is_library(b.__module__)})
+
+
+def _dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
 
 
 def _wrapped(value: Any) -> Held:
@@ -229,7 +233,7 @@ def _object(value: Any) -> Held | None:
     if is_library(cls.__module__) and not cls.__module__.startswith(_WALKED):
         return None
     parts = _attributes(value)
-    return Held(value, "object", parts) if parts or hasattr(value, "__dict__") or _slots(cls) else None
+    return Held(value, "object", parts) if parts or _own(value) is not None or _slots(cls) else None
 
 
 _slots_known: dict[Any, tuple[str, ...]] = {}
@@ -249,13 +253,24 @@ def _slots(cls: type) -> tuple[str, ...]:
     return known
 
 
+def _own(value: Any) -> dict[str, Any] | None:
+    """An object's own namespace, whatever its class does to attributes; None if it has none."""
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _attributes(value: Any) -> dict[str, Any]:
-    parts = {f".{k}": v for k, v in getattr(value, "__dict__", {}).items()}
+    parts = {f".{k}": v for k, v in (_own(value) or {}).items()}
     for name in _slots(type(value)):
         try:
             parts[f".{name}"] = object.__getattribute__(value, name)
         except AttributeError:
             continue
+    if not is_library(type(value).__module__):
+        parts["class"] = type(value)
     return parts
 
 
@@ -366,13 +381,13 @@ def _restore_class(held: Held) -> None:
             vars(cls)[n], (int, float, str, list, dict, tuple, set, Tensor))]:
         delattr(cls, name)
     for name, value in held.parts.items():
-        if vars(cls).get(name, held) is not value:
+        if not name.startswith("base ") and vars(cls).get(name, held) is not value:
             setattr(cls, name, value)
 
 
 def _restore_attributes(held: Held) -> None:
     value = held.value
-    space = getattr(value, "__dict__", None)
+    space = _own(value)
     wanted = {k[1:]: v for k, v in held.parts.items() if isinstance(k, str) and k[:1] == "."}
     if space is not None:
         own = {k: v for k, v in wanted.items() if k not in _slots(type(value))}
