@@ -197,7 +197,7 @@ class Point:
         handler = op_state.handler
         if isinstance(handler, Autocast):                # its casts are traced
             handler = handler.inner
-        if config.disable or handler is not _op_state_class.handler:
+        if config.disable or handler is not _op_state_class.handler or config.is_watched:
             return self.native(values)
         if self.given_up:
             return self.native(values)

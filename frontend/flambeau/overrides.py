@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import sys
 import threading
 import types as _types
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from flambeau.frontend.config import config
 from flambeau.ir import late
 from flambeau.ir.op import PUBLIC, ready
 from flambeau.ir.tensorlike import TensorLike
@@ -189,6 +191,9 @@ def enable() -> None:
     if _enabled:
         return
     _enabled = True
+    config.watched.append((_state, "modes", "no mode takes over what functions do"))
+    if "flambeau.frontend.compile" in sys.modules:                # what is compiled so far does not look
+        sys.modules["flambeau.frontend.compile"].reset()
     late.load_all()
     Tensor.__torch_function__ = classmethod(_default_torch_function)  # type: ignore[attr-defined]
     Tensor.__new__ = _new_tensor  # type: ignore[method-assign, assignment]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
+from flambeau.frontend.config import config
 from flambeau.frontend.trace.source import Attr, Constant, Source
 from flambeau.frontend.trace.writer import Writer
 from flambeau.ir import dtype as dtypes
@@ -207,6 +208,9 @@ def ambient_test(w: Writer) -> tuple[list[str], list[str]]:
     texts = ["no transform is active", f"grad mode is {'on' if mode.grad else 'off'}",
              f"inference mode is {'on' if mode.inference else 'off'}",
              f"the default dtype is {dtypes.get_default_dtype()}"]
+    for owner, name, meaning in config.watched:
+        tests.append(f"not {w.constant(owner)}.{name}")
+        texts.append(meaning)
     return tests, texts
 
 
