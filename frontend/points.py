@@ -292,9 +292,9 @@ class Point:
 
     def _change(self, values: Sequence[Any]) -> Change:
         """What the newest version assumed and no longer holds."""
-        from flambeau.frontend.words import change  # noqa: PLC0415 - see above
-        return change(*self.entries[0].captured.guards.first_failure(dict(zip(self.names, values))),
-                      dynamic=self.context.settings.dynamic)
+        from flambeau.frontend.words import Asked, change  # noqa: PLC0415 - see above
+        asked = Asked(self.context.settings.dynamic, lambda source: len(self.sizes.get((str(source), None), ())) > 1)
+        return change(*self.entries[0].captured.guards.first_failure(dict(zip(self.names, values))), asked)
 
     def _recompile(self, values: Sequence[Any]) -> Event:
         found = self._change(values)

@@ -7,6 +7,7 @@ size of at least 2 (sizes 0 and 1 are never made symbolic). sympy is imported wh
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -90,14 +91,14 @@ class ShapeEnv:
     _equal: dict[Any, Any] = field(default_factory=dict)  # symbol -> what it was found equal to
     _decided: dict[Any, bool] = field(default_factory=dict)
 
-    def create(self, hint: int, source: Any = None) -> SymInt:
+    def create(self, hint: int, source: Any = None, fresh: bool = False) -> SymInt:
         """The symbol for a size of ``source``, with an example value of at least 2.
 
         Places of equal value share a symbol, as in most programs they are the same size: whoever generates guards must
-        check that all ``sources`` of a symbol agree.
+        check that all ``sources`` of a symbol agree. A ``fresh`` symbol is shared with none before it.
         """
         for name, known in self.hints.items():
-            if known == hint:
+            if known == hint and not fresh:
                 self.sources[name].append(source)
                 return SymInt(_symbol(name), hint, self)
         name = f"s{len(self.hints)}"
@@ -267,8 +268,7 @@ class SymInt:
 
     def _compare(self, kind: str, o: Any, swap: bool = False) -> Any:
         if isinstance(o, float):
-            return {"==": int(self) == o, "<": int(self) < o, "<=": int(self) <= o}[kind] if not swap else (
-                {"<": o < int(self), "<=": o <= int(self)}[kind])
+            return self._compare_float(kind, o, swap)
         if not isinstance(o, (int, SymInt)):
             return NotImplemented
         a, b = self.expr, (o.expr if isinstance(o, SymInt) else _sympy().sympy.Integer(int(o)))
@@ -276,6 +276,17 @@ class SymInt:
         if swap:
             a, b, x, y = b, a, y, x
         return self.env.decide(kind, a, b, {"==": x == y, "<": x < y, "<=": x <= y}[kind])
+
+    def _compare_float(self, kind: str, o: float, swap: bool) -> bool:
+        """Compare with the integers next to a float."""
+        if math.isnan(o) or (kind == "==" and not o.is_integer()):
+            return False
+        if math.isinf(o):
+            return (o > 0) is not swap
+        if kind == "==":
+            return self._compare(kind, int(o))
+        down = (kind == "<=") is not swap                        # n <= 2.5 is n <= 2, n < 2.5 is n < 3, 2.5 < n is 2 < n
+        return self._compare(kind, math.floor(o) if down else math.ceil(o), swap)
 
     def __eq__(self, o: Any) -> Any:
         return self._compare("==", o)

@@ -5,6 +5,7 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from flambeau.frontend.trace.computed import decision
 from flambeau.frontend.trace.mappings import DictValue, DictView, SetValue, dict_pairs
 from flambeau.frontend.trace.numbers import decide
 from flambeau.frontend.trace.objects import ObjectValue
@@ -132,8 +133,11 @@ def compare(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     """`a op b` for the six comparisons."""
     real, name, mirrored = _COMPARE[op]
     if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
-        decided = decide(tr, real, op, a, b) if isinstance(a, ScalarValue) or isinstance(b, ScalarValue) else None
-        return tr.fold(real, [a, b], {}) if decided is None else decided
+        if isinstance(a, ScalarValue) or isinstance(b, ScalarValue):
+            decided = decide(tr, real, op, a, b) or decision(tr, real, op, a, b)
+            if decided is not None:
+                return decided
+        return tr.fold(real, [a, b], {})
     if isinstance(a, TensorValue) or isinstance(b, TensorValue):
         return _tensor_compare(tr, op, real, a, b)
     if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):

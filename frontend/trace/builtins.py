@@ -26,6 +26,7 @@ from flambeau.frontend.trace.callables import (
     GeneratorValue,
     PartialValue,
 )
+from flambeau.frontend.trace.computed import text_of
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
 from flambeau.frontend.trace.sequences import (
@@ -47,6 +48,7 @@ from flambeau.frontend.trace.values import (
     ZERO,
     Const,
     Observed,
+    ScalarValue,
     SymValue,
     TensorValue,
     Unsupported,
@@ -327,8 +329,12 @@ def _repr(tr: Tracer, value: Value) -> Value:
 
 def format_text(tr: Tracer, value: Value, conversion: str | None, spec: Value) -> Value:
     """The text of a value in an f-string, str() or repr()."""
-    if isinstance(value, SymValue):
-        value = Const(tr.index(value))
+    if isinstance(value, (SymValue, ScalarValue)):
+        made = text_of(tr, value, spec) if conversion is None else \
+            text_of(tr, value, NO_TEXT) if isinstance(spec, Const) and spec.value == "" else None
+        if made is not None:
+            return made
+        value = Const(tr.index(value) if isinstance(value, SymValue) else value.pin(tr))
     if isinstance(value, ObjectValue):
         found = _object_text(tr, value, conversion)
         if found is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.frontend.trace.arithmetic import unary as apply_unary
 from flambeau.frontend.trace.builtins import format_text
 from flambeau.frontend.trace.callables import CellValue, FunctionValue, GeneratorValue
+from flambeau.frontend.trace.computed import joined
 from flambeau.frontend.trace.decode import Instr
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs
@@ -321,7 +322,8 @@ def build_slice(tr: Tracer, f: Frame, ins: Instr) -> None:
 
 @on("BUILD_STRING")
 def build_string(tr: Tracer, f: Frame, ins: Instr) -> None:
-    f.push(tr.fold(lambda *parts: "".join(parts), f.popn(ins.arg), {}))
+    parts = f.popn(ins.arg)
+    f.push(joined(tr, parts) or tr.fold(lambda *texts: "".join(texts), parts, {}))
 
 
 @on("FORMAT")

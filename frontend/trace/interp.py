@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.frontend.trace import arithmetic, builtins, outside
+from flambeau.frontend.trace import arithmetic, builtins, computed, outside
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import (
     BoundBuiltin,
@@ -53,6 +53,7 @@ from flambeau.ir.autocast import OFF, Autocast
 from flambeau.ir.graph import Graph
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import ops, use_handler
+from flambeau.ir.ops.constant import tensor as make_tensor
 from flambeau.ir.tensorlike import TensorLike
 from flambeau.ir.tracing import DataDependentError, GraphBuilder, GraphTensor
 from flambeau.runtime import tensor as _tensor
@@ -72,7 +73,8 @@ _SYMBOLIC = {operator.add, operator.sub, operator.mul, operator.floordiv, operat
 # Functions that make floats of changing numbers, and the operators among them as they are spelled.
 _TO_FLOAT: dict[Any, str] = {
     operator.truediv: "({} / {})", operator.add: "({} + {})", operator.sub: "({} - {})", operator.mul: "({} * {})",
-    operator.pow: "({} ** {})", operator.neg: "(-{})", **dict.fromkeys((float, math.sqrt, math.exp, math.log, math.log2,
+    operator.pow: "({} ** {})", operator.neg: "(-{})", operator.floordiv: "({} // {})", operator.mod: "({} % {})",
+    abs: "abs({})", round: "", **dict.fromkeys((float, math.sqrt, math.exp, math.log, math.log2,
                                                                         math.log10, math.log1p, math.pow, math.sin, math.cos,
                                                                         math.tanh), ""),
 }
@@ -297,6 +299,8 @@ class Tracer:
 
     def call_pure(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Call a function that is pure apart from ops: its ops go into the graph."""
+        if fn is make_tensor and args and isinstance(args[0], (SymValue, ScalarValue)) and "requires_grad" not in kwargs:
+            return self._tensor_of(args[0], **{k: v.as_python(self) for k, v in kwargs.items()})
         if any(isinstance(a, ScalarValue) for a in args):
             found = self._with_scalars(fn, args, kwargs)
             if found is not None:
@@ -346,6 +350,12 @@ class Tracer:
             del self.builder.graph.nodes[before:]
             return None
 
+    def _tensor_of(self, value: ScalarValue | SymValue, dtype: Any = None, **rest: Any) -> Value:
+        """`torch.tensor` of a changing number."""
+        number = self._scalar_input(value).tensor
+        kind = dtype or (number.dtype if isinstance(value, SymValue) else dtypes.get_default_dtype())
+        return self.from_python(self.call_host(lambda: ops.clone(ops.cast(number, kind))))
+
     def _scalar_input(self, value: ScalarValue | SymValue) -> TensorValue:
         """A graph input that holds a number of the frame."""
         found = self._scalars.get(id(value))
@@ -383,8 +393,8 @@ class Tracer:
 
     def fold(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Call a pure function of constants now. Few functions keep a symbolic int symbolic; for others it is pinned."""
-        if fn in _TO_FLOAT and not kwargs and any(isinstance(a, (SymValue, ScalarValue)) for a in args):
-            found = self._changing_float(fn, args)
+        if not kwargs and any(isinstance(a, (SymValue, ScalarValue)) for a in args) and type(fn).__hash__ is not None:
+            found = (self._changing_float(fn, args) if fn in _TO_FLOAT else None) or computed.integer(self, fn, args)
             if found is not None:
                 return found
         try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.source import Attr, DictKey, Item, KeyedItem, Source
-from flambeau.frontend.trace.values import NONE, TRUE, Const, Unsupported, Value
+from flambeau.frontend.trace.values import NONE, TRUE, Const, ScalarValue, SymValue, Unsupported, Value
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.effects import Rebuilder
@@ -239,6 +239,8 @@ def dict_key(tr: Tracer, key: Value) -> Any:
         return parts
     if isinstance(key, Const):
         return key.value
+    if isinstance(key, (SymValue, ScalarValue)):
+        return tr.index(key) if isinstance(key, SymValue) else key.pin(tr)
     if key.pytype().__hash__ is not object.__hash__ and not tr.identity_hashed(key):
         raise Unsupported("dict-key", f"a {key.pytype().__name__} is used as a dict key")
     return key

@@ -35,13 +35,14 @@ class Shapes:
         self.env: Any = None
         self.where = where
         self.origins: dict[str, list[SizeOf]] = {}
+        self.computed: dict[Any, Any] = {}           # how an int is computed of others -> its value in the trace
 
-    def symbol(self, hint: int, origin: SizeOf) -> Any:
-        """A SymInt for a size or int whose present value is `hint`; equal sizes share a symbol."""
+    def symbol(self, hint: int, origin: SizeOf, fresh: bool = False) -> Any:
+        """A SymInt for a size or int whose present value is `hint`; equal sizes share a symbol, but for a `fresh` one."""
         if self.env is None:
             from flambeau.ir.symint import ShapeEnv
             self.env = ShapeEnv(where=self.where)
-        new = self.env.create(hint, str(origin))
+        new = self.env.create(hint, str(origin), fresh)
         self.origins.setdefault(str(new), []).append(origin)
         return new
 

@@ -282,7 +282,7 @@ class ScalarValue(Value):
         return self.pin(tr)
 
     def truth(self, tr: Tracer) -> bool:
-        return bool(self.pin(tr))
+        return tr.truth(tr.compare("!=", self, ZERO))
 
     def getattr(self, tr: Tracer, name: str) -> Value:
         return Const(self.pin(tr)).getattr(tr, name)
@@ -348,7 +348,7 @@ class TensorValue(Value):
                           "use where(), or mark the branch as data with cond()")
 
     def length(self, tr: Tracer) -> int:
-        return tr.call_host(len, self.tensor)
+        return self.tensor.shape[0] if self.tensor.shape else tr.call_host(len, self.tensor)
 
     def iterate(self, tr: Tracer) -> Value:
         if not self.tensor.shape:

@@ -50,10 +50,10 @@ def test_floats_of_a_size_are_computed_at_each_call(fn):
     compiles(fn, [(rand(n, 3),) for n in sizes(8, 3)], 2)
 
 
-def test_a_size_that_makes_a_float_is_fixed_where_its_value_is_asked():
+def test_a_branch_on_a_float_that_a_size_makes_is_guarded():
     def f(x):
-        return x * 2 if x.shape[0] / 3 > 2 else x
-    compiles(f, [(rand(n, 3),) for n in (3, 5, 7, 9)], 4)
+        return x * 2 if x.shape[0] / 3 > 2 and math.sqrt(x.shape[0]) else x
+    compiles(f, [(rand(n, 3),) for n in (3, 5, 7, 9, 4, 11, 6)], 3)
 
 
 def test_division_by_zero_is_the_caller_s_at_each_call():
@@ -207,3 +207,52 @@ def test_shape_guards_print_their_origin(n):
     compiled(tensor([1.0] * n))
     assert "x.shape[0]" in str(context_of(compiled)._points[next(iter(context_of(compiled)._points))]
                                .entries[0].captured.guards)
+
+
+@pytest.mark.parametrize("fn", [
+    lambda x: x[: int(x.shape[0] * 0.5)],
+    lambda x: x[: int(x.shape[0] / 2)] * x.shape[0] ** 2,
+    lambda x: x[: math.ceil(x.shape[0] / 3)],
+    lambda x: x[: math.floor(x.shape[0] / 2.5) + 1],
+    lambda x: flambeau.zeros(round(x.shape[0] * 1.5), 2) + x.sum(),
+    lambda x: flambeau.zeros(x.shape[0] << 1).sum() + x * (x.shape[0] & 1022) * (x.shape[0] >> 1),
+    lambda x: x[: math.gcd(x.shape[0] * 6, 12) // 6 + 1],
+    lambda x: x.reshape(int(x.shape[0] * 0.5) * 2 - 2 * (x.shape[0] // 2) + x.shape[0], 3),
+    lambda x: x * len(x) + math.isqrt(x.shape[0] * 16),
+    lambda x: flambeau.tensor(x.shape[0]) + flambeau.tensor(x.shape[0] / 7, dtype=flambeau.float64) + x,
+    lambda x: x * 2 if x.shape[0] > 2.5 and x.shape[0] <= 1e6 and x.shape[0] != 3.5 else x,
+    lambda x: (x + 1, f"{x.shape[0]:>4} rows, {x.shape[0] / 2:.1f} pairs", str(x.shape[0])),
+    lambda x: [x, {"n": x.shape[0], "half": x.shape[0] / 2}][1]["half"] * x,
+], ids=range(13))
+def test_numbers_that_python_computes_of_a_size(fn):
+    compiles(fn, [(rand(n, 3),) for n in sizes(7, 6, 2)], 2)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpp"])
+def test_computed_sizes_in_generated_code(backend):
+    def f(x, p):
+        k = int(x.shape[0] * p)
+        return x[:k] * k + flambeau.zeros(k, 3) + x[:k].sum(), flambeau.arange(k), flambeau.tensor(p) * x.sum()
+    def whole(n):
+        return (rand(n, 3) * 4).round()
+    compiles(f, [(whole(n), p) for n, p in ((9, 0.5), (12, 0.7), (20, 0.3), (31, 0.9), (12, 0.25))], 3, backend)
+
+
+def test_a_computed_size_of_one_is_a_version_of_its_own():
+    compiles(lambda x: x[: int(x.shape[0] * 0.25)] + x, [(rand(n, 3),) for n in (4, 5, 6, 7, 1)], 3)
+    compiles(lambda x: x[: int(x.shape[0] * 0.25)] * 2, [(rand(n, 3),) for n in (9, 10, 5, 4, 7, 13)], 3)
+
+
+def test_a_text_of_a_size_is_taken_as_it_is_where_it_is_looked_at():
+    def f(x, table):
+        return x * table[f"k{x.shape[0]}"]
+    compiles(f, [(rand(n), {"k3": 1, "k4": 2, "k5": 3}) for n in (3, 4, 5, 4, 3)], 3)
+
+
+def test_a_size_as_a_key():
+    compiles(lambda x: x * {3: 2, 4: 5}.get(x.shape[0], 7), [(rand(n),) for n in (3, 4, 5, 4, 3, 6)], 4)
+
+
+def test_a_number_that_changes_is_told_to_be_an_argument_from_now_on():
+    compiled = compiles(lambda x, p: x * p, [(rand(3), p) for p in (0.1, 0.2, 0.3)], 2)
+    assert "from now on it is an argument" in events(compiled)
