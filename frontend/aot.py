@@ -15,11 +15,11 @@ from flambeau.ir.graph import Graph, Node, parse_graph
 from flambeau.ir.op import Op
 from flambeau.ir.stage import stage
 from flambeau.passes import manager
-from flambeau.passes.functionalize import Functional
+from flambeau.passes.functionalize import Functional, root_of
 from flambeau.passes.joint import Joint
 from flambeau.passes.layout import UnknownLayout
 from flambeau.passes.partition import partition
-from flambeau.passes.sizes import used_sizes
+from flambeau.passes.sizes import given_sizes, used_sizes
 from flambeau.runtime.code import GraphCode
 from flambeau.runtime.graphs import graph_code, graph_function
 
@@ -63,9 +63,11 @@ def _compile(graph: Graph, target: Target, options: dict[str, Any]) -> Runner:
     functional = manager.functional(graph)
     if any(isinstance(o, Node) and o.requires_grad for o in functional.graph.outputs):
         return _Training(graph, functional, target, options)
-    pure = manager.lowered(functional.graph, target.keep)
-    run = target.build(stage("forward", pure), options)
-    return _with_epilogue(graph, functional, run)
+    pure = stage("forward", manager.lowered(functional.graph, target.keep))
+    ending = _ending(graph, functional)
+    in_place = {j: i for i, j in ending.backs} if getattr(target, "writes_in_place", False) else {}
+    run = target.build(pure, options, writebacks=in_place) if in_place else target.build(pure, options)  # type: ignore[call-arg]
+    return ended(run, ending)
 
 
 def _fallback(graph: Graph, target: Target, error: Exception, recorded: bool = True) -> Runner:
@@ -79,28 +81,45 @@ def _fallback(graph: Graph, target: Target, error: Exception, recorded: bool = T
 # ---- what the program does besides computing values ---------------------------------------------------------------
 
 
-def _with_epilogue(graph: Graph, functional: Functional, run: Runner) -> Runner:
-    """``run`` for the values, then the epilogue on the real tensors; op by op where a written input has an alias."""
-    return ended(run, _ending(graph, functional))
-
-
 def _ending(graph: Graph, functional: Functional) -> Ending:
-    """What the program does with the values of the functional graph."""
-    outputs, epilogue = functional.graph.outputs, functional.epilogue
+    """What the program does with the values of the functional graph: the epilogue on the real tensors; op by op where a
+    written input has an alias."""
+    outputs = functional.graph.outputs
+    epilogue, backs = _write_backs(functional)
+    spent = [i for i, n in enumerate(epilogue.outputs) if isinstance(n, Node) and root_of(n).name in functional.spent]
     by_op = ByOps(lambda: graph_code(graph))
     laid_out = [i for i, n in enumerate(functional.graph.inputs) if n.name in functional.row_major]
     written = [i for i, n in enumerate(functional.graph.inputs) if n.name in functional.written]
-    plain = not epilogue.nodes and [n.name for n in epilogue.outputs if isinstance(n, Node)] == [n.name for n in outputs] and (
-        len(epilogue.outputs) == len(outputs))
-    return Ending(None if plain else ByOps(lambda: graph_code(epilogue)), [] if plain else _places(functional), written,
-                  by_op if written else None, laid_out, by_op if functional.row_major else None)
+    names = [n.name for n in epilogue.outputs if isinstance(n, Node)]
+    plain = not written and not epilogue.nodes and names == [n.name for n in outputs] and len(epilogue.outputs) == len(outputs)
+    return Ending(None if plain else ByOps(lambda: graph_code(epilogue)), [] if plain else _places(functional, epilogue), written,
+                  backs, spent, by_op if written else None, laid_out, by_op if functional.row_major else None)
 
 
-def _places(functional: Functional) -> list[tuple[int, int]]:
+def _write_backs(functional: Functional) -> tuple[Graph, list[tuple[int, int]]]:
+    """The epilogue without its plain copies of outputs into inputs, and these as (input, output) pairs of positions."""
+    graph, epilogue = functional.graph, functional.epilogue
+    inputs = {n.name: i for i, n in enumerate(graph.inputs)}
+    outputs = {n.name: i for i, n in enumerate(graph.outputs)}
+    backs, copies = [], set()
+    for node in epilogue.nodes:
+        if node.op is not None and node.op.name == "copy_" and not node.requires_grad:
+            target, value = node.args[:2]
+            if target.name in inputs and value.name in outputs and target.is_input and value.is_input and (
+                    target.meta == value.meta):
+                backs.append((inputs[target.name], outputs[value.name]))
+                copies.add(node)
+    rest = Graph(epilogue.name, [], [n for n in epilogue.nodes if n not in copies], epilogue.outputs, epilogue._names)
+    read = {n for node in rest.nodes for n in node.inputs} | set(rest.output_nodes())
+    rest.inputs = [n for n in epilogue.inputs if n in read or given_sizes(n)]
+    return rest, backs
+
+
+def _places(functional: Functional, epilogue: Graph) -> list[tuple[int, int]]:
     """Where the epilogue's arguments come from: (0, number of an input) or (1, number of an output)."""
     at = {n.name: (0, i) for i, n in enumerate(functional.graph.inputs)}
     at |= {n.name: (1, i) for i, n in enumerate(functional.graph.outputs)}
-    return [at[n.name] for n in functional.epilogue.inputs]
+    return [at[n.name] for n in epilogue.inputs]
 
 
 # ---- training -----------------------------------------------------------------------------------------------------

@@ -122,10 +122,11 @@ def GraphRunner(code: GraphCode) -> Runner:  # noqa: N802 - reads as what it mak
 
 
 def epilogue_runner(run: Runner, finish: ByOps, places: list[tuple[int, int]], written: list[int],
-                    direct: ByOps | None) -> Runner:
+                    backs: list[tuple[int, int]], direct: ByOps | None) -> Runner:
     """``run`` for the values, then ``finish`` on the real tensors; ``direct`` op by op where a written input has an alias.
 
-    ``places``: what ``finish`` takes, as (0, number of an input) or (1, number of an output).
+    ``places``: what ``finish`` takes, as (0, number of an input) or (1, number of an output). ``backs``: (input, output)
+    pairs of inputs whose new values are outputs.
     """
     def pick(inputs: Sequence[Tensor], outputs: Sequence[Any]) -> list[Any]:
         return [outputs[i] if which else inputs[i] for which, i in places]
@@ -136,9 +137,28 @@ def epilogue_runner(run: Runner, finish: ByOps, places: list[tuple[int, int]], w
     def run_writing(inputs: Sequence[Tensor]) -> Sequence[Any]:
         if direct is not None and len(inputs) > 1 and _overlap(inputs, written):
             return direct(inputs)
-        return finish(pick(inputs, run(inputs)))
+        outputs = run(inputs)
+        for i, j in backs:
+            target, value = inputs[i], outputs[j]
+            if target._a is not value._a:  # else the plan has written there itself
+                target._a[...] = value._a
+            target._storage.version += 1
+        return finish(pick(inputs, outputs))
 
     return run_writing if written else run_reading
+
+
+def spent_runner(run: Runner, spent: list[int]) -> Runner:
+    """``run``, whose results at these positions have a history that was freed on the way."""
+    def run_freed(inputs: Sequence[Tensor]) -> Sequence[Any]:
+        results = run(inputs)
+        for i in spent:
+            t = results[i]
+            if not t._rg:  # (op by op the real tape was freed)
+                t._rg, t._grad_fn = True, SpentBackward([], [tensor_meta(t)])
+        return results
+
+    return run_freed
 
 
 def row_major_runner(usual: Runner, by_op: ByOps, laid_out: list[int]) -> Runner:
@@ -149,30 +169,33 @@ def row_major_runner(usual: Runner, by_op: ByOps, laid_out: list[int]) -> Runner
 def _overlap(inputs: Sequence[Tensor], written: list[int]) -> bool:
     """Whether a written input shares its storage with another input."""
     storages = [id(t._storage) for t in inputs]
-    return any(storages.count(storages[i]) > 1 for i in written)
+    return len(set(storages)) < len(storages) and any(storages.count(storages[i]) > 1 for i in written)
 
 
 class Ending:
     """What follows on the values of a functional graph, whatever computes them."""
 
-    def __init__(self, finish: ByOps | None, places: list[tuple[int, int]], written: list[int], direct: ByOps | None,
-                 laid_out: list[int], by_op: ByOps | None) -> None:
+    def __init__(self, finish: ByOps | None, places: list[tuple[int, int]], written: list[int],
+                 backs: list[tuple[int, int]], spent: list[int], direct: ByOps | None, laid_out: list[int],
+                 by_op: ByOps | None) -> None:
         self.finish, self.places, self.written, self.direct = finish, places, written, direct
-        self.laid_out, self.by_op = laid_out, by_op
+        self.backs, self.spent, self.laid_out, self.by_op = backs, spent, laid_out, by_op
 
     def after(self, run: Runner) -> Runner:
         """``run`` followed by the ending."""
-        found = run if self.finish is None else epilogue_runner(run, self.finish, self.places, self.written, self.direct)
+        found = run if self.finish is None else epilogue_runner(run, self.finish, self.places, self.written, self.backs,
+                                                                self.direct)
+        found = spent_runner(found, self.spent) if self.spent else found
         return found if self.by_op is None else row_major_runner(found, self.by_op, self.laid_out)
 
     def recipe(self) -> Recipe:
         parts = [None if p is None else p.recipe() for p in (self.finish, self.direct, self.by_op)]
-        return parts[0], self.places, self.written, parts[1], self.laid_out, parts[2]
+        return parts[0], self.places, self.written, self.backs, self.spent, parts[1], self.laid_out, parts[2]
 
     @staticmethod
     def of(recipe: Recipe) -> Ending:
-        finish, places, written, direct, laid_out, by_op = recipe
-        return Ending(ByOps.of(finish), places, written, ByOps.of(direct), laid_out, ByOps.of(by_op))
+        finish, places, written, backs, spent, direct, laid_out, by_op = recipe
+        return Ending(ByOps.of(finish), places, written, backs, spent, ByOps.of(direct), laid_out, ByOps.of(by_op))
 
 
 def ended(run: Runner, ending: Ending) -> Runner:
@@ -318,6 +341,18 @@ class KeptTraining(Training):
 _KINDS: dict[str, Callable[..., Runner]] = {"library": _library, "ops": _by_ops, "ended": _ended, "training": KeptTraining}
 
 
+_FREED = ("Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
+          "freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify "
+          "retain_graph=True if you need to backward through the graph a second time.")
+
+
+class SpentBackward(GradNode):
+    """The history of a result through which the compiled code has run ``backward`` itself."""
+
+    def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
+        raise RuntimeError(_FREED)
+
+
 class CompiledBackward(GradNode):
     """The tape's record of one run of a compiled forward."""
 
@@ -337,10 +372,7 @@ class CompiledBackward(GradNode):
 
     def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
         if self.saved is None:
-            raise RuntimeError(
-                "Trying to backward through the graph a second time (or directly access saved tensors after they have "
-                "already been freed). Saved intermediate values of the graph are freed when you call .backward() or "
-                "autograd.grad(). Specify retain_graph=True if you need to backward through the graph a second time.")
+            raise RuntimeError(_FREED)
         full = [zeros_of(m) if g is None else g for g, m in zip(grads, self.metas)]  # type: ignore[arg-type]
         if mode.grad:
             return self._recorded(full)

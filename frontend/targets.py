@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from flambeau.codegen import host, template_calls
@@ -39,9 +40,12 @@ class CppTarget:
         """Ops with a loop form or a template of their own; the rest becomes its parts."""
         return op.lower is not None or op.extra.get("template") in self.machine.templates
 
-    def build(self, graph: Graph, options: dict[str, Any]) -> Runner:
+    #: Whether ``build`` takes ``writebacks`` (see ``compile_to_plan``).
+    writes_in_place = True
+
+    def build(self, graph: Graph, options: dict[str, Any], writebacks: Mapping[int, int] | None = None) -> Runner:
         build_bodies(graph, lambda body: self.build(body, options))
-        plan = compile_to_plan(graph, self.machine)
+        plan = compile_to_plan(graph, self.machine, writebacks=writebacks)
         try:
             artifact = host.build_plan(plan)
         except Unsupported as reason:

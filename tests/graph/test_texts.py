@@ -34,8 +34,8 @@ LOOPS: dict[type, Callable[[str], Any]] = {Schedule: parse_schedule, Plan: parse
 class PlansOnly(CppTarget):
     """Everything up to the plan as for C++; nothing is built, the graph runs on NumPy."""
 
-    def build(self, graph: Graph, options: dict[str, Any]) -> Any:
-        pipeline.compile_to_plan(graph, self.machine)
+    def build(self, graph: Graph, options: dict[str, Any], writebacks: Any = None) -> Any:
+        pipeline.compile_to_plan(graph, self.machine, writebacks=writebacks)
         return NumpyTarget().build(graph, options)
 
 
