@@ -10,7 +10,7 @@ import numpy as np
 from . import dtype as _dtype
 from .dtype import DType, result_type
 from .meta import TensorMeta
-from .op import _NUMBERS, OPS, PUBLIC, Op, Scalar, code_of, inplace_of, ops, register, state, type_name
+from .op import _NUMBERS, OPS, PUBLIC, Op, Scalar, base, code_of, inplace_of, ops, register, state, type_name
 from .schema import parse
 from .tensorlike import TensorLike
 from .usage import parameter_uses  # noqa: F401 - re-exported for tests of derivative rules
@@ -201,6 +201,8 @@ def _finish(op: Op, inplace: bool, dunder: str | None) -> Op:
 
 _OPERATOR = """def operator(self, other):
 {guard}    if type(other) in _known or _is_operand(other):
+        if _state.handler is _base.handler and _op.run is not None:
+            return _op.run(({first}, {second}{rest}))
         return _state.handler(_op, ({first}, {second}{rest}))
     if isinstance(other, _ndarray):
         other = _as_tensor(other)
@@ -232,8 +234,8 @@ def _install_operators(op: Op, name: str) -> None:
     for prefix, target, operands in (("", op, ("self", "other")), ("r", op, ("other", "self")),
                                      ("i", inplace_of(op), ("self", "other"))):
         text = _OPERATOR.format(first=operands[0], second=operands[1], rest=rest, guard=_GUARD if prefix == "r" else "")
-        env: dict[str, Any] = {"_op": target, "_state": state, "_known": _known_operands, "_is_operand": _is_operand,
-                               "_ndarray": np.ndarray, "_as_tensor": _as_tensor, "_numbers": _NUMBERS}
+        env: dict[str, Any] = {"_op": target, "_state": state, "_base": base, "_known": _known_operands,
+                               "_is_operand": _is_operand, "_ndarray": np.ndarray, "_as_tensor": _as_tensor, "_numbers": _NUMBERS}
         exec(code_of(text), env)  # noqa: S102 - the text above
         fn = env["operator"]
         fn.__name__ = fn.__qualname__ = f"__{prefix}{name}__"

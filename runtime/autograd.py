@@ -30,10 +30,12 @@ _sequence = itertools.count()
 
 
 class _Mode(AutocastMode):
-    grad = True
     inference = False
     step: Any = None  # runs a node of the tape in place of `_run_node`, where somebody watches (detect_anomaly)
     run: Any = None  # the backward pass that is running
+
+    def __init__(self) -> None:  # once in each thread: an attribute of its own is found faster than the class's
+        self.grad = True
 
 
 mode = _Mode()
@@ -211,6 +213,8 @@ class OpNode(GradNode):
     :data:`LIKE`). ``saved`` lists those tensors with the versions they had. ``edges`` are a tuple where the op has one
     result and each tensor parameter one edge.
     """
+
+    __slots__ = ("op", "needs", "seq", "args", "edges")  # what every node has: stored faster than in a dict
 
     like = True  # whether LIKE may be among the arguments
     # of a node whose output says all that the derivative asks (runtime.fast):

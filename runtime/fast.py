@@ -7,7 +7,8 @@ runner: other dtypes, subclasses of ndarray, CUDA, errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import mul as _multiply
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from flambeau.ir.op import Op
 
 from . import autograd, fused
 from .autograd import LIKE, OpNode, SavedOutput, mode
-from .quiet import hush, restore
+from .quiet import quietly
 from .storage import Storage
 from .tensor import Tensor
 
@@ -29,6 +30,7 @@ _INTEGERS = "lihbB"
 _PLAIN = {"default": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + _INTEGERS), "float": (_FLOATS,) * 3,
           "bool": (_FLOATS + _INTEGERS + "?", _FLOATS, _FLOATS + "lihb"), "real": (_FLOATS + _INTEGERS, "", "")}
 _next = autograd._sequence.__next__
+_NOTHING: list = []
 
 
 def _admitted(op: Op) -> tuple[str, ...]:
@@ -38,6 +40,19 @@ def _admitted(op: Op) -> tuple[str, ...]:
 
 _ndarray, _new = np.ndarray, object.__new__
 _FLOAT32 = np.dtype(np.float32)
+#: Python number -> array without dimensions, in float32: NumPy takes a third of a microsecond to make one in every call
+_singles: dict[Any, Any] = {}
+single_of = _singles.get
+
+
+def _single(number: Any) -> Any:
+    """``number`` as :data:`_singles` will have it. (What equals 0 may be -0.0, and NaN equals nothing.)"""
+    array = quietly(np.array, number, _FLOAT32)
+    if number and number == number:
+        if len(_singles) > 1000:
+            _singles.clear()
+        _singles[number] = array
+    return array
 
 
 def fresh(array: Any) -> Tensor:
@@ -91,7 +106,7 @@ def _kept(x: Any, keep: bool, shape: tuple, dtype: Any, saved: list) -> Any:
     return LIKE if a.shape == shape and a.dtype is dtype else TensorMeta(a.shape, x.dtype, x._storage.device)
 
 
-def _enter(tape: _Tape, args: tuple, edges: Any, saved: list, out: Tensor) -> None:
+def _enter(tape: _Tape, args: tuple, edges: Any, saved: Sequence[tuple], out: Tensor) -> None:
     """Give ``out`` a node. (What is not set here is so by the class.)"""
     node = _new(OpNode)
     node.op, node.needs, node.seq = tape.op, tape.needs, _next()
@@ -112,23 +127,6 @@ def _record_two(tape: _Tape, args: tuple, x: Any, y: Any, out: Tensor) -> None:
     ky = _kept(y, keep[1], shape, dtype, saved) if isinstance(y, Tensor) else y
     edges = (_edge(x) if needs[0] else None, _edge(y) if needs[1] else None)
     _enter(tape, (kx, ky) if len(args) == 2 else (kx, ky, *args[2:]), edges, saved, out)
-
-
-def _record_bare(tape: _Tape, x: Tensor, y: Tensor, out: Tensor) -> None:
-    """The same where no data is kept of two tensors that have the result's shape and dtype."""
-    node = _new(OpNode)
-    node.op, node.needs, node.seq, node.args = tape.op, tape.needs, _next(), tape.bare
-    if tape.needs[0]:
-        fn = x._grad_fn if x._view is None else x.grad_fn
-        ex = x if fn is None else (fn, x._out_nr)
-    else:
-        ex = None
-    if tape.needs[1]:
-        fn = y._grad_fn if y._view is None else y.grad_fn
-        node.edges = (ex, y if fn is None else (fn, y._out_nr))
-    else:
-        node.edges = (ex, None)
-    out._rg, out._grad_fn = True, node
 
 
 def _record_one(tape: _Tape, args: tuple, x: Tensor, out: Tensor) -> None:
@@ -177,59 +175,105 @@ def binary(op: Op, slow: Runner) -> Runner:
     single = _FLOAT32 if "f" in plain else None  # (the dtype that is met most needs no look at its character)
     recorded = op.differentiable
     blocked = not recorded and "nograd" not in op.tags  # differentiated through its parts
-    tapes: dict[tuple[bool, bool], _Tape] = {}
-    tape_of = tapes.get
+    tapes: list[Any] = [None] * 4
+
+    def tape_for(rx: bool, ry: bool) -> _Tape:
+        tape = tapes[rx + 2 * ry] = _Tape(op, (rx, ry))
+        return tape
 
     def run(args: tuple) -> Any:
         x, y = args[0], args[1]
-        kind = type(y)
+        kind, other = type(y), type(x)
+        if kind is float or kind is int or other is float or other is int:
+            return with_number(args, x, y)
         try:
-            if kind is float or kind is int:
-                a, b = x._a, y
-                rx, ry = x._rg, False
-                dtype = a.dtype
-                if type(a) is not _ndarray or dtype.char not in (with_float if kind is float else with_int):
-                    return slow(args)
-            elif type(x) is float or type(x) is int:
-                a, b = x, y._a
-                rx, ry = False, y._rg
-                dtype = b.dtype
-                if type(b) is not _ndarray or dtype.char not in (with_float if type(x) is float else with_int):
-                    return slow(args)
-            else:
-                a, b = x._a, y._a
-                rx, ry = x._rg, y._rg
-                dtype = a.dtype
-                if b.dtype is not dtype or type(a) is not _ndarray or type(b) is not _ndarray or (
-                        dtype is not single and dtype.char not in plain):
-                    return slow(args)
+            a, b = x._a, y._a
+            rx, ry, dtype = x._rg, y._rg, a.dtype
         except AttributeError:
+            return slow(args)
+        if b.dtype is not dtype or type(a) is not _ndarray or type(b) is not _ndarray or (
+                dtype is not single and dtype.char not in plain):
             return slow(args)
         grad = (rx or ry) and mode.grad
         if grad and blocked:
             return slow(args)
         plainly = default is None or (args[2] == usual if usual is not None else args[2:] == default)
-        token = hush()
         try:
             if ufunc is not None and plainly:
-                r = ufunc(a, b)
+                r = quietly(ufunc, a, b)
             else:
-                r = kernel(np, a, b, *args[2:])
+                r = quietly(kernel, np, a, b, *args[2:])
         except Exception:
             return slow(args)
-        finally:
-            restore(token)
+        if type(r) is not _ndarray:
+            r = np.asarray(r)
+        # `fresh` and `_record_bare`, in place: a call costs a tenth of an addition
+        out = _new(Tensor)
+        out._a = r
+        storage = out._storage = _new(Storage)
+        storage.array = r
+        out._grad_fn = out._view = out._grad = out._hooks = out._dtype = None
+        out._out_nr = 0
+        if not grad or not recorded:
+            out._rg = False
+            return out
+        tape = tapes[rx + 2 * ry] or tape_for(rx, ry)
+        if tape.bare is None or not plainly or r.dtype is not dtype or a.shape != b.shape:
+            _record_two(tape, args, x, y, out)
+            return out
+        node = _new(OpNode)
+        node.op, node.needs, node.seq, node.args = op, tape.needs, _next(), tape.bare
+        if rx:
+            fn = x._grad_fn if x._view is None else x.grad_fn
+            x = x if fn is None else (fn, x._out_nr)
+        else:
+            x = None
+        if ry:
+            fn = y._grad_fn if y._view is None else y.grad_fn
+            y = y if fn is None else (fn, y._out_nr)
+        else:
+            y = None
+        node.edges = (x, y)
+        out._rg, out._grad_fn = True, node
+        return out
+
+    def with_number(args: tuple, x: Any, y: Any) -> Any:
+        first = type(y) is float or type(y) is int
+        t, number = (x, y) if first else (y, x)
+        try:
+            a, rt = t._a, t._rg
+        except AttributeError:
+            return slow(args)
+        dtype = a.dtype
+        if type(a) is not _ndarray or dtype.char not in (with_float if type(number) is float else with_int):
+            return slow(args)
+        grad = rt and mode.grad
+        if grad and blocked:
+            return slow(args)
+        plainly = default is None or (args[2] == usual if usual is not None else args[2:] == default)
+        try:
+            if ufunc is None or not plainly:
+                r = quietly(kernel, np, a, number, *args[2:]) if first else quietly(kernel, np, number, a, *args[2:])
+            else:
+                n = single_of(number) if dtype is _FLOAT32 else number
+                if n is None:
+                    n = _single(number)
+                r = quietly(ufunc, a, n) if first else quietly(ufunc, n, a)
+        except Exception:
+            return slow(args)
         if type(r) is not _ndarray:
             r = np.asarray(r)
         out = fresh(r)
         if grad and recorded:
-            tape = tape_of((rx, ry))
-            if tape is None:
-                tape = tapes[rx, ry] = _Tape(op, (rx, ry))
-            if tape.bare is not None and plainly and type(a) is type(b) and r.dtype is dtype and a.shape == b.shape:
-                _record_bare(tape, x, y, out)
-            else:
+            tape = tapes[1 if first else 2] or tape_for(first, not first)
+            if tape.bare is None or r.dtype is not dtype:
                 _record_two(tape, args, x, y, out)
+            else:
+                edge = _edge(t)
+                if first:
+                    _enter(tape, (LIKE, *args[1:]), (edge, None), _NOTHING, out)
+                else:
+                    _enter(tape, (number, LIKE, *args[2:]), (None, edge), _NOTHING, out)
         return out
 
     return run
@@ -246,11 +290,10 @@ def unary(op: Op, slow: Runner) -> Runner:
     forms = fused.forms_of(op)
 
     def compute(a: Any, args: tuple) -> Any:
-        token = hush()
-        try:
-            r = ufunc(a) if ufunc is not None and (default is None or args[1:] == default) else kernel(np, a, *args[1:])
-        finally:
-            restore(token)
+        if ufunc is not None and (default is None or args[1:] == default):
+            r = quietly(ufunc, a)
+        else:
+            r = quietly(kernel, np, a, *args[1:])
         return fresh(r if type(r) is _ndarray else np.asarray(r))
 
     def run(args: tuple) -> Any:
@@ -307,17 +350,18 @@ def inplace(op: Op, functional: Op, slow: Runner) -> Runner:
             return slow(args)
         if x._view is not None and x._view.ban is not None:
             return slow(args)
-        token = hush()
         try:
             if has_alpha and args[2] != 1:
-                b = b * args[2]
+                b = quietly(_multiply, b, args[2])
                 if type(b) is _ndarray and b.dtype is not a.dtype:
                     return slow(args)
-            ufunc(a, b, out=a)
+            elif b is y and a.dtype is _FLOAT32:
+                b = single_of(y)
+                if b is None:
+                    b = _single(y)
+            quietly(ufunc, a, b, a)
         except Exception:
             return slow(args)
-        finally:
-            restore(token)
         x._storage.version += 1
         return x
 
@@ -341,14 +385,11 @@ def _storing(store: Callable[..., Any], functional: Op, slow: Runner) -> Runner:
             return slow(args)
         if x._view is not None and x._view.ban is not None:
             return slow(args)
-        token = hush()
         try:
-            if store(*arrays) is NotImplemented:
+            if quietly(store, *arrays) is NotImplemented:
                 return slow(args)
         except Exception:
             return slow(args)
-        finally:
-            restore(token)
         x._storage.version += 1
         return x
 
@@ -391,13 +432,10 @@ def select(op: Op, slow: Runner) -> Runner:
             return slow(args)
         if type(c) is not _ndarray or c.dtype.char != "?" or dtype.char not in "fd" or type(a) is type(b) is not _ndarray:
             return slow(args)
-        token = hush()
         try:
-            r = kernel(np, c, a, b)
+            r = quietly(kernel, np, c, a, b)
         except Exception:
             return slow(args)
-        finally:
-            restore(token)
         if type(r) is not _ndarray or r.dtype is not dtype:
             return slow(args)
         out = fresh(r)
