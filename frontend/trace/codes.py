@@ -39,6 +39,8 @@ CODES: dict[str, Code] = {
     "class": Code("a class is made", "define classes outside"),
     "class-store": Code("an attribute of a class is assigned", "keep state on instances"),
     "construct": Code("an object of a class written in C is made", "make it outside the compiled function"),
+    "control-flow": Code("a function given to cond, while_loop, scan or map cannot be a graph of its own",
+                         "return all that the function computes, of one shape and dtype in every branch and round"),
     "copy": Code("an object is copied that has state of its own",
                  "copy it outside the compiled function; clone() copies a tensor"),
     "data-dependent": Code("Python needs the data of a tensor",
@@ -85,6 +87,7 @@ CODES: dict[str, Code] = {
                              "read it before the call and pass it in", _WAITS),
     "tensor-operator": Code("an operator of Tensor was replaced by the program", "call a function of your own instead"),
     "tensor-store": Code("an attribute of a tensor made in the graph is assigned", "return the value beside the tensor"),
+    "transform": Code("a tensor made inside vmap, grad or jvp is kept beyond it", "return it from the transformed function"),
     "truth": Code("the truth of an object is asked that is not known", "compare explicitly, such as with `is not None`"),
     "with": Code("a context manager that cannot be followed is entered", "enter it around the call of the compiled function"),
 }

@@ -14,6 +14,7 @@ from flambeau.frontend.trace.mappings import DictValue, SetValue
 from flambeau.frontend.trace.sequences import ListValue, Pending
 from flambeau.frontend.trace.values import Const, OutsideConst, TensorValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
+from flambeau.ir.tracing import GraphTensor
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -24,9 +25,12 @@ class Effects:
 
     def __init__(self) -> None:
         self.touched: dict[int, Value] = {}
+        self.barrier: Callable[[Value], None] | None = None       # asked first while a branch or loop body is traced
 
     def touch(self, value: Value) -> None:
         """To be called before `value` changes. Values made in the trace need no replay."""
+        if self.barrier is not None:
+            self.barrier(value)
         if value.source is not None:
             self.touched.setdefault(id(value), value)
 
@@ -102,7 +106,10 @@ class Rebuilder:
         return self.w.fetch(item.source) if isinstance(item, Pending) else self.expr(item)
 
     def tensor(self, value: TensorValue) -> str:
-        node = value.tensor.node                     # type: ignore[attr-defined]
+        if not isinstance(value.tensor, GraphTensor):
+            raise Unsupported("transform", "a tensor made inside a transform is kept beyond it",
+                              "return it from the transformed function")
+        node = value.tensor.node
         if node not in self.outputs:
             self.outputs.append(node)
         return f"o[{self.outputs.index(node)}]"

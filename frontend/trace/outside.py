@@ -18,6 +18,7 @@ from flambeau.frontend.trace.callables import (
     PartialValue,
     outside_function,
 )
+from flambeau.frontend.trace.higher_order import HigherOrder, takes_functions
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_key
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue
 from flambeau.frontend.trace.sequences import ListValue, Pending, SliceValue, TupleValue
@@ -168,6 +169,9 @@ def _wrap_function(tr: Tracer, raw: types.FunctionType, source: Source) -> Value
     if builtins.knows(raw):
         tr.guard(source, g.is_object(raw))
         return BuiltinValue(raw, source)
+    if takes_functions(raw):
+        tr.guard(source, g.is_object(raw))
+        return HigherOrder(raw, source)
     original = getattr(raw, "__flambeau_original__", None)
     if tr.is_fixed(source):
         tr.guard(source, g.is_object(raw))

@@ -110,3 +110,5 @@ class ModeValue(ObjectValue):
             raise Unsupported("autograd-mode", f"autograd mode {name!r} is set")
         tr.effects.touch(self)
         self.now[name] = tr.builder.grad_enabled = bool(value.value)
+        if tr.transform is not None:
+            mode.grad = self.now[name]                            # which the running transform reads

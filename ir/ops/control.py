@@ -170,7 +170,8 @@ def _scan_run(combine: Graph, init: Sequence[Any], xs: Sequence[Any], extra: Seq
     """The body run along the first dimension of ``xs``: the last carried values, then the rows of all that it returned beside
     them; with ``states`` also those of the carried values that each round began with."""
     k, n = len(init), xs[0].shape[0]
-    carried, rows = list(init), [None] * n
+    carried: list[Any] = list(init)
+    rows: list[Any] = [None] * n
     for i in reversed(range(n)) if reverse else range(n):
         found = run_body(combine, [*carried, *(_row(x, i) for x in xs), *extra])
         rows[i] = [*found[k:], *carried] if states else found[k:]

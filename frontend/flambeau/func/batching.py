@@ -11,9 +11,11 @@ from flambeau.runtime.batched import Batched, BatchLevel
 from flambeau.runtime.levels import entered
 from flambeau.runtime.rng import default_generator
 from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.traced import higher_order, transformed
 from flambeau.utils._pytree import TreeSpec, _broadcast_to_and_flatten, tree_flatten, tree_leaves, tree_unflatten
 
 
+@higher_order
 def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = "error", *,
          chunk_size: int | None = None) -> Callable:
     """A function that maps ``func`` over dimension ``in_dims`` of its arguments and stacks results along ``out_dims``.
@@ -30,7 +32,7 @@ def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = 
     if not (chunk_size is None or chunk_size > 0):
         raise ValueError(f"vmap: chunk_size should be None or greater than 0. (got {chunk_size})")
 
-    @functools.wraps(func)
+    @transformed(func, vmap, in_dims, out_dims, randomness, chunk_size=chunk_size)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         _check_out_dims(func, out_dims)
         size, dims, flat, spec = _inputs(func, in_dims, args)

@@ -12,6 +12,7 @@ from flambeau.runtime.batched import Batched
 from flambeau.runtime.dual import Dual, DualLevel
 from flambeau.runtime.levels import entered, stripped
 from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.traced import higher_order, transformed
 from flambeau.runtime.tracked import GradLevel
 from flambeau.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
@@ -23,6 +24,7 @@ Argnums = Any  # int | tuple[int, ...]
 # ---- reverse mode ------------------------------------------------------------------------------------------------
 
 
+@higher_order
 def vjp(func: Callable, *primals: Any, has_aux: bool = False) -> Any:
     """``func(*primals)`` and a function from cotangents of the outputs to those of ``primals``.
 
@@ -63,6 +65,7 @@ def _vjp(func: Callable, args: tuple, argnums: Argnums, has_aux: bool) -> Any:
             grads = level.gradients(flat, inputs, given)
         return tree_unflatten([_zeros(x) if g is None else g for g, x in zip(grads, inputs)], in_spec)
 
+    vjp_fn.__flambeau_disable__ = True  # type: ignore[attr-defined]  # it is bound to the tape of this call
     return (outputs, vjp_fn, aux) if has_aux else (outputs, vjp_fn)
 
 
@@ -128,12 +131,13 @@ def _sliced(args: tuple, argnums: Argnums) -> Any:
     return chosen[0] if isinstance(argnums, int) else chosen
 
 
+@higher_order
 def grad_and_value(func: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
     """A function that returns the gradient of the scalar ``func`` by the arguments ``argnums``, and its value.
 
     With ``has_aux`` (gradient, (value, aux)).
     """
-    @functools.wraps(func)
+    @transformed(func, grad_and_value, argnums, has_aux)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         level = GradLevel()
         with entered(level), GradMode(True):
@@ -157,11 +161,12 @@ def grad_and_value(func: Callable, argnums: Argnums = 0, has_aux: bool = False) 
     return wrapper
 
 
+@higher_order
 def grad(func: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callable:
     """A function that returns the gradient of the scalar ``func`` by the arguments ``argnums`` (with ``has_aux``: and aux)."""
     both = grad_and_value(func, argnums, has_aux)
 
-    @functools.wraps(func)
+    @transformed(func, grad, argnums, has_aux)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         found, rest = both(*args, **kwargs)
         return (found, rest[1]) if has_aux else found
@@ -172,6 +177,7 @@ def grad(func: Callable, argnums: Argnums = 0, has_aux: bool = False) -> Callabl
 # ---- forward mode -----------------------------------------------------------------------------------------------------
 
 
+@higher_order
 def jvp(func: Callable, primals: Any, tangents: Any, *, strict: bool = False, has_aux: bool = False) -> Any:
     """``func(*primals)`` and its derivative in the direction ``tangents`` (with ``has_aux``: and aux).
 
@@ -242,6 +248,7 @@ def _primal_and_tangent(level: DualLevel, out: Any, strict: bool) -> tuple[Any, 
 # ---- Jacobians and Hessians -------------------------------------------------------------------------------------------
 
 
+@higher_order
 def jacrev(func: Callable, argnums: Argnums = 0, *, has_aux: bool = False, chunk_size: int | None = None,
            _preallocate_and_copy: bool = False) -> Callable:
     """A function that returns the Jacobian of ``func`` by the arguments ``argnums``, [*output, *input] for each pair, row by
@@ -249,7 +256,7 @@ def jacrev(func: Callable, argnums: Argnums = 0, *, has_aux: bool = False, chunk
     if not (chunk_size is None or chunk_size > 0):
         raise ValueError("jacrev: `chunk_size` should be greater than 0.")
 
-    @functools.wraps(func)
+    @transformed(func, jacrev, argnums, has_aux=has_aux, chunk_size=chunk_size)
     def wrapper(*args: Any) -> Any:
         _refuse_complex("jacrev", args, "inputs")
         found = _vjp(func, args, argnums, has_aux)
@@ -271,9 +278,10 @@ def jacrev(func: Callable, argnums: Argnums = 0, *, has_aux: bool = False, chunk
     return wrapper
 
 
+@higher_order
 def jacfwd(func: Callable, argnums: Argnums = 0, has_aux: bool = False, *, randomness: str = "error") -> Callable:
     """As :func:`jacrev`, column by column in forward mode."""
-    @functools.wraps(func)
+    @transformed(func, jacfwd, argnums, has_aux, randomness=randomness)
     def wrapper(*args: Any) -> Any:
         _refuse_complex("jacfwd", args, "inputs")
         inputs, in_spec = tree_flatten(_sliced(args, argnums))
@@ -345,11 +353,13 @@ def _basis(tensors: list[Any], start: int, count: int) -> list[Any]:
     return found
 
 
+@higher_order
 def hessian(func: Callable, argnums: Argnums = 0) -> Callable:
     """A function that returns the second derivatives of ``func``: forward over reverse mode."""
     return jacfwd(jacrev(func, argnums), argnums)
 
 
+@higher_order
 def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
     """``func(*primals)``, and its linear approximation there: a function from tangents to their image.
 

@@ -20,12 +20,12 @@ def functional_call(module: Any, parameter_and_buffer_dicts: Any, args: Any = No
     """
     tensors = _one_mapping(parameter_and_buffer_dicts)
     own = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers(remove_duplicate=False))}
-    unknown, missing = sorted(tensors.keys() - own), sorted(own.keys() - tensors)
+    unknown, missing = sorted(n for n in tensors if n not in own), sorted(n for n in own if n not in tensors)
     if strict and (unknown or missing):
         raise RuntimeError(f"functional_call(strict=True): unexpected {unknown}, missing {missing}")
     if tie_weights:
-        replaced = {id(own[name]): t for name, t in tensors.items() if name in own}
-        tensors = {**{name: replaced[id(t)] for name, t in own.items() if id(t) in replaced}, **tensors}
+        replaced = {own[name]: t for name, t in tensors.items() if name in own}
+        tensors = {**{name: replaced[t] for name, t in own.items() if t in replaced}, **tensors}
     positional = () if args is None else args if isinstance(args, tuple) else (args,)
     with _replaced(module, tensors):
         return module(*positional, **(kwargs or {}))
