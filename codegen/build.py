@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import importlib.util
 import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -94,15 +93,7 @@ def _probe(command: tuple[str, ...]) -> Compiler | None:
     return Compiler(command, kind, version)
 
 
-@functools.lru_cache(maxsize=1)
-def cpu_identity() -> str:
-    """Describe what `-march=native` means here, so that a cache shared between machines keeps their code apart."""
-    wanted = ("model name", "flags", "Features", "CPU part")
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return "\n".join([platform.machine(), *(line for line in lines if line.startswith(wanted))])
+cpu_identity = cache.cpu_identity
 
 
 def _compile(words: Sequence[str], sources: Sequence[str], output: Path) -> None:

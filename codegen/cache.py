@@ -7,12 +7,11 @@ an entry whose bytes do not match its sum is built again rather than loaded.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import functools
 import hashlib
 import os
-import shutil
-import tempfile
+import platform
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -78,14 +77,57 @@ def find(key: str, suffix: str) -> Path | None:
     return path if intact(path) else None
 
 
-def intact(path: Path) -> bool:
-    """Say whether the artifact at `path` exists and matches its recorded size and checksum."""
+def read(key: str, suffix: str) -> bytes | None:
+    """Return the contents of the entry `key` if it is there and whole."""
+    return _read(_entry(root(), key, suffix))
+
+
+def update(key: str, suffix: str, change: Callable[[bytes | None], bytes]) -> None:
+    """Replace the contents of the entry `key` by what `change` makes of them; None stands for no (whole) entry.
+
+    Processes that update one entry wait for each other. A folder that cannot be written is left as it is.
+    """
+    path = _entry(root(), key, suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            data = change(_read(path))
+            _build_into(path, lambda temporary: _write(temporary, data))
+    except (_Unwritable, OSError):
+        return
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _read(path: Path) -> bytes | None:
     try:
         recorded = _sum_path(path).read_text()
         data = path.read_bytes()
     except (OSError, UnicodeDecodeError):
-        return False
-    return recorded == _sum_of(data)
+        return None
+    return data if recorded == _sum_of(data) else None
+
+
+@functools.lru_cache(maxsize=1)
+def cpu_identity() -> str:
+    """Describe what `-march=native` means here, so that a cache shared between machines keeps their code apart."""
+    wanted = ("model name", "flags", "Features", "CPU part")
+    try:
+        with open("/proc/cpuinfo", "rb", buffering=0) as file:  # of the first processor: the rest takes long to make up
+            text = b""
+            while b"\n\n" not in text and (more := file.read(4096)):
+                text += more
+        lines = text.split(b"\n\n", 1)[0].decode(errors="replace").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join([platform.machine(), *(line for line in lines if line.startswith(wanted))])
+
+
+def intact(path: Path) -> bool:
+    """Say whether the artifact at `path` exists and matches its recorded size and checksum."""
+    return _read(path) is not None
 
 
 def entries() -> list[Path]:
@@ -126,6 +168,7 @@ def _sum_of(data: bytes) -> str:
 
 def _build_into(path: Path, build: Callable[[Path], None]) -> None:
     """Build beside `path`, then move artifact and checksum into place."""
+    import tempfile  # noqa: PLC0415 - who only reads the cache starts sooner without it
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".building-", suffix=path.suffix)
     except OSError as error:
@@ -153,6 +196,7 @@ def _flush(path: Path) -> None:
 
 
 def _write_atomically(path: Path, text: str) -> None:
+    import tempfile  # noqa: PLC0415
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
         with os.fdopen(handle, "w") as file:
@@ -178,6 +222,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _fallback_root(reason: OSError) -> Path:
     """Return a private temporary folder, made on first use with a warning that names the reason."""
+    import atexit  # noqa: PLC0415
+    import shutil  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415
     global _private_root
     with _making_private_root:
         if _private_root is None:

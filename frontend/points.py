@@ -77,6 +77,7 @@ class Settings:
     fullgraph: bool = False
     dynamic: bool | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    warm: bool = True                         # whether entries of other processes may serve
 
 
 class Entry:
@@ -206,7 +207,9 @@ class Point:
                 self._give_up(values)
                 return self.native(values)
             try:
-                entry = self._capture(values)
+                entry = self._from_disk(values) or self._capture(values)
+                if entry is None:
+                    return self._pass(values)
             except GraphBreakError:
                 raise
             except Exception as error:
@@ -233,6 +236,33 @@ class Point:
         settings, name = self.context.settings, self.program.code.co_name
         again = self._recompile(values) if self.entries else None
         began = time.perf_counter()
+    # ---- entries of other processes
+
+    def _from_disk(self, values: Sequence[Any]) -> Entry | None:
+        """An entry that some process has captured for values like these, if nothing has changed since."""
+        from flambeau.frontend import store  # noqa: PLC0415 - not needed by a call that finds its version
+        if not store.usable(self.context.settings):
+            return None
+        began = time.perf_counter()
+        found = store.load(self, values)
+        if found is None:
+            return None
+        entry = Entry(*found)
+        self._add(entry)
+        self.context.log(Event("loaded", self.code.co_name, "", "loaded from cache", entry.captured, time.perf_counter() - began))
+        return entry
+
+    def _keep(self, captured: Captured, run: Any, compiled: Any, values: Sequence[Any]) -> None:
+        """Keep a new entry for later processes."""
+        from flambeau.frontend import keeping, store  # noqa: PLC0415 - see above
+        if store.usable(self.context.settings):
+            captured.not_kept = keeping.keep(self, captured, run, compiled, values)
+        captured.seen = None
+
+    def _add(self, entry: Entry) -> None:
+        self.entries.insert(0, entry)
+        self.versions.insert(0, (entry.guard, entry.run))
+
         begin()
         if logs.wanted:
             logs.say("bytecode", f"{name} ({self.line})\n{self.program}")
@@ -249,8 +279,8 @@ class Point:
             stage("guards", captured.guards)
         run = captured.attach(compiled)
         entry = Entry(captured, run)
-        self.entries.insert(0, entry)
-        self.versions.insert(0, (entry.guard, entry.run))
+        self._keep(captured, run, compiled, values)
+        self._add(entry)
         seconds = time.perf_counter() - began
         if again is not None:
             again.seconds, again.captured = seconds, captured

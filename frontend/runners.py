@@ -327,7 +327,9 @@ class KeptTraining(Training):
         found = self._kept or self._libraries.backward(self.kept_as)
         if found is not None:
             try:
-                return runner_of(found, self._libraries)
+                run = runner_of(found, self._libraries)
+                self.keep_backward = None
+                return run
             except NotKept:
                 pass
         assert self._text is not None

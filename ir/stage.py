@@ -31,6 +31,11 @@ _recorder = _Recorder()
 watchers: list[Callable[[str, Any], None]] = []
 
 
+def watched() -> bool:
+    """Whether somebody wants to see the stages of compiles in this thread."""
+    return bool(watchers) or _recorder.kept is not None
+
+
 def begin() -> None:
     """A compile begins: the seconds of its first stage count from now."""
     _recorder.last = time.perf_counter()

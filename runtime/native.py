@@ -15,6 +15,9 @@ from pathlib import Path
 #: Returns the library of the template with this name, building it when needed; None without a compiler.
 template_builder: Callable[[str], Path | None] = lambda name: None
 
+#: Libraries of templates by name: where each was found, or was built.
+_paths: dict[str, Path] = {}
+
 _without_pool = 0  # threads asked for, which oneDNN uses where no compiler built the pool; 0: not asked
 
 
@@ -43,10 +46,25 @@ class Library:
         return function
 
 
+def provide(name: str, path: Path) -> None:
+    """Say where the library of a template is, so that nobody needs to be asked for it."""
+    _paths.setdefault(name, path)
+
+
+def path_of(name: str) -> Path | None:
+    """Where the library of a template is; built if need be, None where it cannot be."""
+    path = _paths.get(name)
+    if path is None:
+        path = template_builder(name)
+        if path is not None:
+            _paths[name] = path
+    return path
+
+
 @functools.cache
 def template(name: str) -> Library | None:
     """Return the loaded template library `name`; None where it cannot be built."""
-    path = template_builder(name)
+    path = path_of(name)
     return None if path is None or _pool() is None else Library(path)
 
 
@@ -116,7 +134,7 @@ def _core_of(cpu: int) -> str:
 
 @functools.cache
 def _pool() -> ctypes.CDLL | None:
-    path = template_builder("pool")
+    path = path_of("pool")
     if path is None:
         return None
     pool = ctypes.CDLL(os.fspath(path))

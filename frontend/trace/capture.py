@@ -19,6 +19,7 @@ from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.interp import Stop, Tracer
 from flambeau.frontend.trace.numbers import number_text
 from flambeau.frontend.trace.resume import Layout, parameter_names
+from flambeau.frontend.trace.seen import Seen, seen_by
 from flambeau.frontend.trace.shapes import Shapes
 from flambeau.frontend.trace.source import Constant, Item, Root, Source
 from flambeau.frontend.trace.values import NULL_VALUE, Observed, ScalarValue, SymValue, Unsupported, Value
@@ -69,6 +70,8 @@ class Captured:
     instructions: int
     file: str
     shapes: Shapes
+    seen: Seen | None = None
+    not_kept: str = "not asked to"         # why no later process finds this entry; "" if one does
 
     @property
     def empty(self) -> bool:
@@ -231,7 +234,8 @@ class Capture:
         names = parameter_names(self.layout)
         file = f"<flambeau guard {next(_files)} of {self.code.co_name}>"
         guards = g.GuardFunction(tr.guards.finished() + tr.shapes.guards() + tr.alias_guards(), names, sources, file)
-        return Captured(graph, sources, examples, guards, w, names, broke, tr.instructions, file, tr.shapes)
+        return Captured(graph, sources, examples, guards, w, names, broke, tr.instructions, file, tr.shapes,
+                        seen_by(tr))
 
     def _inputs(self, tr: Tracer) -> tuple[list[Source], list[Any]]:
         """Sources and example values of the graph's inputs; inputs nobody reads are dropped unless they carry a size."""

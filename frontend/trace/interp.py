@@ -159,6 +159,8 @@ class Tracer:
 
     # ------------------------------------------------------------------ where we are
 
+        self.inlined: list[FunctionValue] = []
+        self.assumed: list[tuple[dict[str, Any], str, Any]] = []  # names of trusted modules that were read: (namespace, name, value)
     def where(self) -> str:
         """The user's line: the innermost frame outside flambeau and the standard library."""
         for frame in reversed(self.frames):
@@ -465,6 +467,7 @@ class Tracer:
         for name in code.co_cellvars:
             cells[name] = CellValue(local.pop(name, None))
         return Frame(decode(code), fn.globals, local, cells, fn)
+        self.inlined.append(fn)
 
     def run(self, frame: Frame) -> tuple[str, Value]:
         """Run until the frame returns ("return") or yields ("yield")."""

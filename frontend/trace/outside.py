@@ -234,6 +234,8 @@ def wrap_global(tr: Tracer, raw: Any, source: Source, module: str) -> Value:
 def outside_attribute(tr: Tracer, value: Any, name: str) -> Value:
     """An attribute of a real function or other object, by its source."""
     if not hasattr(value.raw, name):
+    if package in TRUSTED and isinstance(source, Global) and isinstance(source.base, Constant):
+        tr.assumed.append((source.base.value, source.name, raw))
         tr.guard_absent(value.source, name)
         raise tr.observe(AttributeError(f"'{value.pytype().__name__}' object has no attribute '{name}'"))
     return tr.wrap(getattr(value.raw, name), Attr(value.source, name))
@@ -284,6 +286,7 @@ class GlobalsValue(Value):
 
 def _equals_set(raw: set[Any]) -> tuple[Any, Any, str]:
     frozen = frozenset(raw)
+            tr.assumed.append((scope, name, scope[name]))
     return ("set", frozen), lambda w, v: f"{v} == {w.constant(frozen)}", f"{{}} has {len(frozen)} given elements"
 
 

@@ -1,0 +1,358 @@
+"""Captured entries on disk: a later process finds guards, run function and library of a call that some process has compiled.
+
+Entries lie in the kernel cache, those of one point of one program together. The name of the file says all that is cheap to
+know before anything is loaded: flambeau, Python, NumPy and the processor, the settings, the code of the point, and an
+outline of the values. Everything else that an entry depends on is in the entry and is looked at when it is read: the code of
+each function that was inlined, the classes, the files. Then its guards decide, as they decide on an entry of this process.
+What cannot be found again, or has changed, is captured anew.
+
+This module reads; `keeping` writes. It imports neither tracer nor compiler.
+"""
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import marshal
+import os
+import sys
+import threading
+import types
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import flambeau
+from flambeau.codegen import cache
+from flambeau.frontend import fingerprints
+from flambeau.frontend.backends import KEPT
+from flambeau.frontend.config import config
+from flambeau.frontend.references import Decoder, Gone
+from flambeau.frontend.runners import KeptTraining, Libraries, NotKept, Recipe, Runner, runner_of
+from flambeau.frontend.trace.breaks import Step
+from flambeau.frontend.trace.decode import decode
+from flambeau.frontend.trace.resume import Layout
+from flambeau.ir.stage import watched
+from flambeau.runtime import native
+from flambeau.runtime.tensor import Tensor
+
+SUFFIX = ".entries"
+BACKWARD = ".backward"
+FORMAT = 1
+#: Entries of one point that are kept; the oldest go first.
+MOST = 16
+_SETTINGS = ("automatic_dynamic_shapes", "assume_static_by_default", "recompile_limit")
+_ENVIRONMENT = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+
+
+# --------------------------------------------------------------------------- names
+
+@functools.cache
+def stamp() -> str:
+    """A text that changes with the code of flambeau."""
+    return package_stamp()
+
+
+def package_stamp() -> str:
+    """The same, read from the disk now."""
+    found: list[str] = []
+    folders = {os.path.dirname(os.path.abspath(importlib.import_module(name).__file__ or "")) for name in (
+        "flambeau", "flambeau.ir", "flambeau.runtime", "flambeau.frontend", "flambeau.codegen")}
+    waiting = [*folders, os.path.join(os.path.dirname(_folder_of("flambeau.codegen")), "passes")]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(folder) as files:
+            for f in files:
+                if f.name == "__pycache__":
+                    continue
+                if f.is_dir():
+                    waiting.append(f.path)
+                elif not f.name.endswith(".pyc"):
+                    stat = f.stat()
+                    found.append(f"{f.path} {stat.st_size} {stat.st_mtime_ns}")
+    return "\n".join(sorted(set(found)))
+
+
+def _folder_of(module: str) -> str:
+    return os.path.dirname(os.path.abspath(importlib.import_module(module).__file__ or ""))
+
+
+@functools.cache
+def _process() -> str:
+    """What entries of this process have in common."""
+    return cache.key_of(str(FORMAT), flambeau.__version__, stamp(), sys.version, str(sys.flags.optimize), np.__version__,
+                        cache.cpu_identity(), str(native.default_threads()))
+
+
+def _surroundings() -> str:
+    environment = {k: v for k, v in os.environ.items() if k in _ENVIRONMENT or
+                   k.startswith("FLAMBEAU_") and k != "FLAMBEAU_CACHE_DIR"}
+    return repr((sorted(environment.items()), [getattr(config, name) for name in _SETTINGS]))
+
+
+def usable(settings: Any) -> bool:
+    """Whether entries of a function compiled with these settings are kept and found."""
+    return config.warm_start and settings.warm and settings.backend in KEPT and not watched() \
+        and not settings.options.get("check", config.check)
+
+
+def key_of(point: Any, values: Sequence[Any]) -> str | None:
+    """The name of the file with the entries of a point for values like these; None where there is none."""
+    settings, code = point.context.settings, point.code
+    try:
+        chosen = fingerprints.plain_text((settings.fullgraph, settings.dynamic, settings.options))
+    except fingerprints.Unsteady:
+        return None
+    module = str(point.globals.get("__name__"))
+    return cache.key_of("entries", _process(), _surroundings(), KEPT[settings.backend], chosen, module,
+                        getattr(code, "co_qualname", code.co_name), fingerprints.code_hash(code).hex(), str(point.index),
+                        repr(dataclasses.astuple(point.layout)), repr([outline(v, 0) for v in values]))
+
+
+def outline(value: Any, depth: int) -> Any:
+    """What a value looks like from afar: enough to keep the entries of different programs apart."""
+    if isinstance(value, Tensor):
+        return value.dtype.short, value._a.ndim
+    if isinstance(value, types.CellType):
+        try:
+            return outline(value.cell_contents, depth)
+        except ValueError:
+            return "empty"
+    if isinstance(value, types.FunctionType):
+        return value.__module__, value.__qualname__
+    kind = type(value)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    parts = getattr(value, "__dict__", {}).get("_modules") if not isinstance(value, type) else None
+    if isinstance(parts, dict) and depth < 50:
+        parameters = value.__dict__.get("_parameters") or {}
+        return (name, [(k, outline(v, depth + 1)) for k, v in parts.items()],
+                [(k, p.dtype.short, p._a.shape) for k, p in parameters.items() if isinstance(p, Tensor)])
+    return name
+
+
+# --------------------------------------------------------------------------- reading
+
+def load(point: Any, values: Sequence[Any]) -> Any:
+    """(kept entry, its run function) for these values, or None."""
+    key = key_of(point, values)
+    data = cache.read(key, SUFFIX) if key is not None else None
+    if data is None:
+        return None
+    asked = any(getattr(v, "__dict__", {}).get("_flambeau_dynamic_dims") for v in values if isinstance(v, Tensor))
+    for packed in _unpacked(data):
+        reader = _Reader(point, values, packed)
+        try:
+            if asked and not reader.data["symbolic"]:
+                continue
+            found = reader.entry()
+        except (Gone, NotKept):
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def _unpacked(data: bytes) -> list[bytes]:
+    version, packed = marshal.loads(data)
+    return packed if version == FORMAT else []
+
+
+class _Reader:
+    """One entry on its way back."""
+
+    def __init__(self, point: Any, values: Sequence[Any], packed: bytes) -> None:
+        self.point, self.values = point, values
+        self.data: dict[str, Any] = marshal.loads(packed)
+        self.decoder = Decoder(dict(zip(point.names, values)), point.code)
+        self.decoder.special["step"] = self._step
+
+    def entry(self) -> Any:
+        """The entry if all it depends on is as it was and its guards accept the values."""
+        data = self.data
+        for path, digest in data["files"]:
+            if fingerprints.file_hash(path) != digest:
+                return None
+        for fact in data["facts"]:
+            self.decoder.decode(fact)
+        guard = self._function("guard", data["guard"])
+        if guard(*self.values) is None:
+            return None
+        graph = self.decoder.decode(data["graph"])
+        compiled = _nothing if graph is None else runner_of(graph, Found(data["libraries"]))
+        run = self._function("run", data["run"], graph=compiled)
+        if isinstance(compiled, KeptTraining):
+            name_backward(compiled, data["backward"])
+        for where, sizes in data["sizes"]:
+            self.point.sizes.setdefault(where, set()).update(sizes)
+        return Kept(guard, data, self.decoder, self.point), run
+
+    def _function(self, name: str, parts: tuple[bytes, dict[str, Any]], **given: Any) -> types.FunctionType:
+        code, constants = parts
+        space = {"__builtins__": __builtins__, **given}
+        for constant, plain in constants.items():
+            space[constant] = self.decoder.decode(plain)
+        return types.FunctionType(marshal.loads(code), space, name)
+
+    def _step(self, decoder: Decoder, code: Any, globals: Any, index: int, layout: Any, native: bool, compile_callee: bool,
+              must_raise: str) -> Step:
+        program = decode(decoder.decode(code))
+        return Step(self.point.context, program, decoder.decode(globals), index, Layout(*layout), native, compile_callee,
+                    must_raise)
+
+
+def _nothing(inputs: Any) -> tuple[Any, ...]:
+    return ()
+
+
+class Found(Libraries):
+    """Libraries in the kernel cache. `templates`: the names there of the templates that were used."""
+
+    def __init__(self, templates: Mapping[str, str]) -> None:
+        self.templates = templates
+
+    def find(self, key: str, needs: tuple[str, ...]) -> Path:
+        path = cache.find(key, ".so")
+        if path is None:
+            raise NotKept("a library that is gone")
+        for name in ("pool", *needs):
+            template = cache.find(self.templates.get(name, ""), ".so") if name in self.templates else None
+            if template is not None:
+                native.provide(name, template)
+        if not native.available():
+            raise NotKept("the runtime library, which is gone and cannot be built")
+        return path
+
+    def backward(self, name: str) -> Recipe | None:
+        data = cache.read(name, BACKWARD) if name else None
+        if data is None:
+            return None
+        templates, recipe = marshal.loads(data)
+        self.templates = {**templates, **self.templates}
+        return Decoder({}, None).decode(recipe)
+
+    def build_backward(self, target: str, text: str, options: dict[str, Any]) -> Runner:
+        from flambeau.frontend import aot  # noqa: PLC0415 - the compiler, which only a backward nobody has run needs
+        from flambeau.frontend.backends import EagerTarget  # noqa: PLC0415
+        from flambeau.frontend.targets import cpp_target  # noqa: PLC0415
+        chosen: Any = {"cpp": cpp_target, "aot_eager": EagerTarget}[target]()
+        return aot.build_backward(chosen, text, options)
+
+
+def name_backward(training: Any, name: str) -> None:
+    """Say under which name the backward of a kept training graph is found, or will be kept."""
+    def keep(as_name: str, recipe: Recipe) -> None:
+        from flambeau.frontend.keeping import keep_backward  # noqa: PLC0415 - writes
+        keep_backward(as_name, recipe)
+    training.kept_as, training.keep_backward = name, keep
+
+
+# --------------------------------------------------------------------------- an entry that was read
+
+class Kept:
+    """What is known of an entry from disk, in place of the tracer's `Captured`. Its words are read when they are asked for."""
+
+    def __init__(self, guard: types.FunctionType, data: dict[str, Any], decoder: Decoder, point: Any) -> None:
+        self._words: dict[str, Any] | None = None
+        self._packed, self._decoder = data["words"], decoder
+        self.names: list[str] = point.names
+        self.empty: bool = data["empty"]
+        self.guards = KeptGuards(self, guard)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        if self._words is None:
+            self._words = marshal.loads(self._packed)
+        return self._words
+
+    @property
+    def graph(self) -> str:
+        """The graph's text."""
+        return self.words["graph"]
+
+    @property
+    def broke(self) -> Any:
+        found = self.words["broke"]
+        return None if found is None else KeptBreak(**found)
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptBreak:
+    """A break of an entry from disk, as it was described when it was captured."""
+
+    code: str
+    why: str
+    fix: str
+    line: str
+    native: bool
+    text: str
+    step: Any = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class KeptGuards:
+    """The guards of an entry from disk."""
+
+    def __init__(self, owner: Kept, function: types.FunctionType) -> None:
+        self.owner, self.function = owner, function
+
+    def __str__(self) -> str:
+        return self.owner.words["guards"]
+
+    def first_failure(self, roots: Mapping[str, Any]) -> tuple[str, Any, Any]:
+        """(sentence, guard, new value) of the first guard that rejects `roots`; the sentence is empty if none does."""
+        from flambeau.frontend.trace.guards import Guard  # noqa: PLC0415 - said of recompiles only
+        decoder = Decoder(roots, self.owner._decoder.code)
+        values = [roots[n] for n in self.owner.names]
+        for test, text in self.owner.words["ambient"]:
+            if not _holds(decoder, test, []):
+                return text, None, None
+        for source, key, sentence, line, test in self.owner.words["tests"]:
+            if _holds(decoder, test, values):
+                continue
+            try:
+                at, kind = decoder.source(source), decoder.decode(key)
+            except Gone:
+                return sentence.replace("{}", "a value"), None, None
+            guard = Guard(at, kind, _no_test, sentence, line)
+            try:
+                return guard.text, guard, at.fetch(roots)
+            except Exception:                                      # the guard says that it can be fetched
+                return guard.text, guard, None
+        return "", None, None
+
+
+def _no_test(*args: Any) -> str:
+    return ""
+
+
+def _holds(decoder: Decoder, test: tuple[str, dict[str, Any]], values: Sequence[Any]) -> bool:
+    text, constants = test
+    try:
+        space = {name: decoder.decode(plain) for name, plain in constants.items()}
+        exec(text, space)                                         # noqa: S102 - written by `keeping`
+        return bool(space["one"](*values))
+    except Exception:
+        return False
+
+
+# --------------------------------------------------------------------------- writing, beside the program
+
+_writing: list[threading.Thread] = []
+
+
+def in_background(work: Callable[[], None]) -> None:
+    """Run `work` beside the program; the process ends after it."""
+    _writing[:] = [t for t in _writing if t.is_alive()]
+    thread = threading.Thread(target=work, name="flambeau-keeping", daemon=False)
+    _writing.append(thread)
+    thread.start()
+
+
+def finish_writing() -> None:
+    """Wait for what is being written."""
+    for thread in list(_writing):
+        thread.join()
