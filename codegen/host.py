@@ -69,6 +69,9 @@ class PlanSource:
         self.functions: list[tuple[str, str]] = []  # declaration, definition
         self.needs: set[str] = set()
         self.checks = False  # whether some kernel checks indices
+        self.unseen = False  # ... and nobody has looked since whether it found one out of range
+        #: Buffers whose memory is that of an input: what writes them must not run once an index was out of range.
+        self.kept = {n for n, s in plan.slots.items() if s.kind == "input" and n not in plan.schedule.inputs}
         self.entries: list[str | int] = []
         self.bodies: list[list[str]] = []
         for number, step in enumerate(plan.schedule.steps):
@@ -77,12 +80,15 @@ class PlanSource:
     # ---- steps -----------------------------------------------------------------------------------------------------
 
     def _step(self, number: int, step: object) -> None:
+        if self.unseen and not self.kept.isdisjoint(_touched(step)):
+            self._run([f"if (block[{self.block.sizes + len(self.plan.sizes)}]) return;"])
+            self.unseen = False
         if isinstance(step, Kernel):
             head = self._define(cpp.kernel_source(step))
             arguments = [self.pointer(b) for b in step.params] + [identifier(s) for s in step.sizes]
             if head.endswith(f"i64* {FAILED});"):
                 arguments.append(f"block + {self.block.sizes + len(self.plan.sizes)}")
-                self.checks = True
+                self.checks = self.unseen = True
             self._run([f"{identifier(step.name)}({', '.join(arguments)});"])
         elif isinstance(step, Extern):
             call = template_calls.write(step, self)
@@ -158,6 +164,13 @@ class PlanSource:
                     head.append(f"  const i64 {identifier(size)} = block[{self.block.sizes + number}];")
             texts.append("\n".join([*head, *(f"  {line}" for line in body), "}"]))
         return texts
+
+
+def _touched(step: object) -> set[str]:
+    """The buffers that a step is given or writes."""
+    if isinstance(step, Extern):
+        return {name for name in step.written if name}
+    return {b.name for b in step.params} if isinstance(step, Kernel) else set()
 
 
 _ATTACH = 'extern "C" void attach(Runtime* table) { host = table; }\n'

@@ -77,13 +77,15 @@ class DictValue(Value):
                 return None
             assert self.source is not None
             raw_key = key.raw if isinstance(at, Value) else at       # type: ignore[attr-defined]
-            _same_object(tr, at)
+            by_source = isinstance(at, Value) and key.source is not None and not isinstance(key, Const)
+            if not by_source:
+                _same_object(tr, at)
             if raw_key not in self.raw:
-                tr.guard(self.source, g.contains(raw_key, False))
+                tr.guard(self.source, _contains_key(key.source, False) if by_source else g.contains(raw_key, False))  # type: ignore[arg-type]
                 return None
             if self.cls is collections.defaultdict:                # fetching a missing key would make it
-                tr.guard(self.source, g.contains(raw_key, True))
-            self.entries[at] = [key, Pending(self.raw[raw_key], Item(self.source, raw_key))]
+                tr.guard(self.source, _contains_key(key.source, True) if by_source else g.contains(raw_key, True))  # type: ignore[arg-type]
+            self.entries[at] = [key, Pending(self.raw[raw_key], _item_source(self.source, raw_key, key))]
         return force(tr, self.entries[at], 1)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
@@ -172,12 +174,13 @@ class DictValue(Value):
         self.delitem(tr, key)
         return found
 
-    def m_popitem(self, tr: Tracer) -> Value:
+    def m_popitem(self, tr: Tracer, last: Value = TRUE) -> Value:
         pairs = self.pairs(tr)
         if not pairs:
             raise tr.observe(KeyError("popitem(): dictionary is empty"))
-        self.delitem(tr, pairs[-1][0])
-        return TupleValue(pairs[-1])
+        found = pairs[-1 if tr.truth(last) else 0]
+        self.delitem(tr, found[0])
+        return TupleValue(found)
 
     def m_update(self, tr: Tracer, other: Value | None = None, **kwargs: Value) -> None:
         for k, v in (dict_pairs(tr, other) if other is not None else []):
@@ -237,6 +240,7 @@ def dict_key(tr: Tracer, key: Value) -> Any:
         if any(isinstance(p, Value) for p in parts):
             raise Unsupported("dict-key", "a tuple that holds objects is used as a dict key")
         return parts
+    key = key.plain("__eq__", "__hash__")
     if isinstance(key, Const):
         return key.value
     if isinstance(key, (SymValue, ScalarValue)):
@@ -252,6 +256,9 @@ def dict_pairs(tr: Tracer, value: Value) -> list[tuple[Value, Value]]:
         return value.pairs(tr)
     if isinstance(value, InstanceDict):
         return value.pairs(tr)
+    if issubclass(value.pytype(), dict):                          # a subclass: through what it overrides
+        keys = tr.unpack(tr.call(value.getattr(tr, "keys"), [], {}))
+        return [(k, value.getitem(tr, k)) for k in keys]
     pairs = []
     for item in tr.unpack(value):
         pair = tr.unpack(item)
@@ -450,14 +457,44 @@ class SetValue(Value):
         wanted = keep(set(self.entries), set(theirs))
         return SetValue({k: v for k, v in {**theirs, **self.entries}.items() if k in wanted}, self.cls)
 
-    def m_union(self, tr: Tracer, other: Value) -> Value:
-        return self.combine(tr, other, set.union)
+    def _combine_all(self, tr: Tracer, others: tuple[Value, ...], keep: Callable[..., set[Any]]) -> SetValue:
+        result = SetValue(dict(self.entries), self.cls)
+        for other in others:
+            result = result.combine(tr, other, keep)
+        return result
 
-    def m_intersection(self, tr: Tracer, other: Value) -> Value:
-        return self.combine(tr, other, set.intersection)
+    def _become(self, tr: Tracer, result: SetValue) -> None:
+        tr.effects.touch(self)
+        self.entries = result.entries
 
-    def m_difference(self, tr: Tracer, other: Value) -> Value:
-        return self.combine(tr, other, set.difference)
+    def m_union(self, tr: Tracer, *others: Value) -> Value:
+        return self._combine_all(tr, others, set.union)
+
+    def m_intersection(self, tr: Tracer, *others: Value) -> Value:
+        return self._combine_all(tr, others, set.intersection)
+
+    def m_difference(self, tr: Tracer, *others: Value) -> Value:
+        return self._combine_all(tr, others, set.difference)
+
+    def m_symmetric_difference(self, tr: Tracer, other: Value) -> Value:
+        return self.combine(tr, other, set.symmetric_difference)
+
+    def m_intersection_update(self, tr: Tracer, *others: Value) -> None:
+        self._become(tr, self._combine_all(tr, others, set.intersection))
+
+    def m_difference_update(self, tr: Tracer, *others: Value) -> None:
+        self._become(tr, self._combine_all(tr, others, set.difference))
+
+    def m_issuperset(self, tr: Tracer, other: Value) -> Value:
+        return Const(all(self.contains(tr, v) for v in tr.unpack(other)))
+
+    def m_pop(self, tr: Tracer) -> Value:
+        if not self.entries:
+            raise tr.observe(KeyError("pop from an empty set"))
+        item = self.iterate(tr).next(tr)
+        assert item is not None
+        self.m_discard(tr, item)
+        return item
 
     def m_issubset(self, tr: Tracer, other: Value) -> Value:
         return Const(all(tr.truth(Const(other.contains(tr, v))) for v in self.entries.values()))
