@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend import logs
 from flambeau.frontend.config import config
-from flambeau.frontend.trace.breaks import Broken, GraphBreakError, native_layout
+from flambeau.frontend.trace.breaks import Broken, GraphBreakError, native_layout, pass_through
 from flambeau.frontend.trace.codes import anchor
 from flambeau.frontend.trace.decode import Program, decode
 from flambeau.frontend.trace.resume import NULL, Layout, Resume, parameter_names
@@ -108,7 +108,9 @@ class Context:
 
     def start(self, fn: FunctionType) -> Point:
         """The point at the beginning of a function."""
-        return self.point(fn.__code__, fn.__globals__, 0, start_layout(fn.__code__))
+        point = self.point(fn.__code__, fn.__globals__, 0, start_layout(fn.__code__))
+        point.through = getattr(fn, "__flambeau_through__", None)
+        return point
 
     def call(self, fn: FunctionType, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Call a Python function through compiled pieces (after a break inside it, when it was inlined)."""
@@ -165,6 +167,8 @@ class Point:
         self.versions: list[tuple[Any, Any]] = []     # (guard, run) newest first, for generated wrappers
         self.sizes: dict[tuple[str, int | None], set[Any]] = {}
         self.given_up = ""
+        self.through: Any = None                      # see `pass_through`
+        self.passes = False                           # breaks happen in what this function leads to: it has no parts itself
         self._resume: Resume | None = None
 
     @property
@@ -184,6 +188,7 @@ class Point:
         self.versions.clear()
         self.sizes.clear()
         self.given_up = ""
+        self.passes = False
 
     def enter(self, values: Sequence[Any]) -> Any:
         """Result, `Broken`, or NATIVE (only at the start of a function)."""
@@ -202,6 +207,8 @@ class Point:
             return self.native(values)
         if self.given_up:
             return self.native(values)
+        if self.passes:
+            return self._pass(values)
         with self.context.lock:
             if len(self.entries) >= self._limit():
                 self._give_up(values)
@@ -229,13 +236,6 @@ class Point:
     def _limit(self) -> int:
         return int(self.context.settings.options.get("recompile_limit", config.recompile_limit))
 
-    # ---- capturing
-
-    def _capture(self, values: Sequence[Any]) -> Entry:
-        from flambeau.frontend.trace.capture import Capture  # noqa: PLC0415 - see above
-        settings, name = self.context.settings, self.program.code.co_name
-        again = self._recompile(values) if self.entries else None
-        began = time.perf_counter()
     # ---- entries of other processes
 
     def _from_disk(self, values: Sequence[Any]) -> Entry | None:
@@ -263,6 +263,18 @@ class Point:
         self.entries.insert(0, entry)
         self.versions.insert(0, (entry.guard, entry.run))
 
+    # ---- capturing
+
+    def _pass(self, values: Sequence[Any]) -> Any:
+        """Call what this function leads to, by its parts, without parts of its own (`Module.__call__`)."""
+        owner, args, kwargs = values
+        return pass_through(self.context, self.through, [owner, *args], dict(kwargs))
+
+    def _capture(self, values: Sequence[Any]) -> Entry | None:
+        from flambeau.frontend.trace.capture import Capture  # noqa: PLC0415 - see above
+        settings, name = self.context.settings, self.program.code.co_name
+        again = self._recompile(values) if self.entries else None
+        began = time.perf_counter()
         begin()
         if logs.wanted:
             logs.say("bytecode", f"{name} ({self.line})\n{self.program}")
@@ -270,6 +282,10 @@ class Point:
                            self.is_dynamic).run()
         if captured.broke is not None and settings.fullgraph:
             self._one_graph(captured.broke)
+        step = captured.broke.step if captured.broke is not None else None
+        if step is not None and step.compile_callee and self.through is not None:
+            self.passes = True
+            return None
         stage("guards", captured.guards)
         compiled: Any = _nothing
         if captured.graph.nodes or captured.graph.outputs:

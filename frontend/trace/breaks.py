@@ -51,6 +51,7 @@ class Step:
     must_raise: str = ""               # the words for a program that is to be one graph and goes on after this step
     _resume: Resume | None = None
     _next: dict[Any, Any] = field(default_factory=dict)
+    _endings: dict[int, Any] = field(default_factory=dict)
 
     def take(self, state: tuple[Any, ...]) -> tuple[bool, Any, Any]:
         """(True, result, None) when the frame has finished, else (False, next point, its values)."""
@@ -68,6 +69,11 @@ class Step:
             return self._finished(self.finish(local, cells, _poisoned(self.program.instrs[self.index], before, error)))
         if self.must_raise:
             raise GraphBreakError(self.must_raise)
+        ending = self._endings.get(index, self)
+        if ending is self:
+            ending = self._endings[index] = _ending(self.program, index, self.layout.locals)
+        if ending is not None:
+            return True, ending(stack, env.locals), None
         nulls = tuple(k for k, v in enumerate(stack) if v is NULL)
         key = (index, len(stack), nulls)
         following = self._next.get(key)
@@ -121,6 +127,31 @@ class Environment:
     locals: Mapping[str, Any]
     cells: Mapping[str, CellType]
     blocks: list[tuple[int, int]]
+
+
+_MOVES = {"POP_TOP", "NOP", "LOAD_CONST", "LOAD_FAST", "RETURN_VALUE"}
+
+
+def _ending(program: Program, index: int, names: tuple[str, ...]) -> Callable[[list[Any], Mapping[str, Any]], Any] | None:
+    """What is left of a frame that does no more than return something it has; None if there is more to do."""
+    rest = []
+    for ins in program.instrs[index:index + 6]:
+        if ins.op not in _MOVES or (ins.op == "LOAD_FAST" and ins.arg not in names):
+            return None
+        rest.append(ins)
+        if ins.op == "RETURN_VALUE":
+            break
+    else:
+        return None
+
+    def run(stack: list[Any], local: Mapping[str, Any]) -> Any:
+        for ins in rest[:-1]:
+            if ins.op == "POP_TOP":
+                stack.pop()
+            elif ins.op != "NOP":
+                stack.append(ins.arg if ins.op == "LOAD_CONST" else local[ins.arg])
+        return stack[-1]
+    return run
 
 
 def can_perform(program: Program, index: int) -> bool:
@@ -431,19 +462,32 @@ def _list_to_tuple(stack: list[Any], ins: Instr, env: Environment) -> None:
 
 def _invoke(env: Environment, fn: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """Call; a Python function that broke inside is compiled by parts of its own."""
-    step = env.step
-    if step.compile_callee:
-        target = fn
-        if not isinstance(target, (FunctionType, MethodType, type)):
-            target = type(target).__call__ if callable(target) else None
-            if isinstance(target, FunctionType):
-                return step.points.call(target, [fn, *args], kwargs)
-        if isinstance(target, MethodType):
-            if isinstance(target.__func__, FunctionType):
-                return step.points.call(target.__func__, [target.__self__, *args], kwargs)
-        elif isinstance(target, FunctionType):
-            return step.points.call(target, args, kwargs)
+    return invoke(env.step.points, fn, args, kwargs) if env.step.compile_callee else fn(*args, **kwargs)
+
+
+def invoke(points: Points, fn: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call through the compiled parts of `fn`, or of its type's `__call__`, where it is written in Python."""
+    if isinstance(fn, MethodType):
+        if isinstance(fn.__func__, FunctionType):
+            return _enter(points, fn.__func__, [fn.__self__, *args], kwargs)
+    elif isinstance(fn, FunctionType):
+        return _enter(points, fn, args, kwargs)
+    elif not isinstance(fn, type) and callable(fn):
+        call: Any = type(fn).__call__
+        if isinstance(call, FunctionType):
+            return _enter(points, call, [fn, *args], kwargs)
     return fn(*args, **kwargs)
+
+
+def _enter(points: Points, fn: FunctionType, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call a Python function by its parts; one that only leads to others is passed through."""
+    through = getattr(fn, "__flambeau_through__", None)
+    return points.call(fn, args, kwargs) if through is None else pass_through(points, through, args, kwargs)
+
+
+def pass_through(points: Points, through: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Run what a function like `Module.__call__` does around the program's functions, and those by their parts."""
+    return through(lambda f, a, k: invoke(points, f, list(a), dict(k)), args[0], tuple(args[1:]), kwargs)
 
 
 def _take_callee(stack: list[Any], plain: bool) -> tuple[Any, list[Any]]:

@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.frontend.trace import arithmetic, builtins, computed, outside
+from flambeau.frontend.trace import arithmetic, builtins, computed, copying, library, outside
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import (
     BoundBuiltin,
@@ -31,11 +31,13 @@ from flambeau.frontend.trace.instructions import HANDLERS, set_context
 from flambeau.frontend.trace.mappings import DictValue, SetValue
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr, member_attribute
 from flambeau.frontend.trace.outside import PLAIN, GlobalsValue
-from flambeau.frontend.trace.sequences import ListValue, SequenceIterator, SliceValue, TupleValue
+from flambeau.frontend.trace.sequences import ListValue, SequenceIterator, SliceValue, TupleValue, solid
 from flambeau.frontend.trace.shapes import Shapes
 from flambeau.frontend.trace.source import Constant, Root, Source
+from flambeau.frontend.trace.subclasses import builtin_base, make_contents
 from flambeau.frontend.trace.tape import Tape
 from flambeau.frontend.trace.tensors import ModeValue, set_tensor_attribute, tensor_attribute
+from flambeau.frontend.trace.trust import is_plumbing
 from flambeau.frontend.trace.values import (
     Const,
     NotConstant,
@@ -62,6 +64,7 @@ from flambeau.runtime.levels import Wrapped
 from flambeau.runtime.tensor import Tensor
 from flambeau.runtime.traced import Recorder, Traced
 
+assert computed and copying and library                           # they fill the table of built-in functions
 MAX_DEPTH = 120
 
 
@@ -145,6 +148,7 @@ class Tracer:
         self.handling: list[Value] = []
         self.inputs: dict[Any, tuple[Source, Any]] = {}          # graph input -> (source, real tensor)
         self.tensor_attrs: dict[int, dict[str, Value]] = {}
+        self.class_stores: dict[tuple[type, str], Value] = {}    # attributes of classes, as the trace has set them
         self.scalars: dict[Any, ScalarValue | SymValue] = {}     # graph input -> changing number
         self._scalars: dict[int, TensorValue] = {}
         self._computed: dict[Any, ScalarValue] = {}
@@ -156,11 +160,11 @@ class Tracer:
         self.namespaces: dict[int, GlobalsValue] = {}
         self.keep: list[Any] = []                               # objects whose ids are keys above
         self.instructions = 0
+        self.inlined: list[FunctionValue] = []
+        self.assumed: list[tuple[dict[str, Any], str, Any]] = []  # names of trusted modules that were read: (namespace, name, value)
 
     # ------------------------------------------------------------------ where we are
 
-        self.inlined: list[FunctionValue] = []
-        self.assumed: list[tuple[dict[str, Any], str, Any]] = []  # names of trusted modules that were read: (namespace, name, value)
     def where(self) -> str:
         """The user's line: the innermost frame outside flambeau and the standard library."""
         for frame in reversed(self.frames):
@@ -447,6 +451,9 @@ class Tracer:
             raise Unsupported("recursion", f"calls are nested more than {MAX_DEPTH} deep in {fn.label}")
         if fn.raw is not None and getattr(fn.raw, "__flambeau_disable__", False):
             raise Unsupported("disabled", f"{fn.label} is marked with disable()")
+        special = library.by_code(fn.code)
+        if special is not None:
+            return special(self, fn, args, kwargs)
         flags = fn.code.co_flags
         if flags & 0x280:                                         # coroutine, async generator
             raise Unsupported("async", f"{fn.label} is asynchronous")
@@ -459,15 +466,16 @@ class Tracer:
             return self.run(frame)[1]
         except Unsupported as error:
             error.inlined = fn
+            error.library = error.library and is_plumbing(fn.globals.get("__name__"), fn.code.co_name)
             raise
 
     def new_frame(self, fn: FunctionValue, local: dict[str, Value]) -> Frame:
         code = fn.code
+        self.inlined.append(fn)
         cells = dict(zip(code.co_freevars, fn.closure))
         for name in code.co_cellvars:
             cells[name] = CellValue(local.pop(name, None))
         return Frame(decode(code), fn.globals, local, cells, fn)
-        self.inlined.append(fn)
 
     def run(self, frame: Frame) -> tuple[str, Value]:
         """Run until the frame returns ("return") or yields ("yield")."""
@@ -569,6 +577,7 @@ class Tracer:
 
     def index_key(self, value: Value) -> str:
         """An attribute name."""
+        value = value.plain()
         if isinstance(value, Const) and isinstance(value.value, str):
             return value.value
         if isinstance(value, (Const, TensorValue, ListValue, DictValue)):
@@ -592,6 +601,13 @@ class Tracer:
 
     def iterator(self, items: list[Value]) -> Value:
         return SequenceIterator(items)
+
+    def object_with_contents(self, cls: type, args: list[Value]) -> Value | None:
+        kind = builtin_base(cls)
+        return None if kind is None else make_contents(self, cls, kind, args)
+
+    def solid(self, value: Value) -> Value:
+        return solid(self, value)
 
     def knows_builtin(self, raw: Any) -> bool:
         return builtins.knows(raw)
@@ -622,11 +638,6 @@ class Tracer:
         if isinstance(value, ModeValue):
             changed = [f"{target}.grad = {value.now['grad']}"] if value.now["grad"] != mode.grad else []
             return changed + ([f"{target}.autocast = {out.constant(self.autocast)}"] if self.autocast != mode.autocast else [])
-        if isinstance(value, ObjectValue):
-            setter, deleter = out.constant(object.__setattr__), out.constant(object.__delattr__)
-            return [f"{deleter}({target}, {n!r})" if v is None else f"{setter}({target}, {n!r}, {out.expr(v)})"
-                    for n, v in value.attrs.items()
-                    if (value.has_really(n) if v is None else v is not value.read.get(n))]
         if isinstance(value, CellValue):
             contents = value.get(self)
             return [f"del {target}.cell_contents" if contents is None

@@ -23,6 +23,11 @@ def is_trusted(module: Any) -> bool:
     return isinstance(module, str) and module.partition(".")[0] in TRUSTED
 
 
+def is_plumbing(module: Any, name: str) -> bool:
+    """Whether a function is a part of the library that is not worth compiling by itself: no forward, no optimizer."""
+    return is_trusted(module) and name != "forward" and not str(module).startswith("flambeau.optim")
+
+
 def can_change(cls: type) -> bool:
     """Whether a program may well give the class other attributes."""
     return bool(cls.__flags__ & (1 << 9)) and not is_trusted(cls.__dict__.get("__module__"))
@@ -34,6 +39,16 @@ def mro_lookup(mro: tuple[type, ...], name: str) -> tuple[type | None, Any]:
         if name in cls.__dict__:
             return cls, cls.__dict__[name]
     return None, MISSING
+
+
+def stored_or_found(tr: Tracer, mro: tuple[type, ...], name: str) -> tuple[type | None, Any]:
+    """`mro_lookup`, seeing what the trace has stored in classes: that is found as the value it is."""
+    for cls in mro if tr.class_stores else ():
+        if (cls, name) in tr.class_stores:
+            return cls, tr.class_stores[cls, name]
+        if name in cls.__dict__:
+            break
+    return mro_lookup(mro, name)
 
 
 def depend_on_lookup(tr: Tracer, mro: tuple[type, ...], name: str, owner: type | None) -> None:
@@ -48,7 +63,7 @@ def depend_on_lookup(tr: Tracer, mro: tuple[type, ...], name: str, owner: type |
 def find(tr: Tracer, cls: type, name: str, mro: tuple[type, ...] | None = None) -> tuple[type | None, Any]:
     """`mro_lookup` in a class, guarded against being answered by another class later."""
     mro = cls.__mro__ if mro is None else mro
-    owner, found = mro_lookup(mro, name)
+    owner, found = stored_or_found(tr, mro, name)
     depend_on_lookup(tr, mro, name, owner)
     if mro[:1] != (cls,) and can_change(cls):
         tr.guards.add_class_absent(cls, None, tr.where)          # `super()`: what its bases are

@@ -29,6 +29,7 @@ class Unsupported(Exception):
         self.line: str = ""
         self.escaped = False              # an exception of the traced program left its root frame
         self.native = False               # the breaking call looks at its caller's frame
+        self.library = True               # every function inlined on the way there is the library's own
         self.inlined: Any = None          # the user function (a Value) in which it happened, if not the root frame
         self.cause: BaseException | None = None
 
@@ -94,6 +95,10 @@ class Value:
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:
                 raise tr.observe(error) from None        # wrong arguments
             raise
+
+    def plain(self, *names: str) -> Value:
+        """The number or string in an object of a subclass of their types that does not override the operators `names`."""
+        return self
 
     def truth(self, tr: Tracer) -> bool:
         raise Unsupported("truth", f"the truth of a {self.pytype().__name__} is asked")
@@ -161,7 +166,7 @@ class Const(Value):
         return tr.constant(found)
 
     def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
-        return tr.fold(getattr(self.value, name), args, kwargs)
+        return tr.fold(getattr(self.value, name), [tr.solid(a) for a in args], kwargs)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
         return tr.fold(operator.getitem, [self, key], {})

@@ -42,6 +42,13 @@ def type_text(value: Any) -> str:
     return module.replace("flambeau.", "torch.", 1) + kind.__name__
 
 
+_Caller = Callable[[Any, tuple, dict[str, Any]], Any]
+
+
+def _call(fn: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    return fn(*args, **kwargs)
+
+
 class Module(StateMixin):
     """Base of all neural-network modules (PyTorch: ``torch.nn.Module``).
 
@@ -452,37 +459,38 @@ class Module(StateMixin):
             return self.forward(*args, **kwargs)
         return self._call_with_hooks(args, kwargs)
 
-    def _call_with_hooks(self, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _call_with_hooks(self, args: tuple, kwargs: dict[str, Any], call: _Caller = _call) -> Any:
         done: set[int] = set()
         result = None
         try:
-            args, kwargs = self._run_pre_hooks(args, kwargs)
+            args, kwargs = self._run_pre_hooks(args, kwargs, call)
             gates = self._backward_gates()
             if gates is not None:
                 args = gates.enter(args)
-            result = self.forward(*args, **kwargs)
-            result = self._run_hooks(args, kwargs, result, done, only_always=False)
+            result = call(self.forward, args, kwargs)
+            result = self._run_hooks(args, kwargs, result, done, only_always=False, call=call)
             return result if gates is None else gates.leave(result)
         except Exception:
-            self._run_hooks(args, kwargs, result, done, only_always=True)
+            self._run_hooks(args, kwargs, result, done, only_always=True, call=call)
             raise
 
-    def _run_pre_hooks(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def _run_pre_hooks(self, args: tuple, kwargs: dict[str, Any], call: _Caller = _call) -> tuple[tuple, dict[str, Any]]:
         for key, hook in (*_hooks.global_forward_pre_hooks.items(), *self._forward_pre_hooks.items()):
             if key in self._forward_pre_hooks_with_kwargs:
-                changed = hook(self, args, kwargs)
+                changed = call(hook, (self, args, kwargs), {})
                 if changed is not None:
                     if not (isinstance(changed, tuple) and len(changed) == 2):
                         raise RuntimeError(f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but got "
                                            f"{changed}.")
                     args, kwargs = changed
                 continue
-            changed = hook(self, args)
+            changed = call(hook, (self, args), {})
             if changed is not None:
                 args = changed if isinstance(changed, tuple) else (changed,)
         return args, kwargs
 
-    def _run_hooks(self, args: tuple, kwargs: dict[str, Any], result: Any, done: set[int], *, only_always: bool) -> Any:
+    def _run_hooks(self, args: tuple, kwargs: dict[str, Any], result: Any, done: set[int], *, only_always: bool,
+                   call: _Caller = _call) -> Any:
         tables = ((_hooks.global_forward_hooks, _hooks.global_forward_hooks_with_kwargs,
                    _hooks.global_forward_hooks_always_called),
                   (self._forward_hooks, self._forward_hooks_with_kwargs, self._forward_hooks_always_called))
@@ -491,7 +499,7 @@ class Module(StateMixin):
                 if key in done or (only_always and key not in always):
                     continue
                 done.add(key)
-                changed = hook(self, args, kwargs, result) if key in with_kwargs else hook(self, args, result)
+                changed = call(hook, (self, args, kwargs, result) if key in with_kwargs else (self, args, result), {})
                 if changed is not None:
                     result = changed
         return result
@@ -590,6 +598,30 @@ def _parse_to(*args: Any, device: Any = None, dtype: Any = None, non_blocking: b
         device, dtype = tensor.device, tensor.dtype
     return device, dtype
 
+
+def _call_through(call: _Caller, module: Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """``module(*args, **kwargs)`` with ``call`` for the calls of ``forward`` and of hooks: how compiled code that broke
+    in a module gets to the program's own functions without compiling what is around them."""
+    compiled = module.__dict__.get("_compiled_call_impl")
+    if compiled is not None or type(module)._call_impl is not Module._call_impl:
+        return (compiled or module._call_impl)(*args, **kwargs)
+    return _call_impl_through(call, module, args, kwargs)
+
+
+def _call_impl_through(call: _Caller, module: Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+    if _is_hooked(module):
+        return module._call_with_hooks(args, kwargs, call)
+    return call(module.forward, args, kwargs)
+
+
+def _is_hooked(module: Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+                or _hooks.global_forward_hooks or _hooks.global_forward_pre_hooks or _hooks.global_backward_hooks
+                or _hooks.global_backward_pre_hooks)
+
+
+Module.__call__.__flambeau_through__ = _call_through  # type: ignore[attr-defined]
+Module._call_impl.__flambeau_through__ = _call_impl_through  # type: ignore[attr-defined]
 
 __all__ = ["Module", "register_module_backward_hook", "register_module_buffer_registration_hook", "register_module_forward_hook",
            "register_module_forward_pre_hook", "register_module_full_backward_hook", "register_module_full_backward_pre_hook",
