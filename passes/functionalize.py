@@ -88,10 +88,10 @@ def functional_body(body: Graph) -> Graph:
     copy_into(graph, found.epilogue.nodes, env)
     graph.outputs, taken = map_nodes(env.__getitem__, found.epilogue.outputs), set(graph.inputs)
     for i, out in enumerate(graph.outputs):  # each a value of its own
-        if root_of(out) in taken:
+        if out is not None and root_of(out) in taken:
             with use_handler(builder):
                 graph.outputs[i] = ops.clone(GraphTensor(out)).node
-        taken.add(root_of(graph.outputs[i]))
+        taken.add(out if out is None else root_of(graph.outputs[i]))
     return graph
 
 
@@ -187,7 +187,7 @@ class _Functionalizer:
 
     def add(self, node: Node, args: tuple) -> None:
         meta = node.meta
-        if node.op.family == "control":  # type: ignore[union-attr]
+        if "bodies" in node.op.tags:  # type: ignore[union-attr]
             args, meta = self.control(node, map_bodies(functional_body, args))
         new = self.graph.add(node.op, args, meta, node.loc, node.requires_grad, stem=node.name)  # type: ignore[arg-type]
         if not isinstance(node.meta, tuple):
@@ -426,7 +426,10 @@ class _Epilogue:
             if storage.version:
                 self.builder.loc = node.loc
                 self.builder.grad_enabled = storage.written_with_grad
-                self.builder(get_op("copy_"), (self.param(storage.origin), self.returned(storage.current.node), False))
+                value = storage.current.node
+                while not storage.written_with_grad and value.op is not None and value.op.name == "overwrite":
+                    value = value.args[1]  # the data alone: the input keeps its history by itself
+                self.builder(get_op("copy_"), (self.param(storage.origin), self.returned(value), False))
         self.builder.grad_enabled = True
 
     def _shared_storages(self) -> set[_Storage]:
