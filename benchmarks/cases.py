@@ -247,6 +247,34 @@ def resnet_step(torch: Any, compile: Compile) -> Run:
     return _step(torch, compile, model, lambda: (images, labels))
 
 
+def _lengths(torch: Any) -> tuple[Any, list[Any]]:
+    """A GPT without gradients, and words of 16 lengths for it."""
+    model = make_gpt(torch, 256, 160, 128, 4, 4).requires_grad_(False)
+    rng = np.random.default_rng(3)
+    return model, [torch.from_numpy(rng.integers(0, 256, (4, int(n)))) for n in rng.permutation(np.arange(24, 152, 8))]
+
+
+def many_lengths(torch: Any, compile: Compile) -> Run:
+    """A 4-layer GPT, 128 wide, on batches of 16 lengths (24 to 144), one after the other: one compiled function."""
+    model, batches = _lengths(torch)
+    fn = compile(lambda ids: model(ids))
+    return lambda: sum(fn(ids).mean() for ids in batches)
+
+
+def many_lengths_static(torch: Any, compile: Compile) -> Run:
+    """The same with a function compiled for each length."""
+    model, batches = _lengths(torch)
+    fns = [compile(_of(model)) for _ in batches]
+    return lambda: sum(fn(ids).mean() for fn, ids in zip(fns, batches))
+
+
+def _of(model: Any) -> Any:
+    """A function of its own code, as compilers know functions by their code."""
+    space = {"model": model}
+    exec("def forward(ids): return model(ids)", space)
+    return space["forward"]
+
+
 def _step(torch: Any, compile: Compile, model: Any, batch: Callable[[], tuple[Any, Any]]) -> Run:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
@@ -293,4 +321,5 @@ def tape_walk(torch: Any, compile: Compile) -> Run:
 
 CASES: dict[str, Callable[[Any, Compile], Run]] = {build.__name__: build for build in (
     call_overhead, recorded_add, tape_walk, pointwise_cached, pointwise_large, bias_gelu, softmax, layer_norm_training, mlp,
-    mlp_training, attention, attention_training, digits_step, resnet_step, small_gpt_step, gpt_step)}
+    mlp_training, attention, attention_training, digits_step, resnet_step, small_gpt_step, gpt_step,
+    many_lengths, many_lengths_static)}

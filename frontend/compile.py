@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -167,7 +167,28 @@ def graph_break(msg: str = "") -> None:
 graph_break.__flambeau_disable__ = True                           # type: ignore[attr-defined]
 
 
-def mark_dynamic(tensor: Any, index: int | tuple[int, ...]) -> None:
-    """Make a dimension of an input symbolic from the first compile on (PyTorch: `torch._dynamo.mark_dynamic`)."""
-    dims = (index,) if isinstance(index, int) else tuple(index)
-    tensor._flambeau_dynamic_dims = {d % tensor.ndim for d in dims} | getattr(tensor, "_flambeau_dynamic_dims", set())
+def mark_dynamic(tensor: Any, index: int | Sequence[int]) -> None:
+    """Make dimensions of an input symbolic from the first compile on (PyTorch: `torch._dynamo.mark_dynamic`).
+
+    Sizes 0 and 1 still have compiled versions of their own.
+    """
+    _mark(tensor, index, "_flambeau_dynamic_dims", "_flambeau_static_dims")
+
+
+def maybe_mark_dynamic(tensor: Any, index: int | Sequence[int]) -> None:
+    """`mark_dynamic`, as nothing here insists that a marked size stays a symbol (PyTorch: `torch._dynamo.maybe_mark_dynamic`)."""
+    mark_dynamic(tensor, index)
+
+
+def mark_static(tensor: Any, index: int | Sequence[int] | None = None) -> None:
+    """Never make dimensions of an input symbolic, all of them without `index` (PyTorch: `torch._dynamo.mark_static`)."""
+    _mark(tensor, range(tensor.ndim) if index is None else index, "_flambeau_static_dims", "_flambeau_dynamic_dims")
+
+
+def _mark(tensor: Any, index: int | Sequence[int], kind: str, other: str) -> None:
+    given = (index,) if isinstance(index, int) else tuple(index)
+    if not all(-tensor.ndim <= d < tensor.ndim for d in given):
+        raise IndexError(f"dimensions {given} of a tensor of {tensor.ndim} dimensions are to be marked")
+    dims = {d % tensor.ndim for d in given}
+    setattr(tensor, kind, dims | getattr(tensor, kind, set()))
+    setattr(tensor, other, getattr(tensor, other, set()) - dims)

@@ -20,6 +20,15 @@ class Config:
     watched: list[tuple[Any, str, str]] = field(default_factory=list)
 
     @property
+    def cache_size_limit(self) -> int:
+        """PyTorch's older name of `recompile_limit`."""
+        return self.recompile_limit
+
+    @cache_size_limit.setter
+    def cache_size_limit(self, limit: int) -> None:
+        self.recompile_limit = limit
+
+    @property
     def is_watched(self) -> bool:
         """Whether something looks at every operation now (a mode of `overrides`)."""
         return any(getattr(owner, name) for owner, name, _ in self.watched)

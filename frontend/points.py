@@ -313,15 +313,19 @@ class Point:
         if type(size) is float:
             seen = self.sizes.setdefault((str(source), dim), set())
             seen.add(size)
-            return len(seen) > 1 and self.context.settings.dynamic is not False
+            asked = self.context.settings.dynamic
+            return asked is not False and (len(seen) > 1 or (asked is True and source.is_argument))
         if size < 2 or size >> 53:                     # too big for a size: what it is, it stays
             self.sizes.setdefault((str(source), dim), set()).add(size)
             return False
-        if dim is not None and dim in getattr(raw, "__dict__", {}).get("_flambeau_dynamic_dims", ()):
+        marks = getattr(raw, "__dict__", {}) if dim is not None else {}
+        if dim in marks.get("_flambeau_dynamic_dims", ()):
             return True
+        if dim in marks.get("_flambeau_static_dims", ()):
+            return False
         if self.context.settings.dynamic is False or not config.automatic_dynamic_shapes:
             return False
-        if self.context.settings.dynamic and dim is not None and type(raw) is Tensor:
+        if self.context.settings.dynamic and (type(raw) is Tensor if dim is not None else source.is_argument):
             return True
         seen = self.sizes.setdefault((str(source), dim), set())
         seen.add(size)

@@ -50,6 +50,11 @@ class Source:
     def root(self) -> Source:
         return self if self.base is None else self.base.root
 
+    @property
+    def is_argument(self) -> bool:
+        """Whether the value comes in a call, by itself or in a container: no attribute, global or closure variable."""
+        return False
+
 
 @_hash_once
 @dataclass(frozen=True)
@@ -65,6 +70,10 @@ class Root(Source):
 
     def fetch(self, roots: Mapping[str, Any]) -> Any:
         return roots[self.name]
+
+    @property
+    def is_argument(self) -> bool:
+        return True
 
     def __str__(self) -> str:
         return self.label or self.name
@@ -127,6 +136,10 @@ class Item(Source):
 
     def step(self, base: Any) -> Any:
         return base[self.key]
+
+    @property
+    def is_argument(self) -> bool:
+        return self.base.is_argument
 
     def __str__(self) -> str:
         return f"{self.base}[{self.key!r}]"

@@ -1,13 +1,14 @@
 """Dynamic shapes and numbers: static first, then symbolic; few compiles for many sizes."""
 import math
 
+import numpy as np
 import pytest
 from tracer.support import compile, context_of, count, events, ops, plain, rand, tensor
 
 import flambeau
 import flambeau.nn as nn
 import flambeau.nn.functional as F
-from flambeau.frontend.compile import mark_dynamic
+from flambeau.frontend.compile import mark_dynamic, mark_static, maybe_mark_dynamic
 
 #: a program that runs eagerly after all has not been tested
 pytestmark = pytest.mark.filterwarnings("error::flambeau.frontend.points.FallbackWarning")
@@ -256,3 +257,83 @@ def test_a_size_as_a_key():
 def test_a_number_that_changes_is_told_to_be_an_argument_from_now_on():
     compiled = compiles(lambda x, p: x * p, [(rand(3), p) for p in (0.1, 0.2, 0.3)], 2)
     assert "from now on it is an argument" in events(compiled)
+
+
+def marked(mark, n, *where):
+    x = rand(n, 4)
+    mark(x, *where)
+    return (x,)
+
+
+def test_marks():
+    def f(x):
+        return x * 2 + x.shape[0]
+    compiles(f, [marked(maybe_mark_dynamic, n, -2) for n in sizes(5, 3)], 1)
+    compiles(f, [marked(mark_dynamic, n, [0, 1]) for n in (3, 4, 1, 5, 0, 6, 1)], 3)
+    for where in ((), (0,), ((0, 1),)):
+        compiled = compiles(f, [marked(mark_static, n, *where) for n in sizes(4, 3)], 4)
+        assert count(compiled, "graph") == 4
+    x, = marked(mark_static, 3)
+    mark_dynamic(x, 0)                                          # the last mark counts
+    compiles(f, [(x,), (rand(5, 4),)], 1)
+    with pytest.raises(IndexError, match="3 of a tensor of 2|marked"):
+        mark_dynamic(x, 3)
+
+
+def test_dynamic_true_makes_numbers_arguments_at_once():
+    def f(x, k, p, sizes):
+        return x * k + p - sizes["n"] * sizes["p"]
+    compiles(f, [(rand(n, 4), n + 7, n / 3, {"n": n * 3, "p": n / 7}) for n in sizes(5, 3)], 1, dynamic=True)
+
+
+def test_dynamo_s_settings_are_the_compiler_s():
+    from flambeau._dynamo import config
+    before = config.recompile_limit
+    try:
+        config.cache_size_limit = 2
+        compiled = compile(lambda x, k: x + len(k), backend="eager")
+        with pytest.warns(UserWarning, match="compiled 2 times"):
+            for k in ("a", "bb", "ccc"):
+                compiled(rand(2), k)
+    finally:
+        config.recompile_limit = before
+
+
+def test_a_causal_transformer_with_positions_compiles_twice_for_two_hundred_lengths():
+    class Block(nn.Module):
+        def __init__(self, dim, heads):
+            super().__init__()
+            self.heads = heads
+            self.norm, self.qkv, self.out = nn.LayerNorm(dim), nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+        def forward(self, x, mask):
+            b, t, c = x.shape
+            q, k, v = self.qkv(self.norm(x)).view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+            scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))
+            scores = scores.masked_fill(mask[:t, :t] == 0, float("-inf"))
+            y = F.softmax(scores, -1) @ v
+            return x + self.out(y.transpose(1, 2).reshape(b, t, c))
+
+    class Model(nn.Module):
+        def __init__(self, most, dim):
+            super().__init__()
+            self.token, self.position = nn.Embedding(11, dim), nn.Parameter(flambeau.randn(1, most, dim))
+            self.register_buffer("mask", flambeau.tril(flambeau.ones(most, most)))
+            self.blocks, self.head = nn.ModuleList([Block(dim, 2) for _ in range(2)]), nn.Linear(dim, 11)
+
+        def forward(self, ids):
+            t = ids.shape[1]
+            assert t <= self.position.shape[1], f"{t} is too long"
+            x = self.token(ids) + self.position[:, :t]
+            for block in self.blocks:
+                x = block(x, self.mask)
+            return self.head(x)
+    model = Model(64, 8)
+    compiled = compile(model, backend="eager", fullgraph=True)
+    rng = np.random.default_rng(0)
+    for k, n in enumerate(rng.integers(2, 65, 200)):
+        ids = flambeau.from_numpy(rng.integers(0, 11, (2, int(n))))
+        got = compiled(ids)
+        if k % 20 == 0:
+            np.testing.assert_allclose(got.detach().numpy(), model(ids).detach().numpy(), rtol=1e-4, atol=1e-5)
+    assert count(compiled, "graph") <= 2, events(compiled)

@@ -6,11 +6,11 @@ from typing import Any
 
 from flambeau import compiler
 from flambeau.compiler import disable, is_compiling, list_backends, register_backend, reset
-from flambeau.frontend import config
-from flambeau.frontend.compile import graph_break, mark_dynamic
+from flambeau.frontend.compile import graph_break, mark_dynamic, mark_static, maybe_mark_dynamic
+from flambeau.frontend.config import config
 
-__all__ = ["config", "disable", "explain", "graph_break", "is_compiling", "list_backends", "mark_dynamic",
-           "register_backend", "reset"]
+__all__ = ["config", "disable", "explain", "graph_break", "is_compiling", "list_backends", "mark_dynamic", "mark_static",
+           "maybe_mark_dynamic", "register_backend", "reset"]
 
 
 def __getattr__(name: str) -> Any:
