@@ -33,7 +33,7 @@ _OF_EVENT = {"break": "graph_breaks", "recompile": "recompiles", "fallback": "re
 wanted: set[str] = set()
 
 
-class _Stderr(logging.StreamHandler[Any]):
+class _Stderr(logging.StreamHandler):                              # type: ignore[type-arg]  # no generic in 3.10
     """Writes to what `sys.stderr` is at the time."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.frontend.trace.computed import decision
 from flambeau.frontend.trace.mappings import DictValue, DictView, SetValue, dict_pairs
 from flambeau.frontend.trace.numbers import decide
-from flambeau.frontend.trace.objects import ObjectValue
+from flambeau.frontend.trace.objects import ClassValue, ObjectValue
 from flambeau.frontend.trace.sequences import ListValue, TupleValue
 from flambeau.frontend.trace.trust import depend_on_operator
 from flambeau.frontend.trace.values import ZERO, Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
@@ -42,6 +42,9 @@ _PLAIN = (Const, SymValue, ScalarValue)
 def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     """`a op b`, `op` being "+", ... or "+=", ..."""
     plain_op = op.removesuffix("=")
+    if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
+        word = _BINARY[plain_op][1]
+        a, b = a.plain(f"__{word}__", f"__i{word}__"), b.plain(f"__r{word}__")
     if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
         if plain_op in ("//", "%") and isinstance(b, SymValue) and not tr.truth(compare(tr, ">", b, ZERO)):
             b = Const(tr.index(b))                   # the sign of a divisor is known; zero raises
@@ -57,6 +60,8 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     found = _container_binary(tr, op, plain_op, a, b)
     if found is not None:
         return found
+    if op == "|" and (isinstance(a, ClassValue) or isinstance(b, ClassValue)):
+        return tr.fold(operator.or_, [a, b], {})
     if isinstance(a, Const) and isinstance(a.value, str) and plain_op == "%":
         return tr.fold(operator.mod, [a, b], {})
     raise tr.observe(TypeError(f"unsupported operand type(s) for {op}: '{a.pytype().__name__}' and "
@@ -132,6 +137,8 @@ def _object_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) -> Va
 def compare(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     """`a op b` for the six comparisons."""
     real, name, mirrored = _COMPARE[op]
+    if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
+        a, b = a.plain(name), b.plain(mirrored)
     if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
         if isinstance(a, ScalarValue) or isinstance(b, ScalarValue):
             decided = decide(tr, real, op, a, b) or decision(tr, real, op, a, b)

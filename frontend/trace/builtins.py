@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import cmath
 import collections
-import copy
 import functools
 import inspect
 import itertools
@@ -22,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 from flambeau.frontend.trace.arithmetic import unary
 from flambeau.frontend.trace.callables import (
     BoundMethod,
-    FunctionValue,
     GeneratorValue,
     PartialValue,
 )
 from flambeau.frontend.trace.computed import text_of
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
+from flambeau.frontend.trace.polyfills import iterate_until
 from flambeau.frontend.trace.sequences import (
     CombinedIterator,
     HostIterator,
@@ -36,6 +35,7 @@ from flambeau.frontend.trace.sequences import (
     SequenceIterator,
     SliceValue,
     TupleValue,
+    solid,
     sorted_values,
 )
 from flambeau.frontend.trace.source import Constant
@@ -110,7 +110,7 @@ def call_builtin(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Valu
     if isinstance(raw, (types.MethodDescriptorType, types.WrapperDescriptorType)) and args:
         return args[0].method(tr, raw.__name__, args[1:], kwargs)  # `list.append(xs, 1)`, `object.__setattr__(o, ...)`
     if _hashable(raw) and raw in _FOLDED:
-        return tr.fold(raw, args, kwargs)
+        return tr.fold(raw, args if raw in (format, ascii) else [solid(tr, a) for a in args], kwargs)
     if isinstance(raw, functools._lru_cache_wrapper):
         return _call_cached(tr, raw, args, kwargs)
     owner = getattr(raw, "__self__", None)
@@ -142,6 +142,11 @@ _FOLDED: set[Any] = {
 }
 _FOLDED.discard(hash)
 _FOLDED.discard(dict.fromkeys)
+
+
+def fold_also(*functions: Any) -> None:
+    """These functions are pure on constants."""
+    _FOLDED.update(functions)
 
 
 # --------------------------------------------------------------------------- inspection
@@ -414,13 +419,6 @@ def _frozenset(tr: Tracer, items: Value | None = None) -> Value:
     return SetValue.make(tr, tr.unpack(items) if items is not None else [], frozenset)
 
 
-@on(collections.deque)
-def _deque(tr: Tracer, items: Value | None = None, maxlen: Value = NONE) -> Value:
-    if not (isinstance(maxlen, Const) and maxlen.value is None):
-        raise Unsupported("deque", "a deque with a maximum length is made")
-    return ListValue(tr.unpack(items) if items is not None else [], cls=collections.deque)
-
-
 @on(slice)
 def _slice(tr: Tracer, *parts: Value) -> Value:
     if len(parts) == 1:
@@ -450,7 +448,9 @@ def _object_new(tr: Tracer, cls: Value, *args: Value, **kwargs: Value) -> Value:
 @on(iter)
 def _iter(tr: Tracer, value: Value, *sentinel: Value) -> Value:
     if sentinel:
-        raise Unsupported("iteration", "iter() with a sentinel")
+        found = tr.call(tr.constant(iterate_until), [value, *sentinel], {})
+        found.kind = type(iter(int, 1))                           # type: ignore[attr-defined]
+        return found
     return value.iterate(tr)
 
 
@@ -568,7 +568,7 @@ on(max)(_extreme(">"))
 on(min)(_extreme("<"))
 
 
-@on(abs)
+@on(abs, operator.abs)
 def _abs(tr: Tracer, value: Value) -> Value:
     if isinstance(value, TensorValue):
         return tr.call_pure(operator.abs, [value], {})
@@ -597,7 +597,8 @@ def _operator(symbol: str) -> Handler:
 
 for _name, _symbol in {"add": "+", "sub": "-", "mul": "*", "truediv": "/", "floordiv": "//", "mod": "%", "pow": "**",
                        "matmul": "@", "and_": "&", "or_": "|", "xor": "^", "lshift": "<<", "rshift": ">>",
-                       "iadd": "+=", "isub": "-=", "imul": "*=", "itruediv": "/=", "imatmul": "@="}.items():
+                       "iadd": "+=", "isub": "-=", "imul": "*=", "itruediv": "/=", "imatmul": "@=", "ifloordiv": "//=",
+                       "imod": "%=", "ipow": "**=", "iand": "&=", "ior": "|=", "ixor": "^="}.items():
     on(getattr(operator, _name))(_operator(_symbol))
 
 
@@ -620,14 +621,8 @@ def _setitem(tr: Tracer, owner: Value, key: Value, value: Value) -> Value:
     return NONE
 
 
-@on(operator.neg)
-def _neg(tr: Tracer, value: Value) -> Value:
-    return unary(tr, "-", value)
-
-
-@on(operator.not_)
-def _not(tr: Tracer, value: Value) -> Value:
-    return Const(not tr.truth(value))
+for _name, _symbol in {"neg": "-", "pos": "+", "invert": "~", "not_": "not"}.items():
+    on(getattr(operator, _name))(lambda tr, value, symbol=_symbol: unary(tr, symbol, value))
 
 
 @on(operator.truth)
@@ -671,28 +666,6 @@ def _reduce(tr: Tracer, fn: Value, items: Value, *initial: Value) -> Value:
     for item in values[1:]:
         total = tr.call(fn, [total, item], {})
     return total
-
-
-@on(functools.wraps)
-def _wraps(tr: Tracer, wrapped: Value, *rest: Value, **kwargs: Value) -> Value:
-    def keep(tr: Tracer, wrapper: Value) -> Value:
-        if isinstance(wrapper, FunctionValue):
-            wrapper.attributes["__wrapped__"] = wrapped
-        return wrapper
-    return HostFunction(keep, "wraps")
-
-
-class HostFunction(Value):
-    """A callable that exists only while tracing."""
-
-    def __init__(self, handler: Handler, label: str) -> None:
-        self.handler, self.label = handler, label
-
-    def pytype(self) -> type:
-        return types.FunctionType
-
-    def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
-        return self.handler(tr, *args, **kwargs)
 
 
 @on(itertools.chain)
@@ -746,25 +719,6 @@ def _zip_longest(tr: Tracer, *parts: Value, fillvalue: Value = NONE) -> Value:
     return host(tr, map(TupleValue, rows), itertools.zip_longest)
 
 
-@on(itertools.accumulate)
-def _accumulate(tr: Tracer, items: Value, fn: Value | None = None) -> Value:
-    combine = (lambda a, b: tr.binary("+", a, b)) if fn is None else (lambda a, b: tr.call(fn, [a, b], {}))
-    return host(tr, itertools.accumulate(_each(tr, items), combine), itertools.accumulate)
-
-
-@on(copy.copy)
-def _copy(tr: Tracer, value: Value) -> Value:
-    if isinstance(value, (Const, SymValue, TupleValue)):
-        return value
-    if isinstance(value, (ListValue, DictValue, SetValue)):
-        return value.m_copy(tr)
-    if isinstance(value, ObjectValue) and value.dunder(tr, "__copy__") is None:
-        new = ObjectValue(value.cls)
-        new.attrs = {n: value.own_attribute(tr, n) for n in value.own_names(tr)}
-        return new
-    raise Unsupported("copy", f"a {value.pytype().__name__} is copied")
-
-
 @on(locals, eval, exec, dir, sys._getframe, inspect.currentframe, inspect.stack, warnings.warn)
 def _looks_at_frames(tr: Tracer, *args: Value, **kwargs: Value) -> Value:
     error = Unsupported("frame", "a function that looks at its caller's frame is called (locals, eval, warn...)",
@@ -783,7 +737,4 @@ def _globals(tr: Tracer) -> Value:
     raise Unsupported("globals", "globals() is called", "read the global by its name")
 
 
-@on(inspect.signature)
-def _signature(tr: Tracer, fn: Value) -> Value:
-    raise Unsupported("inspect", "a signature is inspected")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator
+from functools import partial
 from types import CellType, CodeType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace.mappings import DictValue
+from flambeau.frontend.trace.guards import contains, has_keys
+from flambeau.frontend.trace.mappings import DictValue, InstanceDict
 from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr, CellContents, Constant, Item, Source
 from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
@@ -73,7 +75,8 @@ class FunctionValue(Value):
         self.defaults: Value | None = None
         self.kwdefaults: Value | None = None
         self.annotations: Value | None = None
-        self.attributes: dict[str, Value] = {}
+        self.attrs: dict[str, Value | None] = {}         # stored by the trace; None: deleted
+        self.mutable = raw is None
 
     def __repr__(self) -> str:
         return f"Function({self.code.co_name})"
@@ -92,22 +95,69 @@ class FunctionValue(Value):
         return tr.inline(self, args, kwargs)
 
     def getattr(self, tr: Tracer, name: str) -> Value:
-        if name in self.attributes:
-            return self.attributes[name]
+        found = self.attrs.get(name)
+        if found is not None:
+            return found
+        if name == "__dict__":
+            return InstanceDict(self)
+        if name in self.attrs:
+            raise tr.observe(AttributeError(f"'function' object has no attribute '{name}'"))
         if self.raw is not None:
             return tr.outside_attribute(self, name)
-        if name == "__name__":
-            return Const(self.code.co_name)
+        if name in _FACTS:
+            bare = FunctionType(self.code, self.globals, closure=tuple(CellType() for _ in self.code.co_freevars))
+            return tr.constant(getattr(bare, name))
+        if name == "__annotations__":
+            self.annotations = DictValue.make(tr, []) if self.annotations is None else _annotations(tr, self.annotations)
+            return self.annotations
+        if name in ("__defaults__", "__kwdefaults__"):
+            return getattr(self, name.strip("_")) or Const(None)
         return super().getattr(tr, name)
 
     def setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        if name in ("__code__", "__defaults__", "__kwdefaults__", "__dict__", "__globals__", "__closure__"):
+            raise Unsupported("attribute-store", f"{name} of the function {self.label} is assigned")
+        self.store(tr, name, value)
+
+    def delattr(self, tr: Tracer, name: str) -> None:
+        self.getattr(tr, name)
+        self.store(tr, name, None)
+
+    def m___get__(self, tr: Tracer, instance: Value, owner: Value | None = None) -> Value:
+        return self if _is_none(instance) else BoundMethod(self, instance)
+
+    # ---- its `__dict__`
+
+    def store(self, tr: Tracer, name: str, value: Value | None) -> None:
         if self.raw is not None:
-            raise Unsupported("attribute-store", f"an attribute of the function {self.label} is assigned")
-        self.attributes[name] = value
+            tr.effects.touch(self)
+        self.attrs[name] = value
+
+    def own_attribute(self, tr: Tracer, name: str) -> Value | None:
+        if name in self.attrs or self.raw is None:
+            return self.attrs.get(name)
+        if name in self.raw.__dict__:
+            return tr.outside_attribute(self, name)
+        assert self.source is not None
+        tr.guard(Attr(self.source, "__dict__"), contains(name, False))
+        return None
+
+    def own_names(self, tr: Tracer) -> list[str]:
+        names = [n for n in self.attrs if n not in _SPECIAL]
+        if self.raw is not None:
+            assert self.source is not None
+            tr.guard(Attr(self.source, "__dict__"), has_keys(list(self.raw.__dict__)))
+            names = [*self.raw.__dict__, *(n for n in names if n not in self.raw.__dict__)]
+        return [n for n in names if n not in self.attrs or self.attrs[n] is not None]
+
+    def replay(self, out: Rebuilder, target: str) -> list[str]:
+        """The stores that the trace made to an outside function."""
+        return [f"del {target}.{n}" if v is None else f"{target}.{n} = {out.expr(v)}" for n, v in self.attrs.items()
+                if v is not None or hasattr(self.raw, n)]
 
     def children(self) -> Iterator[Value]:
         yield from self.closure
-        yield from (v for v in (self.defaults, self.kwdefaults) if v is not None)
+        yield from (v for v in (self.defaults, self.kwdefaults, *self.attrs.values()) if v is not None)
 
     def as_python(self, tr: Tracer) -> Any:
         if self.raw is not None and not self.raw.__closure__:
@@ -121,9 +171,29 @@ class FunctionValue(Value):
                             f"{self.code.co_name!r}, {defaults}, ({cells}))")
         if self.kwdefaults is not None:
             out.line(f"{name}.__kwdefaults__ = {out.expr(self.kwdefaults)}")
-        for attribute, value in self.attributes.items():
-            out.line(f"{name}.{attribute} = {out.expr(value)}")
+        if self.annotations is not None:
+            out.line(f"{name}.__annotations__ = {out.expr(_annotations(out.tr, self.annotations))}")
+        out.remember(self, name)
+        for attribute, value in self.attrs.items():
+            if value is not None:
+                out.later(partial(self._set, out, name, attribute, value))
         return name
+
+    def _set(self, out: Rebuilder, name: str, attribute: str, value: Value) -> None:
+        out.line(f"{name}.{attribute} = {out.expr(value)}")
+
+
+# What a function knows from its code, and what it does not keep in its `__dict__`.
+_FACTS = {"__name__", "__qualname__", "__doc__", "__module__", "__code__", "__type_params__"} & set(dir(FunctionType))
+_SPECIAL = _FACTS | {"__annotations__"}
+
+
+def _annotations(tr: Tracer, value: Value) -> Value:
+    """The dict of annotations: given as one, or as names and values in turn."""
+    if isinstance(value, TupleValue):
+        items = value.values(tr)
+        return DictValue.make(tr, zip(items[::2], items[1::2]))
+    return value
 
 
 def outside_function(tr: Tracer, raw: FunctionType, source: Source) -> FunctionValue:
@@ -294,6 +364,8 @@ class PartialValue(Value):
     def __init__(self, function: Value, args: list[Value], kwargs: dict[str, Value], source: Source | None = None
                  ) -> None:
         self.function, self.args, self.kwargs, self.source = function, args, kwargs, source
+        self.attrs: dict[str, Value] = {}
+        self.mutable = source is None
 
     def pytype(self) -> type:
         return functools.partial
@@ -315,7 +387,14 @@ class PartialValue(Value):
             return TupleValue(self.args)
         if name == "keywords":
             return DictValue.make(tr, [(Const(k), v) for k, v in self.kwargs.items()])
+        if name in self.attrs:
+            return self.attrs[name]
         return super().getattr(tr, name)
+
+    def setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        if self.source is not None:
+            raise Unsupported("attribute-store", "an attribute of a partial function is assigned")
+        self.attrs[name] = value
 
     def children(self) -> Iterator[Value]:
         yield from (self.function, *self.args, *self.kwargs.values())
@@ -323,7 +402,10 @@ class PartialValue(Value):
     def rebuild(self, out: Rebuilder) -> str:
         parts = [out.expr(self.function), *map(out.expr, self.args),
                  *(f"{k}={out.expr(v)}" for k, v in self.kwargs.items())]
-        return f"{out.constant(functools.partial)}({', '.join(parts)})"
+        name = out.variable(f"{out.constant(functools.partial)}({', '.join(parts)})")
+        for attribute, value in self.attrs.items():
+            out.line(f"{name}.{attribute} = {out.expr(value)}")
+        return name
 
 
 class GeneratorValue(Value):
@@ -333,9 +415,10 @@ class GeneratorValue(Value):
 
     def __init__(self, frame: Frame) -> None:
         self.frame, self.finished, self.running = frame, False, False
+        self.kind: type = GeneratorType                  # another where the generator stands for an iterator of C
 
     def pytype(self) -> type:
-        return GeneratorType
+        return self.kind
 
     def truth(self, tr: Tracer) -> bool:
         return True

@@ -532,8 +532,16 @@ def raise_(tr: Tracer, f: Frame, ins: Instr) -> None:
     if not issubclass(error.pytype(), BaseException):
         raise tr.observe(TypeError("exceptions must derive from BaseException"))
     if len(parts) > 1 and isinstance(error, ObjectValue):
-        error.attrs["__cause__"] = parts[1]
+        error.attrs["__cause__"] = tr.as_exception(parts[1])
+    set_context(tr, error)
     raise Observed(error)
+
+
+def set_context(tr: Tracer, error: Value) -> None:
+    """`error` is raised: what is being handled at the moment is its context."""
+    handled = next((frame.handled[-1] for frame in reversed(tr.frames) if frame.handled), None)
+    if isinstance(error, ObjectValue) and handled is not None and handled is not error:
+        error.attrs["__context__"] = handled
 
 
 @on("RERAISE")

@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.frontend.trace import arithmetic, builtins, computed, copying, library, outside
+from flambeau.frontend.trace import arithmetic, builtins, computed, copying, layouts, library, outside
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import (
     BoundBuiltin,
@@ -24,6 +24,7 @@ from flambeau.frontend.trace.callables import (
     GeneratorValue,
     bind,
 )
+from flambeau.frontend.trace.custom import refuse_write
 from flambeau.frontend.trace.decode import decode
 from flambeau.frontend.trace.effects import Effects, Rebuilder
 from flambeau.frontend.trace.frame import Frame
@@ -109,6 +110,8 @@ class _Builder(GraphBuilder):
 
     def _mutate(self, op: Any, args: tuple[Any, ...], node_args: tuple[Any, ...], meta: Any, grad: bool) -> Any:
         written = args[op.mutates[0]]
+        if self.tracer.apart and isinstance(written, GraphTensor):
+            refuse_write(self.tracer.apart, written.node)
         if self.grad_enabled and isinstance(written, GraphTensor) and written.requires_grad:
             self._check_leaf(written.node)
         return super()._mutate(op, args, node_args, meta, grad)
@@ -137,6 +140,7 @@ class Tracer:
         self.builder = _Builder(self)
         self.recorder = Recorder(self.builder)                   # records for transforms; `transform` is the one that runs
         self.transform: Any = None
+        self.apart: set[Any] = set()                             # values that share memory in eager mode, and not here
         self.nested = ""                                         # the branch or loop body that is being traced
         self.autocast = mode.autocast                            # as the traced code has set it
         self.tape = Tape(self)
@@ -149,6 +153,7 @@ class Tracer:
         self.inputs: dict[Any, tuple[Source, Any]] = {}          # graph input -> (source, real tensor)
         self.tensor_attrs: dict[int, dict[str, Value]] = {}
         self.class_stores: dict[tuple[type, str], Value] = {}    # attributes of classes, as the trace has set them
+        self.layouts: dict[Any, tuple[Any]] = {}                 # graph node -> an array that lies like its value, or None
         self.scalars: dict[Any, ScalarValue | SymValue] = {}     # graph input -> changing number
         self._scalars: dict[int, TensorValue] = {}
         self._computed: dict[Any, ScalarValue] = {}
@@ -373,6 +378,13 @@ class Tracer:
             self.keep.append(value)
         return found
 
+    def set_grad(self, enabled: bool) -> None:
+        """Set the traced program's grad mode, on the way in or out of something that sets it back."""
+        self.builder.grad_enabled = enabled
+        known = self.known.get(id(mode))
+        if isinstance(known, ModeValue):
+            known.now["grad"] = enabled
+
     @property
     def handler(self) -> Any:
         """Where ops go: to the graph, through the transforms that run."""
@@ -589,6 +601,12 @@ class Tracer:
 
     def member_attribute(self, value: Const, name: str) -> Value | None:
         return member_attribute(self, value, name)
+
+    def layout_method(self, value: TensorValue, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        return layouts.layout_method(self, value, name, args, kwargs)
+
+    def is_known_contiguous(self, value: TensorValue) -> bool:
+        return layouts.is_known_contiguous(self, value)
 
     def tensor_getattr(self, value: TensorValue, name: str) -> Value:
         return tensor_attribute(self, value, name)

@@ -12,7 +12,7 @@ from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, Builtin
 from flambeau.frontend.trace.mappings import InstanceDict
 from flambeau.frontend.trace.sequences import HostIterator, TupleValue
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Source
-from flambeau.frontend.trace.trust import MISSING, can_change, depend_on_fact, depend_on_lookup, find, mro_lookup
+from flambeau.frontend.trace.trust import MISSING, can_change, depend_on_fact, depend_on_lookup, find, mro_lookup, stored_or_found
 from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def class_attribute(tr: Tracer, owner: type, name: str, found: Any) -> Value:
 def bind_attribute(tr: Tracer, owner: type, name: str, found: Any, instance: Value | None, cls: Value) -> Value:
     """What access to class attribute `found` gives on an instance (None: on the class itself)."""
     at = ClassItem(Constant(owner, owner.__name__), name)
+    if isinstance(found, Value):                                  # stored by the trace
+        return found
     if isinstance(found, types.FunctionType):
         function = class_attribute(tr, owner, name, found)
         return function if instance is None else BoundMethod(function, instance)
@@ -47,7 +49,11 @@ def bind_attribute(tr: Tracer, owner: type, name: str, found: Any, instance: Val
     if instance is None:
         if isinstance(found, property):
             return BuiltinValue(found)
-        return class_attribute(tr, owner, name, found)
+        getter = getattr(type(found), "__get__", None)
+        if not isinstance(getter, types.FunctionType) or isinstance(found, functools.cached_property):
+            return class_attribute(tr, owner, name, found)
+        return tr.call(tr.wrap(getter, Attr(Constant(type(found), type(found).__name__), "__get__")),
+                       [class_attribute(tr, owner, name, found), Const(None), cls], {})
     if isinstance(found, property):
         if found.fget is None:
             raise tr.observe(AttributeError(f"property '{name}' has no getter"))
@@ -56,8 +62,6 @@ def bind_attribute(tr: Tracer, owner: type, name: str, found: Any, instance: Val
         value = tr.call(tr.wrap(found.func, Attr(at, "func")), [instance], {})
         instance.store(tr, name, value)                                     # type: ignore[attr-defined]
         return value
-    if isinstance(found, functools.partialmethod):
-        raise Unsupported("descriptor", f"{owner.__name__}.{name} is a partialmethod")
     if isinstance(found, (types.MethodDescriptorType, types.WrapperDescriptorType, types.BuiltinFunctionType,
                           types.ClassMethodDescriptorType)):
         return BoundBuiltin(instance, name)
@@ -87,6 +91,8 @@ def generic_getattr(tr: Tracer, value: Value, name: str) -> Value:
         return BoundBuiltin(value, name)
     if name == "__doc__":
         return tr.constant(cls.__doc__)
+    if owner is not None and owner.__flags__ & 1 << 9 and not hasattr(type(found), "__get__"):
+        return class_attribute(tr, owner, name, found)
     raise Unsupported("attribute", f"attribute {name!r} of a {cls.__name__} is read")
 
 
@@ -137,21 +143,53 @@ class ClassValue(Value):
         if isinstance(found, (types.MethodDescriptorType, types.WrapperDescriptorType, types.BuiltinFunctionType)):
             return BuiltinValue(getattr(self.raw, name))
         if isinstance(found, types.ClassMethodDescriptorType):
-            return BoundBuiltin(self, name)
+            bound = getattr(self.raw, name)
+            return BuiltinValue(bound) if tr.knows_builtin(bound) else BoundBuiltin(self, name)
         return bind_attribute(tr, owner, name, found, None, self)
 
     def setattr(self, tr: Tracer, name: str, value: Value) -> None:
-        raise Unsupported("class-store", f"attribute {name!r} of the class {self.raw.__name__} is assigned",
-                          "keep state on instances")
+        """Data of the program's classes may change; a function or descriptor would change what everything else means."""
+        _, found = mro_lookup(self.raw.__mro__, name)
+        if type(self.raw) is not type or not can_change(self.raw) or name.startswith("__") or self.source is None \
+                or hasattr(type(found), "__get__") or hasattr(value.pytype(), "__get__"):
+            raise Unsupported("class-store", f"attribute {name!r} of the class {self.raw.__name__} is assigned",
+                              "keep state on instances")
+        tr.effects.touch(self)
+        tr.class_stores[self.raw, name] = value
+
+    def replay(self, out: Rebuilder, target: str) -> list[str]:
+        """The stores to the class."""
+        return [f"{target}.{name} = {out.expr(v)}" for (cls, name), v in out.tr.class_stores.items() if cls is self.raw]
+
+    # ---- what the metaclass says
+
+    def meta_method(self, tr: Tracer, name: str) -> Value | None:
+        """A special method of the class itself, bound, if its metaclass defines it in Python."""
+        owner, found = find(tr, type(self.raw), name)
+        if owner is None or not isinstance(found, types.FunctionType):
+            return None
+        return BoundMethod(class_attribute(tr, owner, name, found), self)
 
     def iterate(self, tr: Tracer) -> Value:
         if issubclass(self.raw, enum.Enum):
             return tr.iterator([tr.constant(m) for m in self.raw])
-        return super().iterate(tr)
+        method = self.meta_method(tr, "__iter__")
+        return super().iterate(tr) if method is None else tr.call(method, [], {})
+
+    def length(self, tr: Tracer) -> int:
+        method = self.meta_method(tr, "__len__")
+        if method is None:
+            raise tr.observe(TypeError(f"object of type '{type(self.raw).__name__}' has no len()"))
+        return tr.index(tr.call(method, [], {}))                  # type: ignore[no-any-return]
+
+    def contains(self, tr: Tracer, item: Value) -> bool:
+        method = self.meta_method(tr, "__contains__")
+        return super().contains(tr, item) if method is None else tr.truth(tr.call(method, [item], {}))
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
         cls: Any = self.raw
-        return tr.fold(lambda k: cls[k], [key], {})
+        method = None if issubclass(cls, enum.Enum) else self.meta_method(tr, "__getitem__")
+        return tr.fold(lambda k: cls[k], [key], {}) if method is None else tr.call(method, [key], {})
 
     def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
         if tr.knows_builtin(self.raw):
@@ -185,6 +223,7 @@ def construct(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, 
     if issubclass(raw, BaseException) and not isinstance(new, (staticmethod, types.FunctionType)):
         instance: Value = ObjectValue(raw, args=list(args))
     elif new_owner is object:
+        _refuse_abstract(tr, raw)
         instance = ObjectValue(raw)
     elif isinstance(new, (staticmethod, types.FunctionType)):
         assert new_owner is not None
@@ -193,17 +232,29 @@ def construct(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, 
             if isinstance(new, staticmethod) else ClassItem(Constant(new_owner, new_owner.__name__), "__new__")
         instance = tr.call(tr.wrap(function, at), [cls, *args], kwargs)
     else:
-        raise Unsupported("construct", f"an object of the class {raw.__name__} is made by C code",
-                          "make it outside the compiled function")
+        made = tr.object_with_contents(raw, args)
+        if made is None:
+            raise Unsupported("construct", f"an object of the class {raw.__name__} is made by C code",
+                              "make it outside the compiled function")
+        instance = made
     if not issubclass(instance.pytype(), raw):
         return instance
     init_owner, init = find(tr, raw, "__init__")
     if isinstance(init, types.FunctionType):
         assert init_owner is not None
         tr.call(class_attribute(tr, init_owner, "__init__", init), [instance, *args], kwargs)
+    elif isinstance(init, types.WrapperDescriptorType) and init_owner is not object and not issubclass(raw, BaseException):
+        instance.method(tr, "__init__", args, kwargs)
     elif init_owner is object and new_owner is object and (args or kwargs):
         raise tr.observe(TypeError(f"{raw.__name__}() takes no arguments"))
     return instance
+
+
+def _refuse_abstract(tr: Tracer, cls: type) -> None:
+    """What `object.__new__` says of a class that lacks methods."""
+    if cls.__flags__ & (1 << 20):
+        missing = ", ".join(sorted(cls.__abstractmethods__))          # type: ignore[attr-defined]
+        raise tr.observe(TypeError(f"Can't instantiate abstract class {cls.__name__} without an implementation for {missing}"))
 
 
 def _namedtuple(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
@@ -278,8 +329,9 @@ class ObjectValue(Value):
     def own_names(self, tr: Tracer) -> list[str]:
         names: list[str] = []
         if self.raw is not None:
-            names = list(self.raw.__dict__)
-            tr.guard(Attr(self.source, "__dict__"), g.has_keys(names))       # type: ignore[arg-type]
+            names = list(getattr(self.raw, "__dict__", ()))
+            if hasattr(self.raw, "__dict__"):
+                tr.guard(Attr(self.source, "__dict__"), g.has_keys(names))   # type: ignore[arg-type]
         names += [n for n in self.attrs if n not in names]
         return [n for n in names if self.attrs.get(n, MISSING) is not None]
 
@@ -316,7 +368,9 @@ class ObjectValue(Value):
             return TupleValue(self.args)
         if issubclass(self.cls, BaseException) and name in ("__traceback__", "__cause__", "__context__"):
             return self.attrs.get(name) or Const(None)
-        owner, found = mro_lookup(self.cls.__mro__, name)
+        if issubclass(self.cls, BaseException) and name == "__suppress_context__":
+            return self.attrs.get(name) or Const("__cause__" in self.attrs)
+        owner, found = stored_or_found(tr, self.cls.__mro__, name)
         if isinstance(found, types.MemberDescriptorType):
             return self._slot(tr, name)
         if owner is not None and is_data_descriptor(found) and not isinstance(found, functools.cached_property):
@@ -385,6 +439,18 @@ class ObjectValue(Value):
             self.default_delattr(tr, name)
 
     def default_delattr(self, tr: Tracer, name: str) -> None:
+        owner, found = find(tr, self.cls, name)
+        if owner is not None and is_data_descriptor(found) and not isinstance(found, types.MemberDescriptorType):
+            deleter = found.fdel if isinstance(found, property) else getattr(type(found), "__delete__", None)
+            if not isinstance(deleter, types.FunctionType):
+                raise Unsupported("attribute-store", f"attribute {name!r} of a {self.cls.__name__} is deleted by a descriptor")
+            at = ClassItem(Constant(owner, owner.__name__), name)
+            if isinstance(found, property):
+                tr.call(tr.wrap(deleter, Attr(at, "fdel")), [self], {})
+            else:
+                tr.call(tr.wrap(deleter, Attr(Constant(type(found), type(found).__name__), "__delete__")),
+                        [class_attribute(tr, owner, name, found), self], {})
+            return
         if self.own_attribute(tr, name) is None:
             raise tr.observe(AttributeError(f"'{self.cls.__name__}' object has no attribute '{name}'"))
         self.store(tr, name, None)
@@ -484,10 +550,14 @@ class ObjectValue(Value):
     def m_with_traceback(self, tr: Tracer, tb: Value) -> Value:
         return self
 
+    def replay(self, out: Rebuilder, target: str) -> list[str]:
+        setter, deleter = out.constant(object.__setattr__), out.constant(object.__delattr__)
+        return [f"{deleter}({target}, {n!r})" if v is None else f"{setter}({target}, {n!r}, {out.expr(v)})"
+                for n, v in self.attrs.items() if (self.has_really(n) if v is None else v is not self.read.get(n))]
+
     def rebuild(self, out: Rebuilder) -> str:
-        cls = out.constant(self.cls)
-        made = ", ".join([cls, *(out.expr(a) for a in self.args or ())])
-        name = out.variable(f"{cls}.__new__({made})")
+        made = ", ".join([out.constant(self.cls), *(out.expr(a) for a in self.args or ())])
+        name = out.variable(f"{out.constant(native_new(self.cls))}({made})")
         if self.args:
             out.line(f"{name}.args = ({', '.join(out.expr(a) for a in self.args)},)")
         out.remember(self, name)
@@ -498,6 +568,11 @@ class ObjectValue(Value):
 
     def _set(self, out: Rebuilder, name: str, attribute: str, value: Value) -> None:
         out.line(f"{out.constant(object.__setattr__)}({name}, {attribute!r}, {out.expr(value)})")
+
+
+def native_new(cls: type) -> Any:
+    """The `__new__` of C under the class."""
+    return next(c.__new__ for c in cls.__mro__ if isinstance(c.__dict__.get("__new__"), types.BuiltinFunctionType))
 
 
 class ModuleValue(Value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import collections
 import enum
 import functools
+import operator
 import re
 import types
 from collections.abc import Callable
@@ -18,12 +19,15 @@ from flambeau.frontend.trace.callables import (
     PartialValue,
     outside_function,
 )
+from flambeau.frontend.trace.deques import DequeValue
 from flambeau.frontend.trace.higher_order import HigherOrder, takes_functions
+from flambeau.frontend.trace.library import getter_from_outside
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_key
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue
 from flambeau.frontend.trace.sequences import ListValue, Pending, SliceValue, TupleValue
 from flambeau.frontend.trace.shapes import SizeOf
 from flambeau.frontend.trace.source import Attr, Constant, DictKey, Global, Item, Root, Source
+from flambeau.frontend.trace.subclasses import builtin_base, wrap_contents
 from flambeau.frontend.trace.tensors import ModeValue
 from flambeau.frontend.trace.trust import TRUSTED, can_change, depend_on_code, is_trusted
 from flambeau.frontend.trace.values import (
@@ -44,6 +48,8 @@ from flambeau.runtime.tensor import Size, Tensor
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
 
+_GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
+_CONSTANT = (DType, Device, enum.Enum, re.Pattern, types.UnionType, types.GenericAlias)
 PLAIN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range)
 _BUILTIN_TYPES = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
                   types.MethodWrapperType, types.GetSetDescriptorType, types.MemberDescriptorType,
@@ -81,12 +87,15 @@ def _wrap(tr: Tracer, raw: Any, source: Source) -> Value:
         if not isinstance(source, Root):
             tr.guard(source, g.exists())
         return OutsideConst(raw, source, tr)
-    if isinstance(raw, (DType, Device, enum.Enum)) or getattr(cls, "__flambeau_constant__", False):
+    if isinstance(raw, _CONSTANT) or getattr(cls, "__flambeau_constant__", False):
         tr.guard(source, g.equals(raw) if isinstance(raw, Device) else g.is_object(raw))
         return Const(raw, source)
     if isinstance(raw, type):
         tr.guard(source, g.is_object(raw))
         return ClassValue(raw, source)
+    if cls in _GETTERS:
+        tr.guard(source, g.is_object(raw))
+        return getter_from_outside(tr, raw)
     handler = _WRAPPERS.get(cls)
     if handler is not None:
         return handler(tr, raw, source)
@@ -104,7 +113,11 @@ def _wrap(tr: Tracer, raw: Any, source: Source) -> Value:
 def _wrap_object(tr: Tracer, raw: Any, source: Source) -> Value:
     cls = type(raw)
     tr.guard(source, g.is_type(cls))
-    written_in_python = bool(cls.__flags__ & (1 << 9)) and not isinstance(raw, (list, dict, set, str, int, float))
+    kind = builtin_base(cls)
+    if kind is not None:
+        return wrap_contents(tr, raw, kind, source)
+    written_in_python = bool(cls.__flags__ & (1 << 9)) and not isinstance(raw, (list, dict, set, str, int, float)) \
+        or cls is types.SimpleNamespace
     return ObjectValue(cls, raw, source) if written_in_python else OpaqueValue(raw, source)
 
 
@@ -138,9 +151,11 @@ def _wrap_tuple(tr: Tracer, raw: tuple[Any, ...], source: Source) -> Value:
 
 def _wrap_list(tr: Tracer, raw: Any, source: Source) -> Value:
     tr.guard(source, g.is_type(type(raw)))
-    if isinstance(raw, collections.deque) and raw.maxlen is not None:
-        return OpaqueValue(raw, source)
-    return ListValue([Pending(v, Item(source, k)) for k, v in enumerate(raw)], source, type(raw))
+    items = [Pending(v, Item(source, k)) for k, v in enumerate(raw)]
+    if isinstance(raw, collections.deque):
+        tr.guard(Attr(source, "maxlen"), g.equals(raw.maxlen))
+        return DequeValue(items, source, raw.maxlen)
+    return ListValue(items, source, type(raw))
 
 
 def _wrap_dict(tr: Tracer, raw: Any, source: Source) -> Value:
@@ -223,6 +238,8 @@ def _wrap_cell(tr: Tracer, raw: types.CellType, source: Source) -> Value:
 def wrap_global(tr: Tracer, raw: Any, source: Source, module: str) -> Value:
     """A global of a module; functions and classes of trusted modules need no guard."""
     package = module.split(".")[0]
+    if package in TRUSTED and isinstance(source, Global) and isinstance(source.base, Constant):
+        tr.assumed.append((source.base.value, source.name, raw))
     if package == "flambeau" and isinstance(raw, tuple) and isinstance(source, Global) and source.name.isupper():
         return tr.constant(raw)
     if package in TRUSTED and isinstance(source, Global) and (callable(raw) or isinstance(raw, types.ModuleType)) \
@@ -234,8 +251,6 @@ def wrap_global(tr: Tracer, raw: Any, source: Source, module: str) -> Value:
 def outside_attribute(tr: Tracer, value: Any, name: str) -> Value:
     """An attribute of a real function or other object, by its source."""
     if not hasattr(value.raw, name):
-    if package in TRUSTED and isinstance(source, Global) and isinstance(source.base, Constant):
-        tr.assumed.append((source.base.value, source.name, raw))
         tr.guard_absent(value.source, name)
         raise tr.observe(AttributeError(f"'{value.pytype().__name__}' object has no attribute '{name}'"))
     return tr.wrap(getattr(value.raw, name), Attr(value.source, name))
@@ -275,6 +290,7 @@ class GlobalsValue(Value):
             if name not in scope:
                 tr.guard(at, g.contains(name, False))
                 raise tr.observe(NameError(f"name '{name}' is not defined"))
+            tr.assumed.append((scope, name, scope[name]))
             value = tr.wrap(scope[name], Constant(scope[name], name) if is_trusted(self.module) else Global(at, name))
         self.read[name] = value
         return value
@@ -286,7 +302,6 @@ class GlobalsValue(Value):
 
 def _equals_set(raw: set[Any]) -> tuple[Any, Any, str]:
     frozen = frozenset(raw)
-            tr.assumed.append((scope, name, scope[name]))
     return ("set", frozen), lambda w, v: f"{v} == {w.constant(frozen)}", f"{{}} has {len(frozen)} given elements"
 
 

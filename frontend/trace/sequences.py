@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
@@ -387,4 +388,12 @@ class HostIterator(Value):
         return True
 
 
+def solid(tr: Tracer, value: Value) -> Value:
+    """An iterator or view as the list of its items: what a function that consumes it sees."""
+    if value.pytype() in _CONSUMED or isinstance(value, (SequenceIterator, CombinedIterator, HostIterator)):
+        return ListValue(tr.unpack(value))
+    return value
+
+
+_CONSUMED = {type({}.keys()), type({}.values()), type({}.items()), GeneratorType}
 DICT_TYPES = (dict, collections.OrderedDict, collections.defaultdict)

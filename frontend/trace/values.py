@@ -307,6 +307,9 @@ NEEDS_DATA = {"item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "_
 TAPE_METHODS = {"backward", "requires_grad_"}
 
 
+LAYOUT_METHODS = ("is_contiguous", "stride", "storage_offset")
+
+
 class TensorValue(Value):
     """A tensor: a node of the graph. `cls` is the real class (Tensor, Parameter)."""
 
@@ -334,6 +337,10 @@ class TensorValue(Value):
                               "keep it a tensor, or move this line out of the compiled function")
         if name == "size" and not args and not kwargs:
             return self.getattr(tr, "shape")
+        if name in LAYOUT_METHODS:
+            return tr.layout_method(self, name, args, kwargs)
+        if name == "contiguous" and not args and not kwargs and tr.is_known_contiguous(self):
+            return self
         if name in TAPE_METHODS:
             return tr.tape.method(self, name, args, kwargs)
         return tr.call_pure(getattr(type(self.tensor), name), [self, *args], kwargs)

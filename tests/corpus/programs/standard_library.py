@@ -80,11 +80,11 @@ def cached_property_made_inside(x):
 
 
 class Layer:
-    def transform(self, x, kind, scale=1):
+    def transform(self, kind, x, scale=1):
         return getattr(F, kind)(x) * scale
 
     relu = partialmethod(transform, "relu")
-    double_tanh = partialmethod(transform, kind="tanh", scale=2)
+    double_tanh = partialmethod(transform, "tanh", scale=2)
 
 
 @program((X,), (X,))
