@@ -9,7 +9,7 @@ from flambeau.frontend.trace.objects import ObjectValue, bind_attribute
 from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr
 from flambeau.frontend.trace.trust import depend_on_method, is_trusted, mro_lookup
-from flambeau.frontend.trace.values import NEEDS_DATA, TAPE_METHODS, Const, TensorValue, Unsupported, Value
+from flambeau.frontend.trace.values import LAYOUT_METHODS, NEEDS_DATA, TAPE_METHODS, Const, TensorValue, Unsupported, Value
 from flambeau.runtime.autograd import mode
 from flambeau.runtime.tensor import Size
 
@@ -24,7 +24,7 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
         return value_attrs(tr, value)[name]
     if name == "shape":
         return shape_of(tr, value)
-    if name in NEEDS_DATA or name in TAPE_METHODS:
+    if name in NEEDS_DATA or name in TAPE_METHODS or name in LAYOUT_METHODS:
         return BoundBuiltin(value, name)
     found = getattr(type(value.tensor), name, None)
     own = depend_on_method(tr, value.cls, name)
@@ -33,14 +33,18 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
         return bind_attribute(tr, owner, name, own, value, tr.class_value(value.cls))
     if found is not None and callable(found):
         return BoundBuiltin(value, name)
-    if name == "data" or (name == "is_leaf" and value.source is None):
-        return _derived(tr, value, name)
+    if name in ("grad", "is_leaf") and value.source is None:
+        return tr.tape.fact(value, name)
+    if name == "data":
+        return tr.call_pure(value.tensor.detach, [], {})          # type: ignore[attr-defined]
     if found is None and value.source is not None and not (callable(own) and not isinstance(own, type)):
         return _outside(tr, value, name)
     if found is not None:
         return tr.from_python(tr.call_host(getattr, value.tensor, name))
     if isinstance(own, types.FunctionType) and owner is not None and getattr(own, "__flambeau_inline__", False):
         return BoundMethod(bind_attribute(tr, owner, name, own, None, tr.class_value(value.cls)), value)
+    if isinstance(own, types.FunctionType):
+        return BoundBuiltin(value, name)                         # the call is the break
     raise Unsupported("tensor-attribute", f"Tensor.{name} is not known while tracing")
 
 
@@ -54,19 +58,18 @@ def shape_of(tr: Tracer, value: TensorValue) -> Value:
     return TupleValue([tr.constant(n) for n in value.tensor.shape], Size)
 
 
-def _derived(tr: Tracer, value: TensorValue, name: str) -> Value:
-    if name == "data":
-        return tr.call_pure(value.tensor.detach, [], {})          # type: ignore[attr-defined]
-    return Const(not value.tensor.requires_grad)
-
-
 def _outside(tr: Tracer, value: TensorValue, name: str) -> Value:
     """State that only the real tensor has: `grad`, `grad_fn`, user attributes."""
     if not hasattr(value.raw, name):
         tr.guard_absent(value.source, name)
         raise tr.observe(AttributeError(f"'{value.cls.__name__}' object has no attribute '{name}'"))
     assert value.source is not None
+    if name in _OF_THE_TAPE and any(node.op is not None and node.op.mutates for node in tr.graph.nodes):
+        raise Unsupported("tensor-attribute", f"Tensor.{name} is read after a write, which only happens when the graph runs")
     return tr.wrap(getattr(value.raw, name), Attr(value.source, name))
+
+
+_OF_THE_TAPE = {"_version", "grad_fn", "output_nr", "_base", "is_leaf"}
 
 
 def value_attrs(tr: Tracer, value: TensorValue) -> dict[str, Value]:

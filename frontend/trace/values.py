@@ -343,7 +343,10 @@ class TensorValue(Value):
             return self
         if name in TAPE_METHODS:
             return tr.tape.method(self, name, args, kwargs)
-        return tr.call_pure(getattr(type(self.tensor), name), [self, *args], kwargs)
+        found = getattr(type(self.tensor), name, None)
+        if found is None:
+            raise Unsupported("tensor-attribute", f"Tensor.{name}() is called, which a graph does not record")
+        return tr.call_pure(found, [self, *args], kwargs)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
         return tr.call_pure(operator.getitem, [self, key], {})

@@ -1,0 +1,110 @@
+"""How symbolic tensors lie in memory, where the trace can know it: inputs (guarded), their views, fresh results of ops.
+
+Strides are not part of a tensor's guard, and few programs ask for them. One that does (`is_contiguous()`, `stride()`)
+gets the answer for the example, and a guard on the strides of the inputs it follows from.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flambeau.frontend.trace.values import Const, TensorValue, Unsupported, Value
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.interp import Tracer
+
+def layout_method(tr: Tracer, value: TensorValue, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    """`is_contiguous()`, `stride()`, `storage_offset()` of a symbolic tensor."""
+    given = [a.as_python(tr) for a in args] + [v.as_python(tr) for v in kwargs.values()]
+    node = value.tensor.node                                      # type: ignore[attr-defined]
+    array = _array(tr, node)
+    if array is None or (name == "is_contiguous" and given) or (name == "storage_offset" and value.source is None):
+        raise Unsupported("tensor-attribute", f"Tensor.{name}() of a result is not known while tracing",
+                          "ask it of the inputs, or call contiguous() in any case")
+    if name == "storage_offset":
+        offset = value.raw.storage_offset()
+        tr.guard(value.source, (("offset", offset), lambda w, v: f"{v}.storage_offset() == {offset}",
+                                f"{{}} starts at element {offset} of its memory"))    # type: ignore[arg-type]
+        return Const(offset)
+    if name == "is_contiguous":
+        return Const(bool(array.flags.c_contiguous))
+    strides = tuple(s // array.itemsize for s in array.strides)
+    return tr.constant(strides[given[0]] if given and given[0] is not None else strides)
+
+
+def is_known_contiguous(tr: Tracer, value: TensorValue) -> bool:
+    """Whether `contiguous()` gives the tensor itself; adds guards only where an input is asked directly."""
+    if value.source is None:
+        return False
+    array = _array(tr, value.tensor.node)                         # type: ignore[attr-defined]
+    return array is not None and bool(array.flags.c_contiguous)
+
+
+def _array(tr: Tracer, node: Any) -> Any:
+    """An array without memory of its own that lies as the node's value does; None where that is not known."""
+    known = tr.layouts.get(node)
+    if known is None:
+        known = tr.layouts[node] = (_find(tr, node),)
+    return known[0]
+
+
+def _find(tr: Tracer, node: Any) -> Any:
+    shape = node.meta.shape if not isinstance(node.meta, tuple) else None
+    if shape is None or any(type(n) is not int for n in shape):
+        return None
+    if node in tr.inputs:
+        source, raw = tr.inputs[node]
+        if _is_resized(tr, node):
+            return None
+        strides = raw._a.strides
+        tr.guard(source, (("strides", strides), lambda w, v: f"{v}._a.strides == {strides}",
+                          f"{{}} has the strides {raw.stride()}"))
+        return _dummy(raw._a.dtype, shape, strides)
+    op = node.op
+    if op is None or node in tr.scalars:
+        return None
+    if op.family == "view" or op.name == "clone":
+        base = _array(tr, node.args[0])
+        return None if base is None else _viewed(op, base, node)
+    if "random" in op.tags or not node.inputs:
+        return None if node.inputs else _fresh(node)
+    arrays = [_array(tr, n) for n in node.inputs]
+    keeps = op.family in ("pointwise", "creation") or op.name == "cast"
+    if keeps and all(a is not None and a.flags.c_contiguous for a in arrays):
+        return _fresh(node)
+    return None
+
+
+def _is_resized(tr: Tracer, node: Any) -> bool:
+    """Whether an op that writes may have changed more of an input than its elements."""
+    return any(n.op is not None and n.op.mutates and n.op.functional is None and node in n.inputs for n in tr.graph.nodes)
+
+
+def _viewed(op: Any, base: Any, node: Any) -> Any:
+    try:
+        found = op.kernel(np, base, *node.args[1:])
+    except Exception:
+        return None
+    return found if isinstance(found, np.ndarray) and found.shape == tuple(node.meta.shape) else None
+
+
+def _dummy(dtype: Any, shape: Any, strides: Any) -> Any:
+    """Memory that nobody writes to, so that it takes no room; a view that cannot be had without a copy copies it."""
+    span = dtype.itemsize + sum((n - 1) * s for n, s in zip(shape, strides) if n)
+    if span > _LARGEST or any(s < 0 for s in strides):
+        return None
+    return np.ndarray(shape, dtype, np.empty(span, np.uint8), 0, strides)
+
+
+_LARGEST = 1 << 26
+
+
+def _fresh(node: Any) -> Any:
+    """Row-major, as ops make their results."""
+    dtype = node.meta.dtype.np
+    strides, step = [], dtype.itemsize
+    for n in reversed(node.meta.shape):
+        strides.append(step)
+        step *= max(n, 1)
+    return _dummy(dtype, node.meta.shape, tuple(reversed(strides)))
