@@ -113,7 +113,7 @@ class Graph:
     def add(self, op: Op, args: tuple, meta: Any, loc: str = "", requires_grad: bool = False, stem: str = "") -> Node:
         """Append a call."""
         node = Node(self.fresh(stem or op.name), op, args, meta, loc, requires_grad)
-        if op.family == "control":
+        if "bodies" in op.tags:
             node.args = tuple([self._named_body(a, f"{node.name}_{p.name}") if isinstance(a, Graph) else a
                                for p, a in zip(op.schema.params, args)])
         self.nodes.append(node)
@@ -400,8 +400,8 @@ def map_nodes(fn: Any, tree: Any) -> Any:
 
 
 def bodies(node: Node) -> list[Graph]:
-    """The graphs among a call's arguments: those of branches and loops."""
-    if node.op is None or node.op.family != "control":
+    """The graphs among a call's arguments: those of branches, loops and functions with derivatives of their own."""
+    if node.op is None or "bodies" not in node.op.tags:
         return []
     return [a for a in node.args if isinstance(a, Graph)]
 

@@ -25,7 +25,7 @@ MODULES: dict[str, dict[str, str]] = {
                "spherical_bessel_j0 xlog1py zeta",
     },
     "control": {
-        "ops": "cond scan while_loop while_loop_backward",
+        "ops": "cond custom_function once scan while_loop while_loop_backward",
     },
     "copies": {
         "torch": "_chunk_cat alias_copy as_strided_copy as_strided_scatter detach_copy diagonal_copy empty_permuted "

@@ -53,7 +53,7 @@ class _Simplifier:
 
     def arguments(self, node: Node) -> tuple:
         args = map_nodes(self.env.__getitem__, node.args)
-        return map_bodies(simplify, args) if node.op.family == "control" else args  # type: ignore[union-attr]
+        return map_bodies(simplify, args) if "bodies" in node.op.tags else args  # type: ignore[union-attr]
 
     def visit(self, node: Node) -> Node:
         assert node.op is not None

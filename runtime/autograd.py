@@ -245,7 +245,7 @@ class OpNode(GradNode):
         return saved_value(self, name[7:], (_Like, TensorMeta))
 
     def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
-        if len(grads) == 1:
+        if len(grads) == 1 and type(self.out) is not tuple:
             found, args = self.rules(grads[0])
         else:
             args = self.kept()

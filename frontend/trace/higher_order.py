@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.bodies import Bodies
 from flambeau.frontend.trace.callables import BuiltinValue
+from flambeau.frontend.trace.custom import apply_function
 from flambeau.frontend.trace.mappings import DictValue
 from flambeau.frontend.trace.sequences import ListValue, TupleValue
 from flambeau.frontend.trace.source import Attr, Source
-from flambeau.frontend.trace.tensors import ModeValue
 from flambeau.frontend.trace.values import Const, Observed, ScalarValue, SymValue, TensorValue, Unsupported, Value
 from flambeau.ir.autocast import OFF, Autocast
 from flambeau.ir.op import state, use_handler
@@ -45,6 +45,8 @@ class HigherOrder(BuiltinValue):
 
 
 def _call(tr: Tracer, raw: Any, source: Source | None, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    if raw.__dict__.get("__flambeau_higher_order__") == "custom_function":
+        return apply_function(tr, raw, args, kwargs)
     made = raw.__dict__.get("__flambeau_transform__")
     if made is None:
         if raw.__name__ == "cond" and args and not isinstance(args[0], TensorValue):
@@ -93,22 +95,15 @@ class _Inside:
         self.before, self.grad = (tr.transform, tr.builder.grad_enabled, taken.by), mode.grad
         tr.transform = state.handler if levels.active else None
         taken.by = None
-        _set_grad(tr, mode.grad)
+        tr.set_grad(mode.grad)
 
     def __exit__(self, *error: Any) -> None:
         tr, changed = self.tr, self.tr.builder.grad_enabled is not self.grad
         tr.transform, before, taken.by = self.before
         mode.grad = self.grad
-        _set_grad(tr, before)
+        tr.set_grad(before)
         if changed and error[0] is None:
             raise Unsupported("autograd-mode", "a function given to a transform, a branch or a loop leaves the grad mode changed")
-
-
-def _set_grad(tr: Tracer, enabled: bool) -> None:
-    tr.builder.grad_enabled = enabled
-    known = tr.known.get(id(mode))
-    if isinstance(known, ModeValue):
-        known.now["grad"] = enabled
 
 
 class Held:

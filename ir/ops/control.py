@@ -18,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.ir.graph import Graph
+from flambeau.ir.family import composite
+from flambeau.ir.graph import Graph, getitem, map_nodes
 from flambeau.ir.interp import run_graph
 from flambeau.ir.meta import TensorMeta
-from flambeau.ir.op import Op, ops, register, use_handler
+from flambeau.ir.op import Op, call, ops, register, state, use_handler
+from flambeau.ir.samples import S, T
 from flambeau.ir.schema import parse
 from flambeau.ir.tracing import GraphBuilder, GraphTensor, SymbolicTensor
 from flambeau.ir.tree import leaves
@@ -39,8 +41,9 @@ def control(schema: str, infer: Callable[..., Any], run: Callable[..., Any], der
             return NotImplemented
         return tuple(run(*args))
 
-    return register(Op(parsed.name, parsed, "control", infer, decompose=decompose, tags=frozenset({"extern", "any_layout"}),
-                       doc=run.__doc__ or "", extra={"derivative": derivative, "on_arrays": run, **extra}))
+    tags = frozenset({"extern", "any_layout", "bodies"})
+    return register(Op(parsed.name, parsed, "control", infer, decompose=decompose, tags=tags, doc=run.__doc__ or "",
+                       extra={"derivative": derivative, "on_arrays": run, **extra}))
 
 
 def run_body(body: Graph, inputs: Sequence[Any]) -> list[Any]:
@@ -142,8 +145,8 @@ def _while_backward_run(cond: Graph, body: Graph, gradient: Graph, carried: Sequ
     while bool(run_body(cond, [*states[-1], *extra])[0]):
         states.append(run_body(body, [*states[-1], *extra]))
     flowing, total = list(grads), list(sums)
-    for state in reversed(states[:-1]):
-        found = run_body(gradient, [*state, *extra, *flowing])
+    for began in reversed(states[:-1]):
+        found = run_body(gradient, [*began, *extra, *flowing])
         flowing, total = found[:len(grads)], [a + b for a, b in zip(total, found[len(grads):])]
     return [_copy(x) for x in (*flowing, *total)] if len(states) == 1 else [*flowing, *total]
 
@@ -235,3 +238,54 @@ def _copy_of(graph: Graph) -> tuple[Graph, GraphBuilder]:
 
 scan = control("scan(Graph combine, Tensor[] init, Tensor[] xs, Tensor[] extra, bool reverse=False, "
                "bool states=False) -> Tensor[]", _scan_infer, _scan_run, _scan_derivative, with_states=_scan_with_states)
+
+
+# ---- functions whose derivative the user writes -------------------------------------------------------------------
+
+
+def _custom_infer(forward: Graph, backward: Graph, operands: Sequence[Any], results: int) -> tuple:
+    return tuple(_metas(forward))
+
+
+def _custom_parts(forward: Graph, backward: Graph, operands: Sequence[Any], results: int) -> tuple:
+    """What the user's ``forward`` computes: its results, then what ``backward`` reads of its intermediate values."""
+    return tuple(run_body(forward, operands))
+
+
+def _custom_gradient(g: Any, out: Any, forward: Graph, backward: Graph, operands: Sequence[Any], results: int,
+                     needs: tuple) -> list[Any]:
+    """What the user's ``backward`` computes of operands, results, intermediate values, and the gradients of the results."""
+    inner = [ops.detach(x) for x in out[results:]]  # constants of the derivative, as what forward leaves in ctx is
+    found = _as_recorded(backward, [*operands, *out[:results], *inner, *g[:results]])
+    return [[*found, *[None] * (len(operands) - len(found))]]
+
+
+def _as_recorded(body: Graph, inputs: Sequence[Any]) -> list[Any]:
+    """A body's ops called on symbols, on the tape where its own are."""
+    if body.run is not None or not isinstance(state.handler, GraphBuilder):
+        return run_body(body, inputs)
+    builder, env = state.handler, dict(zip(body.inputs, inputs))
+    before = builder.grad_enabled
+    recorded = {n.args[0] for n in body.nodes if n.op is getitem and n.requires_grad}
+    for node in body.nodes:
+        builder.grad_enabled = before and (node.requires_grad or node in recorded)
+        args = map_nodes(env.__getitem__, node.args)
+        env[node] = args[0][args[1]] if node.op is getitem else call(node.op, args)  # type: ignore[arg-type]
+    builder.grad_enabled = before
+    return [map_nodes(env.__getitem__, out) for out in body.outputs]
+
+
+custom_function = register(Op(
+    "custom_function", parse("custom_function(Graph forward, Graph backward, Tensor[] operands, int results) -> Tensor[]"),
+    "composite", _custom_infer, decompose=_custom_parts, joint_vjp=_custom_gradient, tags=frozenset({"bodies", "any_layout"}),
+    doc="A function of ``autograd.Function``."))
+
+
+def _once_gradient(g: Any, out: Any, self: Any, beside: Sequence[Any], needs: tuple) -> list[Any]:
+    raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
+
+
+once = composite("once(Tensor self, Tensor[] beside) -> Tensor", lambda self, beside: ops.clone(self), joint_vjp=_once_gradient,
+                 infer=lambda self, beside: TensorMeta(tuple(self.shape), self.dtype, self.device), tags=("by_rule",), api=(),
+                 samples=lambda: [S(T((3,)), [T((2,))])], dtypes="",
+                 doc="A gradient that must not be differentiated again, though it depends on ``beside``.")

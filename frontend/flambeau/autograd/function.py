@@ -49,7 +49,7 @@ class FunctionCtx:
                 "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
                 "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access "
                 "saved tensors after calling backward.")
-        return tuple(s.get(self._node) if hasattr(s, "get") else s for s in self._saved)
+        return tuple(s if s is None or isinstance(s, Tensor) else s.get(self._node) for s in self._saved)
 
     saved_variables = saved_tensors
 
@@ -302,4 +302,8 @@ def once_differentiable(fn: Callable) -> Callable:
             marked.append(o)
         return tuple(marked) if isinstance(outputs, tuple) else marked[0]
 
+    wrapper.__flambeau_once__ = True  # type: ignore[attr-defined]
     return wrapper
+
+
+Function.apply.__func__.__flambeau_higher_order__ = "custom_function"  # type: ignore[attr-defined]

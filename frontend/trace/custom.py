@@ -1,0 +1,204 @@
+"""`autograd.Function` in traced code: the user's `forward` and `backward` as the two graphs of one step.
+
+`backward` is traced when `apply` is called, on stand-ins for the gradients. What it reads of `forward`, through `ctx` or
+otherwise, becomes further results of the step. `ctx` exists only while tracing.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.trace.bodies import Bodies, Body
+from flambeau.frontend.trace.callables import FunctionValue
+from flambeau.frontend.trace.objects import ClassValue
+from flambeau.frontend.trace.sequences import ListValue, TupleValue
+from flambeau.frontend.trace.source import Attr
+from flambeau.frontend.trace.values import NONE, Const, TensorValue, Unsupported, Value
+from flambeau.ir.graph import Graph, Node, map_nodes
+from flambeau.ir.op import get_op, ops
+from flambeau.ir.tracing import GraphTensor
+from flambeau.runtime.traced import Traced
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.interp import Tracer
+
+
+def apply_function(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    """`cls.apply(*args, **kwargs)`; `raw` is the function behind every `apply`, `args` begins with the class."""
+    cls, given = args[0], args[1:]
+    assert isinstance(cls, ClassValue)
+    if tr.transform is not None:
+        raise Unsupported("transform", f"{cls.raw.__name__}.apply is called inside a transform",
+                          "call the transform outside the compiled function")
+    needs = [isinstance(a, TensorValue) and a.tensor.requires_grad for a in given]
+    call = _Call(tr, raw.__globals__, cls, given, kwargs, needs)
+    if not (tr.builder.grad_enabled and any(needs)):
+        return call.forward(given)
+    return call.recorded()
+
+
+class _Call:
+    """One `apply` while it is traced."""
+
+    def __init__(self, tr: Tracer, space: dict[str, Any], cls: ClassValue, args: list[Value], kwargs: dict[str, Value],
+                 needs: list[bool]) -> None:
+        self.tr, self.cls, self.args, self.kwargs, self.needs = tr, cls, args, kwargs, needs
+        self.real: Any = cls.raw
+        self.base, self.ctx_class = space["Function"], space["FunctionCtx"]
+        self.places = [i for i, a in enumerate(args) if isinstance(a, TensorValue)]
+        self.ctx: Any = None
+        self.output: Value = NONE
+
+    @property
+    def name(self) -> str:
+        return self.cls.raw.__name__
+
+    # ---- forward
+
+    def forward(self, args: list[Value]) -> Value:
+        """The user's `forward` (and `setup_context`) off the tape."""
+        tr, grad = self.tr, self.tr.builder.grad_enabled
+        self.ctx = tr.call(tr.class_value(self.ctx_class), [], {})
+        self.ctx.setattr(tr, "needs_input_grad", TupleValue([Const(n) for n in self.needs]))
+        tr.set_grad(False)
+        try:
+            if self.real.setup_context is self.base.setup_context:
+                found = tr.call(self.cls.getattr(tr, "forward"), [self.ctx, *args], self.kwargs)
+            else:
+                found = tr.call(self.cls.getattr(tr, "forward"), args, self.kwargs)
+                tr.call(self.cls.getattr(tr, "setup_context"), [self.ctx, TupleValue(args), found], {})
+        finally:
+            tr.set_grad(grad)
+        self.ctx.setattr(tr, "_saved", self.ctx.getattr(tr, "to_save"))
+        return found
+
+    def traced_forward(self, *tensors: Traced) -> list[Any]:
+        tr, args = self.tr, list(self.args)
+        for i, t in zip(self.places, tensors):
+            args[i] = tr.from_python(t)
+        self.output = self.forward(args)
+        if not tr.truth(self.ctx.getattr(tr, "materialize_grads")):
+            raise Unsupported("custom-function", f"{self.name} wants None for gradients that do not arrive",
+                              "do without set_materialize_grads(False)")
+        if self.ctx.getattr(tr, "dirty_tensors").length(tr):
+            raise Unsupported("custom-function", f"{self.name} changes one of its arguments in place",
+                              "return a new tensor and do without mark_dirty()")
+        return [v.tensor if isinstance(v, TensorValue) else None for v in self.results()]
+
+    def results(self) -> list[Value]:
+        return self.output.values(self.tr) if isinstance(self.output, TupleValue) else [self.output]
+
+    # ---- backward
+
+    def traced_backward(self, *grads: Traced) -> list[Any]:
+        tr = self.tr
+        rest = iter(grads)
+        given = [tr.from_python(next(rest)) if isinstance(v, TensorValue) else NONE for v in self.results()]
+        rule = self.cls.getattr(tr, "backward" if self.real.backward is not self.base.backward else "vjp")
+        once = isinstance(rule, FunctionValue) and getattr(rule.raw, "__flambeau_once__", False)
+        found = self.once(rule, given) if once else tr.call(rule, [self.ctx, *given], {})
+        items = found.values(tr) if isinstance(found, (TupleValue, ListValue)) else [found]
+        items = self.checked(items)
+        tensors = [v.tensor if isinstance(v, TensorValue) else None for v in (items[i] for i in self.places)]
+        beside = [g.symbol for g in grads]
+        return [tr.call_host(ops.once, t, beside) if once and t is not None else t for t in tensors]
+
+    def once(self, rule: Any, given: list[Value]) -> Value:
+        """The function behind @once_differentiable, off the tape."""
+        tr, grad = self.tr, self.tr.builder.grad_enabled
+        inner = tr.wrap(rule.raw.__wrapped__, Attr(rule.source, "__wrapped__"))
+        tr.set_grad(False)
+        try:
+            return tr.call(inner, [self.ctx, *given], {})
+        finally:
+            tr.set_grad(grad)
+
+    def checked(self, items: list[Value]) -> list[Value]:
+        """One gradient for each argument; an error of the user's is eager mode's to raise."""
+        count = len(self.args)
+        none = [isinstance(v, Const) and v.value is None for v in items]
+        if len(items) < count or not all(none[count:]) or any(
+                not n and (i not in self.places or not isinstance(v, TensorValue)) for i, (v, n) in enumerate(zip(items, none))
+                if i < count):
+            raise Unsupported("custom-function", f"{self.name}.backward returns {len(items)} gradients for {count} arguments, or "
+                              "one that is no tensor", "return a tensor or None for each argument of forward")
+        return items
+
+    # ---- both as one step
+
+    def recorded(self) -> Value:
+        tr = self.tr
+        bodies = Bodies(tr)
+        operands = [self.args[i].tensor for i in self.places]     # type: ignore[attr-defined]
+        forward = bodies.trace(self.traced_forward, operands, f"the forward of {self.name}")
+        results = [x for x in forward.outputs if x is not None]
+        shared = self.shared(forward, results)
+        like = [GraphTensor(Node(f"grad_{x.node.name}", None, (), x.node.meta, "", True)) for x in results]
+        backward = bodies.trace(self.traced_backward, like, f"the backward of {self.name}")
+        inner = set(forward.graph.nodes)
+        read = [n for n in backward.free if n in inner and n not in forward.graph.outputs]
+        own = {*inner, *forward.graph.inputs}
+        free = list(dict.fromkeys(bodies.carried_sizes([forward, backward], [
+            *forward.free, *(n for n in backward.free if n not in own)], operands)))
+        first = forward.closed(free)
+        first.outputs += read
+        found = tr.builder(get_op("custom_function"), (
+            first, _against(backward, first, free), [*operands, *map(GraphTensor, free)], len(results)))
+        for i, node in shared:
+            tr.apart |= {node, found[i].node}
+        return self.returned(found)
+
+    def shared(self, forward: Body, results: Sequence[GraphTensor]) -> list[tuple[int, Node]]:
+        """Results that share memory with a value from outside, and that value. They are values of their own here, which is
+        the same as long as nobody writes to either."""
+        inputs = dict(zip(forward.graph.inputs, [self.args[i].tensor.node for i in self.places]))  # type: ignore[attr-defined]
+        found = [(i, owner_of(x.node)) for i, x in enumerate(results)]
+        return [(i, owner_of(inputs.get(n, n))) for i, n in found if n in inputs or n in forward.free]
+
+    def returned(self, found: Sequence[GraphTensor]) -> Value:
+        tr = self.tr
+        apart = {id(v) for v in self.ctx.getattr(tr, "non_differentiable").values(tr)}
+        rest, values = iter(found), []
+        for v in self.results():
+            if not isinstance(v, TensorValue):
+                values.append(v)
+                continue
+            t = next(rest)
+            if id(v) in apart:
+                t.requires_grad = t.node.requires_grad = False
+            values.append(tr.from_python(t))
+        for t in rest:
+            t.requires_grad = t.node.requires_grad = False
+        return TupleValue(values) if isinstance(self.output, TupleValue) else values[0]
+
+
+def owner_of(node: Node) -> Node:
+    """The value whose memory ``node`` shows, or may show."""
+    while node.op is not None and ("view" in node.op.tags or "alias" in node.op.tags) and isinstance(node.args[0], Node):
+        node = node.args[0]
+    return node
+
+
+def refuse_write(apart: set[Node], node: Node) -> None:
+    """Raise for a write to a value that eager mode would show in another tensor as well."""
+    if owner_of(node) in apart:
+        raise Unsupported("custom-function", "a tensor is written to that shares memory with a result of an autograd.Function",
+                          "let forward return a clone()")
+
+
+def _against(backward: Body, forward: Graph, free: Sequence[Node]) -> Graph:
+    """The backward's graph: inputs for all that the forward takes and returns, then the gradients of its results; outputs with
+    None for an operand without gradient."""
+    graph = backward.graph
+    grads, graph.inputs = graph.inputs, []
+    taken, returned = len(forward.inputs) - len(free), forward.outputs
+    env: dict[Node, Node] = {}
+    for i, n in enumerate([*forward.inputs, *returned]):
+        new = graph.input(n.name, n.meta, True, n.loc)
+        for old in (n, free[i - taken] if taken <= i < len(forward.inputs) else n):
+            env.setdefault(old, new)
+    graph.inputs += grads
+    for node in graph.nodes:
+        node.args = map_nodes(lambda n: env.get(n, n), node.args)
+    graph.outputs = [None if x is None else env.get(x.node, x.node) for x in backward.outputs]
+    return graph
