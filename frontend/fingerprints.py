@@ -160,6 +160,11 @@ def _defaults_text(fn: types.FunctionType) -> str:
         return ""
 
 
+def names_print(cls: type) -> str:
+    """A text for which names a class of the library defines: a program may have given it more."""
+    return hashlib.sha256(repr(sorted(set(cls.__dict__) - _PASSING)).encode()).hexdigest()[:32]
+
+
 # --------------------------------------------------------------------------- what an object is
 
 def identity(value: Any) -> Any:

@@ -13,12 +13,14 @@ from typing import Any
 
 from flambeau.codegen import cache
 from flambeau.frontend import fingerprints, store
+from flambeau.frontend.config import config
 from flambeau.frontend.fingerprints import Unsteady
 from flambeau.frontend.references import Encoder, Plain
 from flambeau.frontend.runners import NotKept, Recipe, Training, recipe_of
 from flambeau.frontend.trace.breaks import Step
 from flambeau.frontend.trace.writer import Writer
 from flambeau.runtime import native
+from flambeau.runtime.tensor import Tensor
 
 _TEMPLATES = ("pool", "attention", "conv", "adam", "random", "gemm_f32", "gemm_f64", "gemm_bf16", "gemm_f16")
 
@@ -34,6 +36,10 @@ def keep(point: Any, captured: Any, run: types.FunctionType, compiled: Any, valu
         data = _Entry(point, captured, run, compiled).data()
     except (NotKept, Unsteady) as error:
         return str(error)
+    except Exception as error:                                    # the entry itself is sound: this process goes on with it
+        if not config.suppress_errors:
+            raise
+        return f"{type(error).__name__}: {error}"
     packed = marshal.dumps(data)
     if isinstance(compiled, Training):
         store.name_backward(compiled, data["backward"])
@@ -127,6 +133,9 @@ class _Entry:
         for cls in self.captured.seen.classes:
             if fingerprints.is_program_class(cls):
                 found[encode(cls)] = None
+            for base in cls.__mro__:
+                if base.__module__.startswith("flambeau.nn.") and not issubclass(base, Tensor):
+                    found["names", encode(base), fingerprints.names_print(base)] = None
         for space, name, value in self.captured.seen.assumed:
             found["member", encode(space), name, fingerprints.identity(value)] = None
         return list(found)

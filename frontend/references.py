@@ -79,13 +79,14 @@ class Encoder:
         name = _name_of(value)
         if name is not None:
             return "at", *name, identity(value)
-        if isinstance(value, dict):
-            return self._namespace(value)
         if isinstance(value, types.CodeType):
             return self._code(value)
         if isinstance(value, types.CellType) and id(value) in self.cells:
             function, k = self.cells[id(value)]
             return "cell", self.encode(function), k
+        wrapper = _wrapper_of(value)
+        if wrapper is not None:
+            return "wrapped", self.encode(wrapper), identity(value)
         source = self.sources.get(id(value))
         if source is not None:
             return "source", self.source(source), identity(value)
@@ -130,6 +131,15 @@ def _shown(value: Any) -> str:
     return f"{getattr(value, '__qualname__', '')} (a {type(value).__qualname__})".strip()
 
 
+def _dict(encoder: Encoder, value: dict[Any, Any]) -> Plain:
+    """A dict of the compiler's own, a module's namespace, or the table of modules."""
+    if value is sys.modules:
+        return ("modules",)
+    if "__name__" in value:
+        return encoder._namespace(value)
+    return "dict", *(part for k, x in value.items() for part in (encoder.encode(k), encoder.encode(x)))
+
+
 def _graph_code(encoder: Encoder, code: GraphCode) -> Plain:
     return "graph", marshal.dumps((code.text, encoder.encode(code.constants)))
 
@@ -147,7 +157,7 @@ def _operator(encoder: Encoder, op: Op) -> Plain:
     if OPS.get(op.name) is not op:
         raise NotKept(f"the op {op.name}, which is not registered")
     for part in (op.kernel, op.decompose, op.vjp):
-        if isinstance(part, types.FunctionType) and not part.__code__.co_filename.startswith("<") and not fingerprints.is_ours(part):
+        if isinstance(part, types.FunctionType) and not (part.__code__.co_filename.startswith("<") or fingerprints.is_ours(part)):
             raise NotKept(f"the op {op.name} of the program")
     return "op", op.name
 
@@ -156,8 +166,7 @@ _WRITERS: dict[type, Callable[[Encoder, Any], Plain]] = {
     tuple: lambda e, v: ("tuple", *map(e.encode, v)),
     Size: lambda e, v: ("size", *map(e.encode, v)),
     list: lambda e, v: ("list", *map(e.encode, v)),
-    dict: lambda e, v: e._object(v) if "__name__" in v and "__builtins__" in v or "__spec__" in v
-    else ("dict", *(part for k, x in v.items() for part in (e.encode(k), e.encode(x)))),
+    dict: _dict,
     set: lambda e, v: ("set", *map(e.encode, v)),
     frozenset: lambda e, v: ("frozenset", *map(e.encode, v)),
     slice: lambda e, v: ("slice", e.encode(v.start), e.encode(v.stop), e.encode(v.step)),
@@ -187,6 +196,14 @@ def _name_of(value: Any) -> tuple[str, str] | None:
     _fill_index()
     found = _index.get(id(value))
     return found[:2] if found is not None else None
+
+
+def _wrapper_of(value: Any) -> Any:
+    """The object that has a function's name and wraps it (`functools.wraps`, `lru_cache`)."""
+    if not isinstance(value, types.FunctionType):
+        return None
+    found = _resolved(value.__module__, value.__qualname__)
+    return found if getattr(found, "__wrapped__", None) is value else None
 
 
 def _resolved(module: str, path: str) -> Any:
@@ -298,6 +315,11 @@ def _read_enum(decoder: Decoder, cls: Plain, name: str, expected: Any) -> Any:
     return checked(getattr(decoder.decode(cls), name, None), expected)
 
 
+def _read_names(decoder: Decoder, cls: Plain, expected: str) -> None:
+    if fingerprints.names_print(decoder.decode(cls)) != expected:
+        raise Gone("a class of the library to which the program has added something")
+
+
 def _read_graph(decoder: Decoder, data: bytes) -> Callable[[], GraphCode]:
     def read() -> GraphCode:
         text, constants = marshal.loads(data)
@@ -319,9 +341,12 @@ _READERS: dict[str, Callable[..., Any]] = {
     "graph": _read_graph,
     "op": lambda d, name: get_op(name),
     "at": Decoder.at,
+    "wrapped": lambda d, wrapper, expected: checked(getattr(d.decode(wrapper), "__wrapped__", None), expected),
     "enum": _read_enum,
     "globals": _read_globals,
     "member": lambda d, space, name, expected: checked(d.decode(space).get(name), expected),
+    "names": _read_names,
+    "modules": lambda d: sys.modules,
     "root": lambda d: d.code,
     "code": _read_code,
     "nested": Decoder.nested,

@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 import types
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,21 +142,39 @@ def load(point: Any, values: Sequence[Any]) -> Any:
     if data is None:
         return None
     asked = any(getattr(v, "__dict__", {}).get("_flambeau_dynamic_dims") for v in values if isinstance(v, Tensor))
-    for packed in _unpacked(data):
-        reader = _Reader(point, values, packed)
-        try:
-            if asked and not reader.data["symbolic"]:
-                continue
-            found = reader.entry()
-        except (Gone, NotKept):
-            continue
-        if found is not None:
-            return found
+    try:
+        for packed in _unpacked(data):
+            found = _read(point, values, packed, asked)
+            if found is not None:
+                return found
+    except Exception as error:                                    # damaged in a way that its sum does not show
+        if not config.suppress_errors:
+            raise
+        _say_once(f"an entry of the warm start cannot be read and is captured again: {type(error).__name__}: {error}")
     return None
 
 
+def _read(point: Any, values: Sequence[Any], packed: bytes, symbolic: bool) -> Any:
+    """One entry, or None where it does not serve; `symbolic`: one with symbolic sizes is wanted."""
+    reader = _Reader(point, values, packed)
+    if symbolic and not reader.data["symbolic"]:
+        return None
+    try:
+        return reader.entry()
+    except (Gone, NotKept):
+        return None
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
 def _unpacked(data: bytes) -> list[bytes]:
-    version, packed = marshal.loads(data)
+    try:
+        version, packed = marshal.loads(data)
+    except (ValueError, EOFError, TypeError):
+        return []
     return packed if version == FORMAT else []
 
 
@@ -236,7 +255,7 @@ class Found(Libraries):
         from flambeau.frontend import aot  # noqa: PLC0415 - the compiler, which only a backward nobody has run needs
         from flambeau.frontend.backends import EagerTarget  # noqa: PLC0415
         from flambeau.frontend.targets import cpp_target  # noqa: PLC0415
-        chosen: Any = {"cpp": cpp_target, "aot_eager": EagerTarget}[target]()
+        chosen: Any = EagerTarget() if target == EagerTarget.name else cpp_target()
         return aot.build_backward(chosen, text, options)
 
 

@@ -33,7 +33,7 @@ watchers: list[Callable[[str, Any], None]] = []
 
 def watched() -> bool:
     """Whether somebody wants to see the stages of compiles in this thread."""
-    return bool(watchers) or _recorder.kept is not None
+    return bool(watchers) or _recorder.kept is not None or _recorder.timed is not None
 
 
 def begin() -> None:
