@@ -259,6 +259,14 @@ class Point:
             captured.not_kept = keeping.keep(self, captured, run, compiled, values)
         captured.seen = None
 
+    def _replace(self, old: Any, new: Any) -> None:
+        """Another guard function for an entry, with the same answers."""
+        with self.context.lock:
+            for k, entry in enumerate(self.entries):
+                if entry.guard is old:
+                    entry.guard = new
+                    self.versions[k] = (new, entry.run)
+
     def _add(self, entry: Entry) -> None:
         self.entries.insert(0, entry)
         self.versions.insert(0, (entry.guard, entry.run))
@@ -272,6 +280,7 @@ class Point:
 
     def _capture(self, values: Sequence[Any]) -> Entry | None:
         from flambeau.frontend.trace.capture import Capture  # noqa: PLC0415 - see above
+        from flambeau.frontend.trace.memo import remembering  # noqa: PLC0415 - see above
         settings, name = self.context.settings, self.program.code.co_name
         again = self._recompile(values) if self.entries else None
         began = time.perf_counter()
@@ -295,6 +304,7 @@ class Point:
             stage("guards", captured.guards)
         run = captured.attach(compiled)
         entry = Entry(captured, run)
+        entry.guard = remembering(captured.guards, dict(zip(self.names, values)), self._replace)
         self._keep(captured, run, compiled, values)
         self._add(entry)
         seconds = time.perf_counter() - began
@@ -329,7 +339,7 @@ class Point:
             return True
         seen = self.sizes.setdefault((str(source), dim), set())
         seen.add(size)
-        return len({n for n in seen if n >= 2}) > 1
+        return len(seen) > 1
 
     # ---- words
 

@@ -227,10 +227,10 @@ def _jump_or_pop(code: CodeType, ins: dis.Instruction) -> Iterator[Instr]:
 def _make_function(code: CodeType, ins: dis.Instruction) -> Iterator[Instr]:
     """The canonical form takes the code from the top, then its parts from below it, `closure` first."""
     if VERSION < (3, 11):
-        yield Instr("POP_TOP")                       # the qualified name, which the code object of 3.11+ carries
+        yield Instr("SWAP", 2)                       # the qualified name, which the code object of 3.11+ carries
     flags = ins.arg or 0
-    yield Instr("MAKE_FUNCTION", tuple(part for bit, part in sorted(_FUNCTION_PARTS.items(), reverse=True)
-                                       if flags & bit))
+    parts = tuple(part for bit, part in sorted(_FUNCTION_PARTS.items(), reverse=True) if flags & bit)
+    yield Instr("MAKE_FUNCTION", ("qualname", *parts) if VERSION < (3, 11) else parts)
 
 
 def _intrinsic_1(code: CodeType, ins: dis.Instruction) -> Iterator[Instr]:

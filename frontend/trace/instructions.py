@@ -55,13 +55,20 @@ def load_fast(tr: Tracer, f: Frame, ins: Instr) -> None:
 
 @on("LOAD_FAST_AND_CLEAR")
 def load_fast_and_clear(tr: Tracer, f: Frame, ins: Instr) -> None:
-    f.push(f.locals.pop(ins.arg, NULL_VALUE))
+    """Saves a name that an inlined comprehension is about to use: its value, or the cell that holds it."""
+    if ins.arg in f.code.co_cellvars and ins.arg in f.cells:
+        f.push(f.cells.pop(ins.arg))
+    else:
+        f.push(f.locals.pop(ins.arg, NULL_VALUE))
 
 
 @on("STORE_FAST")
 def store_fast(tr: Tracer, f: Frame, ins: Instr) -> None:
     value = f.pop()
     if value is NULL_VALUE:
+        f.locals.pop(ins.arg, None)
+    elif isinstance(value, CellValue) and ins.arg in f.code.co_cellvars:
+        f.cells[ins.arg] = value
         f.locals.pop(ins.arg, None)
     else:
         f.locals[ins.arg] = value
@@ -93,7 +100,10 @@ def delete_deref(tr: Tracer, f: Frame, ins: Instr) -> None:
 
 @on("LOAD_CLOSURE")
 def load_closure(tr: Tracer, f: Frame, ins: Instr) -> None:
-    f.push(f.cells[ins.arg])
+    if ins.arg in f.cells:
+        f.push(f.cells[ins.arg])
+    else:                                            # an inlined comprehension uses the name as a plain variable
+        load_fast(tr, f, ins)
 
 
 @on("MAKE_CELL")
@@ -443,6 +453,9 @@ def set_function_attribute(tr: Tracer, f: Frame, ins: Instr) -> None:
 
 
 def _set_part(tr: Tracer, fn: Any, part: str, value: Value) -> None:
+    if part == "qualname":
+        fn.attrs["__qualname__"] = value
+        return
     setattr(fn, part, tr.unpack(value) if part == "closure" else value)
 
 

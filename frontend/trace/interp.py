@@ -312,6 +312,10 @@ class Tracer:
         """Call a function that is pure apart from ops: its ops go into the graph."""
         if fn is make_tensor and args and isinstance(args[0], (SymValue, ScalarValue)) and "requires_grad" not in kwargs:
             return self._tensor_of(args[0], **{k: v.as_python(self) for k, v in kwargs.items()})
+        if fn is make_tensor and args and isinstance(args[0], (ListValue, TupleValue)) and not kwargs:
+            numbers = args[0].values(self)
+            if any(isinstance(n, SymValue) for n in numbers) and all(n.pytype() is int for n in numbers):
+                return self._tensor_of_ints(numbers)
         if any(isinstance(a, ScalarValue) for a in args):
             found = self._with_scalars(fn, args, kwargs)
             if found is not None:
@@ -366,6 +370,12 @@ class Tracer:
         number = self._scalar_input(value).tensor
         kind = dtype or (number.dtype if isinstance(value, SymValue) else dtypes.get_default_dtype())
         return self.from_python(self.call_host(lambda: ops.clone(ops.cast(number, kind))))
+
+    def _tensor_of_ints(self, numbers: list[Value]) -> Value:
+        """`torch.tensor` of a list of ints, some of which change."""
+        parts = [self._tensor_of(n).as_python(self) if isinstance(n, SymValue) else
+                 self.call_host(make_tensor, n.as_python(self)) for n in numbers]
+        return self.from_python(self.call_host(ops.stack, parts))
 
     def _scalar_input(self, value: ScalarValue | SymValue) -> TensorValue:
         """A graph input that holds a number of the frame."""

@@ -33,6 +33,22 @@ class DictValue(Value):
         self.entries: dict[Any, list[Any]] = {}
         self.before: dict[Any, Any] = {}
         self.complete = raw is None
+        self.attrs: dict[str, Value] = {}                # of an OrderedDict, which is an object as well
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        if name in self.attrs:
+            return self.attrs[name]
+        own = getattr(self.raw, "__dict__", {})
+        if name in own and self.source is not None:
+            return tr.wrap(own[name], Attr(self.source, name))
+        if self.cls is collections.OrderedDict and self.source is not None and not hasattr(self.cls, name):
+            tr.guard_absent(self.source, name)
+        return super().getattr(tr, name)
+
+    def setattr(self, tr: Tracer, name: str, value: Value) -> None:
+        if self.cls is not collections.OrderedDict or self.source is not None:
+            super().setattr(tr, name, value)
+        self.attrs[name] = value
 
     @classmethod
     def make(cls, tr: Tracer, pairs: Iterable[tuple[Value, Value]], kind: type = dict) -> DictValue:
@@ -50,6 +66,7 @@ class DictValue(Value):
     def children(self) -> Iterator[Value]:
         for k, v in self.entries.values():
             yield from (x for x in (k, v) if isinstance(x, Value))
+        yield from self.attrs.values()
 
     def materialize(self, tr: Tracer) -> None:
         """Learn the whole key set of an outside dict."""
@@ -144,6 +161,11 @@ class DictValue(Value):
         body = ", ".join(f"{out.expr(k)}: {out.expr(v)}" for k, v in self.pairs(out.tr))
         if self.factory is not None:
             return f"{out.constant(self.cls)}({out.expr(self.factory)}, {{{body}}})"
+        if self.attrs:
+            name = out.variable(f"{out.constant(self.cls)}({{{body}}})")
+            for attribute, value in self.attrs.items():
+                out.line(f"{name}.{attribute} = {out.expr(value)}")
+            return name
         return f"{{{body}}}" if self.cls is dict else f"{out.constant(self.cls)}({{{body}}})"
 
     def m_keys(self, tr: Tracer) -> Value:

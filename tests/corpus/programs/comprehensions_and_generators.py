@@ -223,3 +223,12 @@ def unpacking_of_displays(x):
     a, b = [1, 2], (3,)
     d = {**{"p": x * 2}, "q": [*a, *b], **dict(r=1)}
     return d, [*map(str, a)], {*a, *b} == {1, 2, 3}
+
+
+@program((X, 10), (X, 10))
+def cell_variable_around_a_comprehension(x, k):
+    keep = lambda: k  # noqa: E731
+    fns = [lambda: k * 2 for k in range(3)]
+    torch._dynamo.graph_break()
+    more = {k: (lambda: k + 1) for k in range(2)}
+    return x * keep(), k, [f() for f in fns], [f() for f in more.values()]
