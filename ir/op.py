@@ -240,6 +240,7 @@ class _Base:
     """The handler that runs ops when no transform is active: calls that see it in force go to the op's runner themselves."""
 
     __slots__ = ("handler",)
+    handler: Handler
 
 
 state, base = _State(), _Base()

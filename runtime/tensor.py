@@ -132,7 +132,9 @@ class Tensor(TensorLike):
     def data(self, value: Tensor) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
-        self._a, self._storage, self._dtype, self._view = value._a, value._storage, None, None
+        if value._storage.array is not self._storage.array:  # `t.data -= x` leaves the memory what it is
+            self._storage = value._storage
+        self._a, self._dtype, self._view = value._a, None, None
 
     def numel(self) -> int:
         return self._a.size

@@ -220,6 +220,7 @@ class GuardFunction:
     def __init__(self, guards: Sequence[Guard], parameters: Sequence[str], inputs: Sequence[Source],
                  filename: str) -> None:
         self.guards, self.parameters = list(guards), list(parameters)
+        self.inputs, self.filename = list(inputs), filename
         w = Writer(parameters)
         tests, self.ambient = ambient_test(w)
         self._ambient_tests = (tests, w.globals)
