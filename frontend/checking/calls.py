@@ -180,7 +180,7 @@ def _gradients(before: Picture, after: Picture) -> list[Any]:
         return []
     try:
         with GradMode(True):
-            found = grad(roots, wanted, [weights(r) for r in roots], retain_graph=True, allow_unused=True)
+            found = grad(roots, wanted, [weights(r, k) for k, r in enumerate(roots)], retain_graph=True, allow_unused=True)
     except Exception as error:
         return [type(error).__name__]
     return [g if g is None else Tensor(g._a.copy()) for g in found]

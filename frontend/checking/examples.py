@@ -26,7 +26,7 @@ class Example:
     def __init__(self, inputs: Sequence[Tensor], needs_grad: Sequence[bool] | None = None) -> None:
         self.inputs = _copied(inputs)
         self.needs_grad = [bool(t._rg) for t in inputs] if needs_grad is None else list(needs_grad)
-        self._made = [t._grad_fn is not None for t in inputs]
+        self.made = [t._grad_fn is not None for t in inputs]
         self.random = default_generator().get_state()
         self.grad_mode = mode.grad
 
@@ -37,7 +37,7 @@ class Example:
         for i, needed in enumerate(self.needs_grad):
             if needed:
                 leaves.append(found[i].requires_grad_())
-                if self._made[i]:
+                if self.made[i]:
                     with GradMode(True):
                         found[i] = ops.clone(found[i])
         default_generator().set_state(self.random)
@@ -72,9 +72,14 @@ class Outcome:
     error: str = ""
 
 
-def run_example(run: Runner, example: Example, differentiate: bool = True) -> Outcome:
-    """Run on copies of the inputs; gradients are those of a weighted sum of all results."""
+def run_example(run: Runner, example: Example, differentiate: bool = True, expected: Outcome | None = None) -> Outcome:
+    """Run on copies of the inputs; gradients are those of a weighted sum of all results.
+
+    Where ``expected`` is given, memory of the sizes of its values is soiled before, so that what is not written shows.
+    """
     inputs, leaves = example.copies()
+    if expected is not None:
+        _soil(expected)
     try:
         with GradMode(example.grad_mode):
             found = list(run(inputs))
@@ -86,16 +91,23 @@ def run_example(run: Runner, example: Example, differentiate: bool = True) -> Ou
     roots = [v for v in [*found, *inputs] if isinstance(v, Tensor) and v.requires_grad and v.grad_fn is not None]
     if differentiate and roots and leaves:
         try:
-            gradients = [_data(g) for g in grad(roots, leaves, [weights(r) for r in roots], allow_unused=True)]
+            gradients = [_data(g) for g in grad(roots, leaves, [weights(r, k) for k, r in enumerate(roots)], allow_unused=True)]
         except Exception as error:
             gradients = [f"{type(error).__name__}: {error}"]
     return Outcome(values, written, gradients)
 
 
-def weights(t: Tensor) -> Tensor:
-    """A gradient for a result that treats its elements differently."""
+def _soil(expected: Outcome) -> None:
+    """Fill freed blocks of memory, which the next arrays of these sizes will get."""
+    kept = [np.full(v[0].nbytes, 0x7F, np.uint8) for v in [*expected.values, *expected.gradients] if isinstance(v, tuple)
+            for _ in range(3)]
+    del kept
+
+
+def weights(t: Tensor, number: int) -> Tensor:
+    """A gradient for a result that treats its elements differently, and those of each result."""
     n = t._a.size
-    w = Tensor((1.0 + 0.5 * np.cos(np.arange(n, dtype=np.float64))).reshape(t._a.shape).astype(t._a.dtype))
+    w = Tensor((1.0 + 0.5 * np.cos(np.arange(n, dtype=np.float64) + number)).reshape(t._a.shape).astype(t._a.dtype))
     w._dtype = t._dtype
     return w
 
@@ -158,6 +170,20 @@ def prefix(graph: Graph, k: int) -> Graph | None:
     cut._names = dict(graph._names)
     cut.remove_dead()
     return cut
+
+
+def frontier(graph: Graph, k: int) -> Graph | None:
+    """The graph up to its node ``k``, with all values that nobody reads up to there as its results."""
+    part = prefix(graph, k)
+    if part is None:
+        return None
+    nodes = graph.nodes[:k + 1]
+    read = {n for node in nodes for n in node.inputs}
+    out = part.outputs[0]
+    part.nodes = list(nodes)
+    ends = [n for n in nodes if n not in read and n is not out and isinstance(n.meta, TensorMeta)]
+    part.outputs = [*(n for n in ends if n.op is not None and not n.op.mutates), out]
+    return part
 
 
 def node_values(graph: Graph, inputs: Sequence[Tensor]) -> dict[Node, Any]:

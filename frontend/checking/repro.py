@@ -1,6 +1,7 @@
 """Scripts of at most 30 lines that show a mismatch again, and what those scripts call."""
 from __future__ import annotations
 
+import ast
 import inspect
 import io
 import os
@@ -24,6 +25,9 @@ from flambeau.frontend.checking.state import code_names, is_library
 from flambeau.frontend.points import Settings
 from flambeau.ir import dtype as dtypes
 from flambeau.ir.graph import Graph, parse_graph
+from flambeau.runtime.autograd import GradMode, mode
+from flambeau.runtime.rng import default_generator
+from flambeau.runtime.storage import Storage
 from flambeau.runtime.tensor import Tensor, wrap
 
 LINES = 30          # of a script, at most
@@ -34,6 +38,8 @@ def replay(graph: str | Graph, inputs: Sequence[Any], backend: str = "cpp", grad
     """Run a graph's text op by op and compiled, on the same inputs. Raises ``CheckError`` where they differ."""
     graph = parse_graph(graph) if isinstance(graph, str) else graph
     example = Example([_tensor(x, n.meta.dtype) for x, n in zip(inputs, graph.inputs)], [n.requires_grad for n in graph.inputs])
+    if any(n.op is not None and n.op.mutates for n in graph.nodes):
+        example.made = list(example.needs_grad)      # a leaf that requires a gradient could not be written to
     expected = run_example(reference(graph), example, grad)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -41,7 +47,7 @@ def replay(graph: str | Graph, inputs: Sequence[Any], backend: str = "cpp", grad
             run = lookup(backend)(graph, example.inputs, {}, True)
         except Exception as error:
             raise AssertionError(f"the compiler raises {type(error).__name__}: {error}") from error
-        difference = compare_outcomes(expected, run_example(run, example, grad))
+        difference = compare_outcomes(expected, run_example(run, example, grad, expected))
     if difference is not None:
         raise CheckError(Report(graph.name, 1, difference, graph=str(graph)))
 
@@ -58,10 +64,10 @@ def random_inputs(graph: str | Graph, seed: int = 0) -> list[np.ndarray]:
     return found
 
 
-def load_inputs(path: str) -> list[np.ndarray]:
-    """The inputs saved beside a script."""
-    with np.load(path) as file:
-        return [file[name] for name in file.files]
+def load_inputs(path: str) -> list[Tensor]:
+    """The inputs saved beside a script, with the strides and aliases they had."""
+    with open(path, "rb") as file:
+        return pickle.load(file)
 
 
 def _tensor(value: Any, dtype: Any) -> Tensor:
@@ -83,8 +89,7 @@ def write_graph_repro(report: Report, finding: Finding, settings: Settings) -> s
         node.requires_grad = node.requires_grad and needed
     text = str(graph).rstrip()
     path = _path(report, finding.op)
-    inputs = [t._a for t in example.inputs]
-    given = _inputs_text(text, inputs, backend, path)
+    given = _inputs_text(text, example.inputs, backend, path)
     body = text.splitlines()
     if len(body) > LINES - 12:
         Path(path).with_suffix(".graph").write_text(text + "\n")
@@ -98,19 +103,21 @@ def write_graph_repro(report: Report, finding: Finding, settings: Settings) -> s
     return _write(path, lines)
 
 
-def _inputs_text(text: str, inputs: list[np.ndarray], backend: str, path: str) -> str:
+def _inputs_text(text: str, inputs: list[Tensor], backend: str, path: str) -> str:
     """How the script gets its inputs: from a seed if that shows the mismatch, written out, or from a file."""
+    alike = len({id(t._storage) for t in inputs}) == len(inputs) and all(t.is_contiguous() for t in inputs)
     try:
-        for seed in range(3):
+        for seed in range(3 if alike else 0):
             if _fails(text, random_inputs(text, seed), backend):
                 return f"inputs = random_inputs(GRAPH, seed={seed})"
     except Exception:                                 # symbolic sizes, or values that ops refuse
         pass
-    if sum(a.size for a in inputs) <= _SMALL and all(a.dtype.kind in "fiub" for a in inputs):
-        return f"inputs = [{', '.join(f'np.array({a.tolist()!r}, {str(a.dtype)!r})' for a in inputs)}]".replace(
-            "inf", "np.inf").replace("nan", "np.nan")
-    file = str(Path(path).with_suffix(".npz"))
-    np.savez(file, *inputs)                           # type: ignore[arg-type]
+    arrays = [t._a for t in inputs]
+    if alike and sum(a.size for a in arrays) <= _SMALL and all(a.dtype.kind in "iub" for a in arrays):
+        return f"inputs = [{', '.join(f'np.array({a.tolist()!r}, {str(a.dtype)!r})' for a in arrays)}]"
+    file = str(Path(path).with_suffix(".inputs"))
+    with open(file, "wb") as out:
+        _Pickler(out).dump(inputs)
     return f"inputs = load_inputs({file!r})"
 
 
@@ -135,13 +142,13 @@ def write_call_repro(report: Report, checker: Any, args: tuple, kwargs: dict[str
         pickle.dump([k for k in kept if isinstance(k, bytes)], file)
     settings = checker.context.settings
     backend = next((n for n, b in _backends.items() if b is settings.backend), "eager")
-    source = _source(checker.fn, path)
+    name, source = _source(checker.fn, path)
     lines = [f'"""{_title(report, report.stage, report.op, report.line)}"""', *_imports(checker.fn), "import flambeau",
              "from flambeau.frontend.checking import load_calls", "", "", *source, "", "",
-             f"fn = flambeau.compile({checker.fn.__name__}, backend={backend!r}, dynamic={settings.dynamic}, "
+             f"fn = flambeau.compile({name}, backend={backend!r}, dynamic={settings.dynamic}, "
              "options={'check': True})",
-             f"for call in load_calls({str(Path(path).with_suffix('.calls'))!r}):", "    globals().update(call.globals)",
-             "    fn(*call.args, **call.kwargs)", 'print("compiled and original agree")']
+             f"for call in load_calls({str(Path(path).with_suffix('.calls'))!r}):", "    call.run(fn, globals())",
+             'print("compiled and original agree")']
     return _write(path, lines)
 
 
@@ -153,7 +160,7 @@ def save_call(fn: types.FunctionType, args: tuple, kwargs: dict[str, Any]) -> by
     space = {n: v for n, v in space.items() if not isinstance(v, types.ModuleType) and not _of_library(v)}
     try:
         file = io.BytesIO()
-        _Pickler(file).dump((args, kwargs, space))
+        _Pickler(file).dump((args, kwargs, space, mode.grad, default_generator().get_state()))
     except Exception as error:
         return f"the call cannot be saved ({type(error).__name__}: {error})"
     return file.getvalue()
@@ -173,10 +180,17 @@ def _of_library(value: Any) -> bool:
 
 
 class SavedCall:
-    """A call read back: ``args``, ``kwargs``, and the ``globals`` at its time."""
+    """A call read back: its arguments, and the globals, grad mode and random numbers of its time."""
 
     def __init__(self, data: bytes) -> None:
-        self.args, self.kwargs, self.globals = pickle.loads(data)
+        self.args, self.kwargs, self.globals, self.grad, self.random = pickle.loads(data)
+
+    def run(self, fn: Any, space: dict[str, Any]) -> Any:
+        """Make the call; ``space`` gets the globals."""
+        space.update(self.globals)
+        default_generator().set_state(self.random)
+        with GradMode(self.grad):
+            return fn(*self.args, **self.kwargs)
 
 
 def load_calls(path: str) -> list[SavedCall]:
@@ -186,36 +200,62 @@ def load_calls(path: str) -> list[SavedCall]:
 
 
 class _Pickler(pickle.Pickler):
-    """Tensors off the tape; everything else as ever."""
+    """Tensors off the tape, with the storages that they share; everything else as ever."""
 
     def reducer_override(self, value: Any) -> Any:
-        if type(value) is Tensor:
-            return _rebuilt, (np.asarray(value._a), value.dtype.name, bool(value.requires_grad))
-        return NotImplemented
+        if type(value) is Storage:
+            return Storage, (np.ascontiguousarray(value.array),)
+        if type(value) is not Tensor:
+            return NotImplemented
+        base, array = value._storage.array, value._a
+        inside = isinstance(base, np.ndarray) and base.flags.c_contiguous
+        offset = array.__array_interface__["data"][0] - base.__array_interface__["data"][0] if inside else 0
+        storage = value._storage if inside else Storage(np.ascontiguousarray(array))
+        strides = array.strides if inside else storage.array.strides
+        return _rebuilt, (storage, array.shape, strides, offset, value.dtype.name, bool(value.requires_grad))
 
 
-def _rebuilt(array: np.ndarray, dtype: str, requires_grad: bool) -> Tensor:
-    found = Tensor(array)
-    found._dtype = getattr(dtypes, dtype, None)
+def _rebuilt(storage: Storage, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, dtype: str,
+             requires_grad: bool) -> Tensor:
+    dtype_ = getattr(dtypes, dtype if dtype != "bool" else "bool_")
+    found = Tensor(np.ndarray(shape, dtype_.np, storage.array, offset, strides), storage)
+    found._dtype = dtype_
     return found.requires_grad_() if requires_grad else found
 
 
-def _source(fn: types.FunctionType, path: str) -> list[str]:
-    """The function's definition as lines; a long one from a file of its own."""
+def _source(fn: types.FunctionType, path: str) -> tuple[str, list[str]]:
+    """(name, definition as lines) of a function; a long one from a file of its own."""
+    name = fn.__name__ if fn.__name__.isidentifier() else "original"
     try:
-        text = textwrap.dedent(inspect.getsource(fn))
-    except (OSError, TypeError):
+        text = _definition(fn, textwrap.dedent(inspect.getsource(fn)))
+    except (OSError, TypeError, SyntaxError):
         text = f"raise SystemExit('the source of {fn.__qualname__} is not known')"
-    text = text[re.search(r"^def ", text, re.M).start():] if re.search(r"^def ", text, re.M) else text  # type: ignore[union-attr]
-    if not text.startswith(("def ", "raise")):        # a lambda somewhere in a statement
-        inner = re.search(r"lambda.*", text)
-        text = f"{fn.__name__} = {inner.group(0)}" if inner and fn.__name__ != "<lambda>" else text
     lines = text.rstrip().splitlines()
-    if len(lines) <= LINES - 16:
-        return lines
+    free = fn.__code__.co_freevars
+    if free and any(line.strip().startswith("nonlocal ") for line in lines):  # its variables are globals of the script
+        lines = [line.replace("nonlocal ", "global ", 1) if line.strip().startswith("nonlocal ") else line for line in lines]
+    if len(lines) <= LINES - 17:
+        return name, lines
     file = str(Path(path).with_name(Path(path).stem + "_function.py"))
-    Path(file).write_text(text)
-    return [f"exec(open({file!r}).read())"]
+    Path(file).write_text("\n".join(lines) + "\n")
+    return name, [f"exec(open({file!r}).read())"]
+
+
+def _definition(fn: types.FunctionType, text: str) -> str:
+    """The text of the function alone: without decorators, or of a lambda as an assignment."""
+    wanted = list(fn.__code__.co_varnames[:fn.__code__.co_argcount])
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:                              # a line from the middle of an expression
+        text = "(" + text.strip().rstrip(",") + ")"
+        tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == fn.__name__:
+            node.decorator_list, node.returns = [], None
+            return ast.unparse(node)
+        if isinstance(node, ast.Lambda) and fn.__name__ == "<lambda>" and [a.arg for a in node.args.args] == wanted:
+            return f"original = {ast.unparse(node)}"
+    return text
 
 
 def _imports(fn: types.FunctionType) -> list[str]:

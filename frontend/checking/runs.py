@@ -35,6 +35,8 @@ def compare_runs(before: Picture, expected: Run, actual: Run) -> Difference | No
                        ("random numbers drawn from NumPy", expected.after.numpy[1], actual.after.numpy[1])):
         if compare_arrays(a, b):
             return Difference(name, "the generator is left in another state")
+    if expected.after.grad_mode != actual.after.grad_mode:
+        return Difference("grad mode", f"{actual.after.grad_mode} instead of {expected.after.grad_mode} after the call")
     if expected.after.random != actual.after.random:
         return Difference("random numbers drawn from random", "the generator is left in another state")
     return _compare_gradients(before, expected.gradients, actual.gradients)

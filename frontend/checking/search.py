@@ -6,6 +6,7 @@ import difflib
 import dis
 import io
 import os
+import re
 import sys
 import types
 import warnings
@@ -54,6 +55,8 @@ def _fill(report: Report, checker: Any, args: tuple, kwargs: dict[str, Any], bef
             finding = _around_the_graphs(checker, args, kwargs, before, expected, difference, ran)
         report.stage, report.op, report.node = finding.stage, finding.op, finding.node
         report.line, report.note = finding.line, finding.note
+        if finding.difference is not difference and finding.graph is not None:
+            report.note = f"there: {finding.difference}" + (f"; {finding.note}" if finding.note else "")
         before.restore()
         if finding.graph is not None and finding.example is not None:
             report.graph = str(finding.graph)
@@ -109,7 +112,7 @@ def _in_the_graphs(checker: Any, ran: list[Ran]) -> Finding | None:
     settings = checker.context.settings
     for one in ran:
         expected = run_example(reference(one.graph), one.example)
-        difference = compare_outcomes(expected, run_example(one.run, one.example))
+        difference = compare_outcomes(expected, run_example(one.run, one.example, expected=expected))
         if difference is None:
             continue
         target = target_of(settings.backend)
@@ -136,6 +139,7 @@ def _name_output(finding: Finding, graph: Graph, difference: Difference) -> None
 def _around_the_graphs(checker: Any, args: tuple, kwargs: dict[str, Any], before: Picture, expected: Run,
                        difference: Difference, ran: list[Ran]) -> Finding:
     """Every graph is compiled rightly: the graph is not the program (capture), no longer is (guard), or the effects are not."""
+    before.restore()
     fresh_context = Context(checker.context.settings)
     fresh = make_wrapper(fresh_context, checker.fn)
     again = checker.observe(fresh, "compiled", args, kwargs, before)
@@ -148,7 +152,7 @@ def _around_the_graphs(checker: Any, args: tuple, kwargs: dict[str, Any], before
     if found is not None:
         call, text = found
         return Finding("capture", Difference(difference.path, difference.text), call.op.name, "", call.line, note=text)
-    line, op = _changing_line(checker.fn, difference.path)
+    line, op = _changing_line(checker.fn, difference)
     stage = "capture" if difference.path.startswith(("result", "gradient")) and "[" not in difference.path else "write-back"
     return Finding(stage, difference, op or difference.path, "", line, note="the graphs are those of the program; what is done "
                    "around them (results built, effects replayed) is not")
@@ -165,7 +169,8 @@ def _guard(ran: list[Ran], fresh: list[Entry], difference: Difference) -> Findin
     new = [n for e in fresh for n in e.captured.graph.nodes]
     for k in range(max(len(old), len(new))):
         a, b = old[k] if k < len(old) else None, new[k] if k < len(new) else None
-        if a is None or b is None or a.op is not b.op or _constants(a) != _constants(b) or str(a.meta) != str(b.meta):
+        if a is None or b is None or a.op is not b.op or a.requires_grad != b.requires_grad or (
+                _constants(a) != _constants(b) or str(a.meta) != str(b.meta)):
             node = b if b is not None else a
             assert node is not None
             finding.op, finding.node, finding.line = node.op.name if node.op else "", node.name, node.loc
@@ -203,7 +208,8 @@ class OpCall:
     args: tuple
     result: Any
     line: str
-    kept: tuple                        # identities of the tensors given and got, which are kept alive
+    kept: tuple                        # the tensors given and got, which are kept alive
+    recorded: bool                     # whether the result hangs on the tape
 
 
 class _Recorder:
@@ -218,7 +224,8 @@ class _Recorder:
         with use_handler(self.inner):
             result = self.inner(op, args)
         kept = ([a for a in leaves(args) if isinstance(a, Tensor)], [r for r in leaves((result,)) if isinstance(r, Tensor)])
-        self.calls.append(OpCall(op, copies, tree_map(_copy, result), _user_line(), kept))
+        recorded = any(r.requires_grad for r in kept[1])
+        self.calls.append(OpCall(op, copies, tree_map(_copy, result), _user_line(), kept, recorded))
         return result
 
 
@@ -254,6 +261,8 @@ def _graph_ops(ran: list[Ran]) -> list[OpCall]:
     calls: list[OpCall] = []
     for one in ran:
         env: dict[Node, Any] = dict(zip(one.graph.inputs, one.example.copies()[0]))
+        recorded = {n for n in one.graph.nodes if n.requires_grad}
+        recorded |= {n.args[0] for n in recorded if n.op is getitem}
         with GradMode(False):
             for node in one.graph.nodes:
                 args = map_nodes(env.__getitem__, node.args)
@@ -265,7 +274,8 @@ def _graph_ops(ran: list[Ran]) -> list[OpCall]:
                     env[node] = state.handler(node.op, args)       # type: ignore[arg-type]
                 except Exception:
                     return calls
-                calls.append(OpCall(node.op, copies, tree_map(_copy, env[node]), node.loc, ()))  # type: ignore[arg-type]
+                calls.append(OpCall(node.op, copies, tree_map(_copy, env[node]), node.loc, (),  # type: ignore[arg-type]
+                                    node in recorded))
     return calls
 
 
@@ -311,6 +321,8 @@ def _departs(call: OpCall, node: OpCall) -> str:
     for a, b in zip(mine, other):
         if isinstance(a, Tensor) and compare_tensors(a, b):
             return f"another argument: {compare_tensors(a, b)}"
+    if call.recorded != node.recorded and not call.op.mutates:
+        return "it is recorded on the tape" if node.recorded else "it is not recorded on the tape"
     text = compare_tensors(call.result, node.result)
     return f"another result: {text}" if text else ""
 
@@ -323,9 +335,13 @@ _METHODS = {"append", "extend", "insert", "pop", "remove", "clear", "update", "s
             "popitem", "appendleft", "extendleft", "popleft", "register_buffer", "__setitem__"}
 
 
-def _changing_line(fn: types.FunctionType, path: str) -> tuple[str, str]:
-    """(line, name of the operation) of the statement that changes what ``path`` leads to, as far as names tell."""
-    last = path.replace("[", ".[").split(".")[-1]
+def _changing_line(fn: types.FunctionType, difference: Difference) -> tuple[str, str]:
+    """(line, name of the operation) of the statement that changes what is different, as far as names tell."""
+    last = difference.path.replace("[", ".[").replace("closure of ", ".").split(".")[-1]
+    missing = re.search(r"\.(\w+)|(\[\S+\])", difference.text) if "is missing" in difference.text or (
+        "too much" in difference.text) else None
+    if missing:
+        last = missing.group(1) or missing.group(2)
     best: tuple[int, str, str] = (0, "", "")
     for code in _codes(fn.__code__):
         line = code.co_firstlineno

@@ -18,6 +18,7 @@ from flambeau.frontend.checking.examples import (
     Example,
     Runner,
     compare_outcomes,
+    frontier,
     node_values,
     prefix,
     reference,
@@ -27,6 +28,7 @@ from flambeau.frontend.checking.examples import (
 from flambeau.frontend.targets import NumpyTarget, cpp_target
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.meta import TensorMeta
+from flambeau.ir.op import get_op
 from flambeau.passes import manager
 from flambeau.runtime.tensor import Tensor
 
@@ -46,6 +48,11 @@ class Finding:
     graph: Graph | None = None          # the smallest graph that shows it
     example: Example | None = None      # its inputs
     note: str = ""
+
+
+def _ended(graph: Graph, functional: Any, run: Runner) -> Runner:
+    """``run`` for the values of a functional graph, then what the program does with them."""
+    return aot._ending(graph, functional).after(run)
 
 
 class PassesOnly:
@@ -106,24 +113,24 @@ class Search:
     @staticmethod
     def _functionalized(graph: Graph) -> Runner:
         found = manager.functionalize(graph)
-        return aot._with_epilogue(graph, found, reference(found.graph))
+        return _ended(graph, found, reference(found.graph))
 
     @staticmethod
     def _simplified(graph: Graph) -> Runner:
         found = manager.functionalize(graph)
         found.graph = manager._renamed_outputs(found, manager.simplify(found.graph))
-        return aot._with_epilogue(graph, found, reference(found.graph))
+        return _ended(graph, found, reference(found.graph))
 
     @staticmethod
     def _matched(graph: Graph) -> Runner:
         found = manager.functional(graph)
-        return aot._with_epilogue(graph, found, reference(found.graph))
+        return _ended(graph, found, reference(found.graph))
 
     def _joint(self, graph: Graph) -> Runner:
         """The whole joint graph as forward and as backward: nothing is cut."""
         functional = manager.functional(graph)
         if not any(isinstance(o, Node) and o.requires_grad for o in functional.graph.outputs):
-            return aot._with_epilogue(graph, functional, reference(functional.graph))
+            return _ended(graph, functional, reference(functional.graph))
         return _JointRunner(graph, functional, self.options).epilogue
 
     def _differs(self, graph: Graph, example: Example, build: Callable[[Graph], Runner],
@@ -137,7 +144,7 @@ class Search:
                 run = build(graph)
         except Exception as error:
             return Difference("the compiler", f"raises {type(error).__name__}: {error}")
-        return compare_outcomes(expected, run_example(run, example))
+        return compare_outcomes(expected, run_example(run, example, expected=expected))
 
     # ---- the op
 
@@ -152,16 +159,35 @@ class Search:
             stage = "simplify"
         finding = Finding(stage, difference, graph=self.graph, example=self.example)
         for k, node in enumerate(self.graph.nodes):
-            part = prefix(self.graph, k)
+            part = frontier(self.graph, k)
             if part is None or not self._may_try():
                 continue
             shown = self._differs(part, self.example, build)
             if shown is not None:
+                smaller = prefix(self.graph, k)
+                alone = None if smaller is None else self._differs(smaller, self.example, build)
+                if smaller is not None and alone is not None:
+                    part, shown = smaller, alone
+                node = self._view_before(k, build) or node
                 finding = replace(finding, difference=shown, op=_op(node), node=node.name, line=node.loc, graph=part)
                 break
         else:
             self._name_by_output(finding)
         return finding
+
+    def _view_before(self, k: int, build: Callable[[Graph], Runner]) -> Node | None:
+        """A view that node ``k`` reads, if it is wrong to any reader: as a result, a view is made outside the graph."""
+        for view in self.graph.nodes[k].inputs:
+            if view.op is None or "view" not in view.op.tags or not is_single(view.meta) or not view.meta.dtype.differentiable:
+                continue
+            part = prefix(self.graph, self.graph.nodes.index(view))
+            if part is None or not self._may_try():
+                continue
+            read = part.add(get_op("neg"), (view,), view.meta, view.loc, view.requires_grad)
+            part.outputs = [read]
+            if self._differs(part, self.example, build) is not None:
+                return view
+        return None
 
     def _may_try(self) -> bool:
         self.tries += 1
@@ -260,10 +286,16 @@ class _JointRunner(aot._Training):
         super().__init__(graph, functional, keep, options)
         run, n_in, n_out = reference(self.joint.graph, recorded=False), self.joint.n_inputs, self.n_outputs
         forward = reference(functional.graph, recorded=False)
-        self.run_forward = lambda inputs: tuple(forward(inputs)) + tuple(inputs)
+        self.run_forward = lambda inputs: tuple(forward(inputs)) + tuple(_bare_copy(t) for t in inputs)
         self.places = [(True, n_out + i) for i in range(n_in)]
         self._run_backward = lambda given: list(run(given))[n_out:]
-        self.epilogue = aot._with_epilogue(graph, functional, self.run_values)
+
+
+def _bare_copy(t: Tensor) -> Tensor:
+    """The data of an input as it is now, whatever the program writes to it later."""
+    found = Tensor(t._a.copy())
+    found._dtype = t._dtype
+    return found
 
 
 def _op(node: Node) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.runtime.autograd import mode
 from flambeau.runtime.rng import Generator, default_generator
 from flambeau.runtime.storage import Storage
 from flambeau.runtime.tensor import Tensor
@@ -50,6 +51,7 @@ class Picture:
         self.held: dict[int, Held] = {}
         self.one_way: list[str] = []                # things that cannot be run through twice
         self.generator = default_generator().get_state()._a.copy()
+        self.grad_mode = mode.grad
         self.random, self.numpy = random.getstate(), np.random.get_state()
         self._queue: collections.deque[Any] = collections.deque(roots.values())
         while self._queue:
@@ -76,6 +78,7 @@ class Picture:
         for held in self.held.values():
             _RESTORE.get(held.kind, _leave)(held)
         default_generator().set_state(Tensor(self.generator.copy()))
+        mode.grad = self.grad_mode
         random.setstate(self.random)
         np.random.set_state(self.numpy)
 
