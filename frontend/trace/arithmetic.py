@@ -176,8 +176,15 @@ def _is_odd(value: Value) -> bool:
     return isinstance(value, Const) and not isinstance(value.value, (int, float, complex, bool))
 
 
+#: values whose equality is decided here; of any other it is identity, or its class decides
+_COMPARED_HERE = (Const, SymValue, ScalarValue, ListValue, TupleValue, DictValue, DictView, SetValue, TensorValue, ObjectValue)
+
+
 def equal_values(tr: Tracer, a: Value, b: Value) -> bool:
     """`==` of values of built-in types."""
+    for value in (a, b):
+        if not isinstance(value, _COMPARED_HERE) and value.pytype().__eq__ is not object.__eq__:
+            raise Unsupported("operator", f"== asks the class {value.pytype().__name__}, which is written in C")
     if a is b:
         return True
     for kind in (ListValue, TupleValue):
@@ -213,6 +220,8 @@ def _order(tr: Tracer, op: str, real: Callable[..., Any], a: Value, b: Value) ->
         return Const(real(a.length(tr), b.length(tr)))
     if isinstance(a, SetValue) and isinstance(b, SetValue):
         return Const(real(set(a.entries), set(b.entries)))
+    if not _both_known(a, b):
+        raise Unsupported("operator", f"{op} between a {a.pytype().__name__} and a {b.pytype().__name__}")
     raise tr.observe(TypeError(f"'{op}' not supported between instances of '{a.pytype().__name__}' and "
                                f"'{b.pytype().__name__}'"))
 

@@ -286,7 +286,7 @@ def _super(tr: Tracer, *args: Value) -> Value:
             return _looks_at_frames(tr)
         cls, instance = found, first
     if not isinstance(cls, ClassValue):
-        raise Unsupported("super", "super() of a class made in the traced code")
+        raise Unsupported("class", "super() of a class made in the traced code")
     return SuperValue(cls.raw, instance)
 
 
@@ -526,7 +526,13 @@ def _reversed(tr: Tracer, items: Value) -> Value:
 
 @on(sorted)
 def _sorted(tr: Tracer, items: Value, *, key: Value = NONE, reverse: Value = FALSE) -> Value:
-    return ListValue(sorted_values(tr, tr.unpack(items), key, tr.truth(reverse)))
+    members = None
+    if isinstance(items, SetValue) and key is NONE:              # whatever its order, sorted it is the same
+        found = list(items.entries.values())
+        if len({v.pytype() for v in found}) == 1 and all(isinstance(v, Const) and v.pytype() in (int, str, bytes) for v in found):
+            members = found
+    members = tr.unpack(items) if members is None else members
+    return ListValue(sorted_values(tr, members, key, tr.truth(reverse)))
 
 
 @on(sum)

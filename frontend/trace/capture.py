@@ -135,6 +135,8 @@ class Capture:
     def _place(self, tr: Tracer, error: Unsupported) -> tuple[int, bool]:
         """The step to break at: the present one; inside an exception handler the one that raised."""
         frame = self.frame
+        if error.whole:
+            return 1, True
         if frame.handled or error.escaped:
             return frame.raised_at, frame.raised_at != tr.tick
         return tr.tick, False
@@ -205,7 +207,8 @@ class Capture:
         nulls = tuple(k for k, v in enumerate(frame.stack) if v is NULL_VALUE)
         layout = Layout(local, cells, len(frame.stack), nulls, tuple(frame.blocks))
         native = native or reason.native or not can_perform(self.program, frame.ip)
-        compile_callee = self.callee and reason.inlined is not None and not reason.library and reason.code != "raises"
+        compile_callee = self.callee and reason.inlined is not None and not reason.library \
+            and reason.code not in ("raises", "recursion")
         step = Step(self.points, self.program, self.globals, frame.ip, layout, native, compile_callee)
         state = [out.expr(frame.locals[n]) for n in local] + [out.expr(frame.cells[n]) for n in cells] + \
             [out.expr(v) for v in frame.stack if v is not NULL_VALUE]

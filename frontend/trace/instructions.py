@@ -146,7 +146,7 @@ def delete_attr(tr: Tracer, f: Frame, ins: Instr) -> None:
 def load_super_attr(tr: Tracer, f: Frame, ins: Instr) -> None:
     owner, cls, _ = f.pop(), f.pop(), f.pop()
     if not isinstance(cls, ClassValue):
-        raise Unsupported("super", "super() with a class made in the traced code")
+        raise Unsupported("class", "super() with a class made in the traced code")
     f.push(SuperValue(cls.raw, owner).getattr(tr, ins.arg))
 
 
@@ -675,7 +675,7 @@ def match_class(tr: Tracer, f: Frame, ins: Instr) -> None:
     cls = f.pop()
     subject = f.stack[-1] if keeps_subject else f.pop()
     if not isinstance(cls, ClassValue):
-        raise Unsupported("match", "a class pattern names a class made in the traced code")
+        raise Unsupported("class", "a class pattern names a class made in the traced code")
     found = _class_pattern(tr, subject, cls.raw, positional, names)
     if keeps_subject:
         f.stack[-1] = subject if found is None else TupleValue(found)

@@ -569,7 +569,9 @@ class Tracer:
         """Whether the real object hashes by identity, so that its symbolic value can stand for it."""
         if isinstance(value, ObjectValue):
             return value.cls.__hash__ is object.__hash__ and value.cls.__eq__ is object.__eq__
-        return isinstance(value, (TensorValue, ClassValue, FunctionValue, BuiltinValue, ModuleValue, OpaqueValue))
+        if isinstance(value, OpaqueValue):
+            return value.pytype().__hash__ is object.__hash__ and value.pytype().__eq__ is object.__eq__
+        return isinstance(value, (TensorValue, ClassValue, FunctionValue, BuiltinValue, ModuleValue))
 
     def unpack(self, value: Value) -> list[Value]:
         """All items of an iterable."""

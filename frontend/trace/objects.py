@@ -209,7 +209,7 @@ def instantiate(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str
     meta, maker = find(tr, type(raw), "__call__")
     if meta is not type:
         if not isinstance(maker, types.FunctionType) or meta is None:
-            raise Unsupported("metaclass", f"{raw.__name__} is constructed by its metaclass {type(raw).__name__}")
+            raise Unsupported("construct", f"{raw.__name__} is constructed by its metaclass {type(raw).__name__}")
         return tr.call(class_attribute(tr, meta, "__call__", maker), [cls, *args], kwargs)
     return construct(tr, cls, args, kwargs)
 

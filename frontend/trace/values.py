@@ -29,6 +29,7 @@ class Unsupported(Exception):
         self.line: str = ""
         self.escaped = False              # an exception of the traced program left its root frame
         self.native = False               # the breaking call looks at its caller's frame
+        self.whole = False                # what eager mode would say depends on the frame from its start
         self.library = True               # every function inlined on the way there is the library's own
         self.inlined: Any = None          # the user function (a Value) in which it happened, if not the root frame
         self.cause: BaseException | None = None
@@ -120,7 +121,7 @@ class Value:
 
     def replay(self, out: Rebuilder, target: str) -> list[str]:
         """Statements that make the trace's changes to the real object, `target`. Only called for values with a source."""
-        raise Unsupported("effect", f"a change to a {self.pytype().__name__} cannot be replayed")
+        raise Unsupported("rebuild", f"a change to a {self.pytype().__name__} cannot be replayed")
 
     def children(self) -> Iterator[Value]:
         """Values this one holds."""
@@ -296,7 +297,8 @@ class ScalarValue(Value):
         return iter(self.parts)
 
     def rebuild(self, out: Rebuilder) -> str:
-        return self.template.format(*(out.expr(p) for p in self.parts))
+        texts = [out.expr(p) for p in self.parts]
+        return self.template.format(*(f"({t})" if t.startswith("-") else t for t in texts))
 
 
 # Methods that ask for the elements of a tensor.
@@ -372,4 +374,11 @@ class TensorValue(Value):
         return tr.iterator(tr.unpack(rows))
 
     def rebuild(self, out: Rebuilder) -> str:
-        return out.tensor(self)
+        text, stored = out.tensor(self), out.tr.tensor_attrs.get(id(self))
+        if not stored:
+            return text
+        name = out.variable(text)
+        out.remember(self, name)
+        for attribute, value in stored.items():
+            out.later(lambda attribute=attribute, value=value: out.line(f"{name}.{attribute} = {out.expr(value)}"))
+        return name

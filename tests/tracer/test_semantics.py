@@ -685,3 +685,20 @@ def test_ops_are_recorded_with_the_users_line():
     context = check(f, rand(3), graphs=1, breaks=0)
     line = f.__code__.co_firstlineno + 1
     assert f"test_semantics.py:{line}" in context.events[0].text
+
+
+def test_values_that_c_code_compares_are_compared_by_it():
+    """Equality and order of objects written in C are theirs, and so is finding them as keys."""
+    import datetime
+    import decimal
+    first, again, later = (datetime.date(2026, 1, day) for day in (1, 1, 2))
+    one, same = decimal.Decimal("1.5"), decimal.Decimal("1.50")
+
+    def f(x):
+        found = [first == again, first != again, first in (later, again), (first, 1) == (again, 1), one == same, one == 1.5]
+        try:
+            found.append(first < later)
+        except TypeError:
+            found.append("no order")
+        return x * 2, found, {first: 1}.get(again), sorted({"b", "a"}), [first, later].index(again)
+    check(f, X)
