@@ -23,7 +23,12 @@ def number_text(value: Value, shapes: Shapes, w: Writer) -> str:
     if isinstance(value, ScalarValue):
         return value.template.format(*(number_text(p, shapes, w) for p in value.parts))
     assert isinstance(value, Const)
-    return w.literal(value.value)
+    return operand(w.literal(value.value))
+
+
+def operand(text: str) -> str:
+    """A number's text as part of an expression: `-2 ** x` is not `(-2) ** x`."""
+    return f"({text})" if text.startswith("-") else text
 
 
 def decide(tr: Tracer, real: Callable[..., Any], symbol: str, a: Value, b: Value) -> Const | None:

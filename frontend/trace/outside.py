@@ -36,6 +36,7 @@ from flambeau.frontend.trace.values import (
     ScalarValue,
     SymValue,
     TensorValue,
+    Unsupported,
     Value,
 )
 from flambeau.ir.device import Device
@@ -296,6 +297,9 @@ class GlobalsValue(Value):
         return value
 
     def store(self, tr: Tracer, name: str, value: Value | None) -> None:
+        if is_trusted(self.module):                    # ops called while tracing would not see it
+            raise Unsupported("effect", f"a setting of the library is changed ({self.module}.{name})",
+                              "set it before the compiled function is called")
         tr.effects.touch(self)
         self.stored[name] = value
 

@@ -50,7 +50,8 @@ class Shapes:
         """Python expression of a SymInt in a generated function."""
         names = {name: w.fetch(places[0].fetched) for name, places in self.origins.items()
                  if name in self.env.symbols_of(value)}
-        return self.env.python(value, names)
+        text = self.env.python(value, names)
+        return text if text.isidentifier() else f"({text})"     # it may become an operand
 
     def names(self, size: Any) -> set[str]:
         """Symbols in a size."""

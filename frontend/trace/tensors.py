@@ -8,7 +8,7 @@ from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod
 from flambeau.frontend.trace.objects import ObjectValue, bind_attribute
 from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr
-from flambeau.frontend.trace.trust import depend_on_method, is_trusted, mro_lookup
+from flambeau.frontend.trace.trust import MISSING, depend_on_method, is_trusted, mro_lookup
 from flambeau.frontend.trace.values import LAYOUT_METHODS, NEEDS_DATA, TAPE_METHODS, Const, TensorValue, Unsupported, Value
 from flambeau.runtime.autograd import mode
 from flambeau.runtime.tensor import Size
@@ -45,6 +45,8 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
         return BoundMethod(bind_attribute(tr, owner, name, own, None, tr.class_value(value.cls)), value)
     if isinstance(own, types.FunctionType):
         return BoundBuiltin(value, name)                         # the call is the break
+    if own is MISSING and found is None:
+        raise tr.observe(AttributeError(f"'{value.cls.__name__}' object has no attribute '{name}'"))
     raise Unsupported("tensor-attribute", f"Tensor.{name} is not known while tracing")
 
 
@@ -81,12 +83,12 @@ _STORABLE = {"grad"}
 
 
 def set_tensor_attribute(tr: Tracer, value: TensorValue, name: str, new: Value) -> None:
-    """`tensor.name = new`; only attributes without meaning to the tape, and `grad`, on tensors from outside."""
+    """`tensor.name = new`; only attributes without meaning to the tape, and `grad` of tensors from outside."""
     if name == "requires_grad":
         tr.call_pure(value.tensor.requires_grad_, [new], {})      # type: ignore[attr-defined]
         return
     known = hasattr(value.cls, name)
-    if value.source is None or (known and name not in _STORABLE):
+    if known and (value.source is None or name not in _STORABLE):
         raise Unsupported("tensor-store", f"Tensor.{name} is assigned")
     tr.effects.touch(value)
     value_attrs(tr, value)[name] = new

@@ -1,6 +1,6 @@
 """Views, writes in place, aliases among arguments and results, `out=`, items assigned."""
 
-from ..given import F, call, nn, program, rand, torch
+from ..given import program, rand, torch
 
 X = rand(4, 3)
 
