@@ -9,7 +9,7 @@ from flambeau.ir import loops as lo
 from flambeau.ir.index import Index, IndexLike
 from flambeau.ir.loops import Buffer, Expr, Load, Loop
 from flambeau.ir.program import Extern, Target
-from flambeau.passes.cost import Facts, substitution
+from flambeau.passes.cost import FUNCTION_WORK, Facts, substitution
 from flambeau.passes.fuse import Fusion, Member, Unit
 from flambeau.passes.lower import indices
 from flambeau.passes.space import Env, covers, flat, renamed, solve
@@ -51,11 +51,14 @@ def _collect(fusion: Fusion, unit: Unit, product: Buffer, by_name: dict[str, Fac
 
 
 def _plain(f: Facts, by_name: dict[str, Facts]) -> bool:
-    """Whether a loop, and those it reads in place, are arithmetic on elements at known places."""
+    """Whether a loop, and those it reads in place, are arithmetic on elements at known places.
+
+    One number for all elements that takes work (a power of the step count) is not computed again for each of them.
+    """
     if any(isinstance(e, (lo.Reduce, lo.Random)) for e in lo.walk(f.loop.value)) or any(r.indirect for r in f.reads):
         return False
     inlined = [by_name[r.buffer] for r in f.reads if r.buffer in by_name and by_name[r.buffer].inline]
-    return all(_plain(s, by_name) for s in inlined)
+    return all(_plain(s, by_name) and (s.loop.ranges or s.work < FUNCTION_WORK) for s in inlined)
 
 
 def _in_tile(u: Unit, made: dict[str, tuple], buffers: dict[str, Buffer], space: tuple[Index, ...]) -> Env | None:

@@ -18,15 +18,17 @@ from flambeau.ir.tracing import GraphTensor
 from flambeau.ir.tree import leaves
 
 from .decompose import Decomposer, replace_node
+from .functionalize import is_view
 from .reverse import Reverse, needs_parts
+from .simplify import simplify
 
 
 @dataclass
 class Expanded:
-    """``graph`` without ``gradients``. ``spent``: those of its outputs whose tape was freed on the way."""
+    """``graph`` without ``gradients``. ``spent``: positions of its outputs whose tape was freed on the way."""
 
     graph: Graph
-    spent: set[Node]
+    spent: list[int]
 
 
 def expand_gradients(graph: Graph) -> Expanded:
@@ -35,17 +37,17 @@ def expand_gradients(graph: Graph) -> Expanded:
     Raises ``NotImplementedError`` for an op on the way that has neither rule nor parts.
     """
     if not any(n.op is gradients for n in graph.nodes):
-        return Expanded(graph, set())
+        return Expanded(graph, [])
     run = _Expander(graph)
     run.copy()
     outputs = [map_nodes(lambda n: run.env[n], out) for out in graph.outputs]
     spent = run.spent_among(outputs)
-    run.graph.outputs = outputs
     for node in spent:
         node.requires_grad = False
+    run.graph.outputs = run.distinct(outputs)
     _without_points(run.graph)
     run.graph.remove_dead()
-    return Expanded(run.graph, spent)
+    return Expanded(simplify(run.graph), [i for i, n in enumerate(outputs) if n in spent])
 
 
 def reached(graph: Graph, node: Node) -> list[bool | None]:
@@ -98,6 +100,19 @@ class _Expander:
         for node in self.graph.nodes:
             if any(n in found for n in node.inputs):
                 found.add(node)
+        return found
+
+    def distinct(self, outputs: list[Any]) -> list[Any]:
+        """The outputs, each a value of its own that is no view: a gradient may be another's, an input, or expanded."""
+        taken: set[Node] = set(self.graph.inputs)
+        found = []
+        with use_handler(self.builder):
+            self.builder.grad_enabled = True
+            for old, node in zip(self.source.outputs, outputs):
+                if node in taken or is_view(node.op) and not is_view(old.op):
+                    node = ops.clone(GraphTensor(node)).node
+                taken.add(node)
+                found.append(node)
         return found
 
     def spent_among(self, outputs: list[Any]) -> set[Node]:

@@ -28,7 +28,7 @@ def functional(graph: Graph) -> Functional:
     if any(n.op is gradients for n in found.graph.nodes):
         expanded = expand_gradients(stage("functional", found).graph)
         found.graph = _renamed_outputs(found, expanded.graph)
-        found.spent = frozenset(n.name for n in expanded.spent)
+        found.spent = frozenset(found.graph.outputs[i].name for i in expanded.spent)
         return stage("gradients", found)
     return stage("functional", found)
 

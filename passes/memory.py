@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flambeau.ir import index as ix
@@ -211,25 +212,59 @@ def _stored(body: Sequence[Any]) -> set[str]:
 
 
 def in_place(step: Any, old: Buffer, new: Buffer) -> bool:
-    """Whether a kernel may write ``new`` over ``old``: each element is read only where its successor is written."""
-    if not isinstance(step, Kernel) or step.group is None or any(top_reduction(x.value) for x in step.group.loops):
+    """Whether a step may write ``new`` over ``old``: each element is read only where, and before, its successor is written."""
+    if isinstance(step, Extern):
+        return _in_tile_place(step, old, new)
+    if not isinstance(step, Kernel) or step.group is None:
         return False
     params = {b.name: b for b in step.params}
     if old.name not in params or new.name not in params:
         return False
-    loads: set[IndexLike] = set()
-    stores: set[IndexLike] = set()
-    _addresses(step.body, params[old.name], params[new.name], loads, stores)
-    return len(loads) == 1 and loads == stores
+    loads: list[_Touch] = []
+    stores: list[_Touch] = []
+    _touches(step.body, (), params[old.name], params[new.name], loads, stores)
+    if len(stores) != 1 or {t.address for t in loads} != {stores[0].address}:
+        return False
+    if not any(top_reduction(x.value) for x in step.group.loops):
+        return True
+    store = stores[0]  # (other loops of the kernel may run over other elements)
+    return all(t.body == store.body and t.number <= store.number for t in loads) and all(
+        v.args[1] == 1 or v in ix.walk(store.address) for v in store.around)
 
 
-def _addresses(body: Sequence[Any], old: Buffer, new: Buffer, loads: set[IndexLike], stores: set[IndexLike]) -> None:
-    for s in body:
+@dataclass(frozen=True)
+class _Touch:
+    """A load or store: the loops around it, the statements it is among and its number there, and its address."""
+
+    around: tuple[Any, ...]
+    body: int
+    number: int
+    address: IndexLike
+
+
+def _touches(body: Sequence[Any], around: tuple[Any, ...], old: Buffer, new: Buffer, loads: list[_Touch],
+             stores: list[_Touch]) -> None:
+    for number, s in enumerate(body):
         if isinstance(s, For):
-            _addresses(s.body, old, new, loads, stores)
+            _touches(s.body, (*around, s.var), old, new, loads, stores)
             continue
         if isinstance(s, Store) and s.buffer == new.name:
-            stores.add(lo.address(new, s.index))
-        for e in lo.walk(s.value):
+            stores.append(_Touch(around, id(body), number, lo.address(new, s.index)))
+        for e in lo.walk(s.value) if hasattr(s, "value") else ():
             if isinstance(e, Load) and e.buffer == old.name:
+                loads.append(_Touch(around, id(body), number, lo.address(old, e.index)))
+
+
+def _in_tile_place(step: Extern, old: Buffer, new: Buffer) -> bool:
+    """The same for the epilogue of a template, which is done once for each element of its result."""
+    if any(isinstance(x, Ref) and x.buffer == old.name for x in leaves(step.args)):
+        return False
+    last, loads, store = -1, set(), None
+    for number, loop in enumerate(step.epilogue):
+        for e in lo.walk(loop.value):
+            if isinstance(e, Load) and e.buffer == old.name:
+                last = number
                 loads.add(lo.address(old, e.index))
+        if loop.buffer == new.name:
+            store = number, lo.address(new, loop.index)
+    return store is not None and loads == {store[1]} and last <= store[0]

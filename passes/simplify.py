@@ -43,7 +43,7 @@ class _Simplifier:
                 continue
             new = self.visit(node)
             if node in outputs:
-                if root_of(new) in taken:
+                if root_of(new) in taken or _is_view(new) and not _is_view(node):  # (a copy has a layout of its own)
                     new = self.graph.add(get_op("clone"), (new, None), node.meta, node.loc, node.requires_grad, node.name)
                 taken.add(root_of(new))
             self.env[node] = new
@@ -138,6 +138,10 @@ class _Simplifier:
 _Rule = Callable[[_Simplifier, Node, tuple], "Node | None"]
 _RULES: tuple[_Rule, ...] = (_Simplifier.no_cast, _Simplifier.no_copy, _Simplifier.no_neutral, _Simplifier.twice,
                              _Simplifier.no_view)
+
+
+def _is_view(node: Node) -> bool:
+    return node.op is not None and "view" in node.op.tags
 
 
 def _live(graph: Graph) -> set[Node]:

@@ -109,6 +109,9 @@ class Rebuilder:
         if not isinstance(value.tensor, GraphTensor):
             raise Unsupported("transform", "a tensor made inside a transform is kept beyond it",
                               "return it from the transformed function")
+        if any(leaf is value for leaf in self.tr.tape.leaves.values()):
+            raise Unsupported("tape", "a tensor that the compiled function made a leaf of the tape is kept beyond it",
+                              "call requires_grad_() outside the compiled function, or return the tensor's detach()")
         node = value.tensor.node
         if node not in self.outputs:
             self.outputs.append(node)

@@ -166,6 +166,18 @@ class Tape:
         """`tensor.name(...)` for one of `TAPE_METHODS`."""
         return _METHODS[name](self.tr, value, *args, **kwargs)
 
+    def is_leaf(self, value: TensorValue) -> bool:
+        return not value.tensor.requires_grad or any(v is value for v in self.leaves.values())
+
+    def fact(self, value: TensorValue, name: str) -> Value:
+        """`is_leaf` or `grad` (nothing has set it) of a tensor made while tracing."""
+        if name == "is_leaf":
+            return Const(self.is_leaf(value))
+        if not self.is_leaf(value):
+            raise Unsupported("tensor-attribute", "the .grad of a tensor that is no leaf is read",
+                              "ask autograd.grad for the gradient of an intermediate tensor")
+        return NONE
+
     def _probe(self, args: tuple) -> list[bool | None]:
         """Which gradients there are, and which of them require one: known from differentiating a copy."""
         source = self.tr.graph
@@ -180,12 +192,12 @@ class Tape:
         """Leave to eager mode what it would refuse."""
         for step in steps:
             if step in self._freed:
-                raise _refused("the tape is run a second time through a part that was freed",
-                               "pass retain_graph=True to the first run")
+                raise _from_start("the tape is run a second time through a part that was freed",
+                                  "pass retain_graph=True to the first run")
             for root, version in self._kept[step]:
                 if self._versions.get(root, 0) != version:
-                    raise _refused(f"a tensor that the derivative of {step.op.name} needs was changed in place",  # type: ignore[union-attr]
-                                   "use the out-of-place form of the operation that changed it")
+                    raise _from_start(f"a tensor that the derivative of {step.op.name} needs was changed in place",  # type: ignore[union-attr]
+                                      "use the out-of-place form of the operation that changed it")
 
     def _tensor_of(self, node: Node) -> TensorValue:
         """The value of a graph input."""
@@ -229,6 +241,13 @@ def _is_plain_leaf(raw: Tensor) -> tuple[Any, Any, str]:
 
 def _refused(why: str, fix: str = "") -> Unsupported:
     return Unsupported("raises", why, fix)
+
+
+def _from_start(why: str, fix: str) -> Unsupported:
+    """What only the tape of the whole frame knows."""
+    error = _refused(why, fix)
+    error.whole = True
+    return error
 
 
 def _node(value: TensorValue) -> Node:
@@ -361,6 +380,7 @@ def _requires_grad(tr: Tracer, value: TensorValue, requires_grad: Value = TRUE) 
     node = tr.graph.add(as_leaf, (_node(value),), _node(value).meta, tr.where(), True)
     tensor.requires_grad = True
     tr.tape.leaves[node] = value
+    value.born = tr.tick                                          # type: ignore[attr-defined]
     return value
 
 
