@@ -5,7 +5,6 @@ the program, or was computed in a way that no data describes, is not kept, and e
 """
 from __future__ import annotations
 
-import dataclasses
 import marshal
 import types
 from collections.abc import Iterator, Sequence
@@ -116,7 +115,7 @@ class _Entry:
     def _special(self, value: Any) -> Plain | None:
         if isinstance(value, Step):
             encode = self.encoder.encode
-            return ("step", encode(value.program.code), encode(value.globals), value.index, dataclasses.astuple(value.layout),
+            return ("step", encode(value.program.code), encode(value.globals), value.index, tuple(value.layout),
                     value.native, value.compile_callee, value.must_raise)
         return None
 

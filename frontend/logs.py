@@ -5,7 +5,6 @@ written for PyTorch. Each name is a logger below "flambeau", so `logging` can se
 """
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import Any
@@ -31,17 +30,22 @@ _OF_STAGE = {"joint": "aot_graphs", "forward": "aot_graphs", "backward": "aot_gr
 _OF_EVENT = {"break": "graph_breaks", "recompile": "recompiles", "fallback": "recompiles"}
 
 wanted: set[str] = set()
+_INFO = 20                                                        # logging.INFO
 
 
-class _Stderr(logging.StreamHandler):                              # type: ignore[type-arg]  # no generic in 3.10
-    """Writes to what `sys.stderr` is at the time."""
+def _to_stderr() -> Any:
+    """A handler that writes to what `sys.stderr` is at the time."""
+    import logging  # noqa: PLC0415 - who asks for no messages starts sooner without it
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
+    class Stderr(logging.StreamHandler):                           # type: ignore[type-arg]  # no generic in 3.10
+        def __init__(self) -> None:
+            logging.Handler.__init__(self)
 
-    @property
-    def stream(self) -> Any:                                      # type: ignore[override]
-        return sys.stderr
+        @property
+        def stream(self) -> Any:                                  # type: ignore[override]
+            return sys.stderr
+
+    return Stderr()
 
 
 def set_logs(**settings: Any) -> None:
@@ -54,7 +58,7 @@ def set_logs(**settings: Any) -> None:
     """
     wanted.clear()
     for name, value in settings.items():
-        _ask(name, value if isinstance(value, bool) else value is not None and value <= logging.INFO)
+        _ask(name, value if isinstance(value, bool) else value is not None and value <= _INFO)
     _attach()
 
 
@@ -80,6 +84,9 @@ def _ask(name: str, on: bool) -> None:
 def _attach() -> None:
     if any(artifact in wanted for artifact in _OF_STAGE.values()) and stage not in ir_stage.watchers:
         ir_stage.watchers.append(stage)
+    if not wanted:
+        return
+    import logging  # noqa: PLC0415 - see above
     root = logging.getLogger("flambeau")
     if wanted and not root.handlers:
         root.addHandler(_Stderr())
@@ -91,6 +98,7 @@ def _attach() -> None:
 def say(artifact: str, text: str) -> None:
     """Print `text` if `artifact` is wanted."""
     if artifact in wanted:
+        import logging  # noqa: PLC0415 - see above
         logging.getLogger(f"flambeau.{artifact}").info("%s", text, extra={"artifact": artifact})
 
 

@@ -10,7 +10,6 @@ This module reads; `keeping` writes. It imports neither tracer nor compiler.
 """
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib
 import marshal
@@ -21,7 +20,7 @@ import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,7 +108,7 @@ def key_of(point: Any, values: Sequence[Any]) -> str | None:
     module = str(point.globals.get("__name__"))
     return cache.key_of("entries", _process(), _surroundings(), KEPT[settings.backend], chosen, module,
                         getattr(code, "co_qualname", code.co_name), fingerprints.code_hash(code).hex(), str(point.index),
-                        repr(dataclasses.astuple(point.layout)), repr([outline(v, 0) for v in values]))
+                        repr(tuple(point.layout)), repr([outline(v, 0) for v in values]))
 
 
 def outline(value: Any, depth: int) -> Any:
@@ -296,8 +295,7 @@ class Kept:
         return None if found is None else KeptBreak(**found)
 
 
-@dataclasses.dataclass(frozen=True)
-class KeptBreak:
+class KeptBreak(NamedTuple):
     """A break of an entry from disk, as it was described when it was captured."""
 
     code: str

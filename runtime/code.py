@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from flambeau.ir.op import state
@@ -11,8 +10,7 @@ from flambeau.ir.op import state
 from .autograd import mode
 
 
-@dataclass(frozen=True)
-class PlanCode:
+class PlanCode(NamedTuple):
     """All that running a plan takes beside its library: the source of the function, the constants it names, what it calls
     in order (functions of the library, or the numbers of steps done by eager kernels), the words of its block and the bytes
     of its own arena (None: made anew at each call)."""

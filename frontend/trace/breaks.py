@@ -25,8 +25,10 @@ class GraphBreakError(RuntimeError):
 class Broken:
     """What the run function of a breaking entry returns: the step to take, and the real state."""
 
-    step: Step
-    state: tuple[Any, ...]
+    __slots__ = ("step", "state")
+
+    def __init__(self, step: Step, state: tuple[Any, ...]) -> None:
+        self.step, self.state = step, state
 
 
 class Points(Protocol):

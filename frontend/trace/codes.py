@@ -5,13 +5,12 @@ one that does not. Every `Unsupported` names one of them (a test reads the sourc
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PAGE = "docs/graph-breaks.md"
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(NamedTuple):
     """A kind of break: its title, the usual way around it, and what it costs besides the cut itself."""
 
     title: str

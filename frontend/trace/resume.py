@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import CellType, CodeType, FunctionType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from flambeau.frontend.trace.decode import VERSION, exception_bytes, varints
 
@@ -36,8 +35,7 @@ _CALL = "<call>"
 _EXTENDED = dis.opmap["EXTENDED_ARG"]
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """What is live at a resume point: bound locals, stack depth, positions of NULLs, open 3.10 blocks."""
 
     locals: tuple[str, ...]
