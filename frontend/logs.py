@@ -88,8 +88,8 @@ def _attach() -> None:
         return
     import logging  # noqa: PLC0415 - see above
     root = logging.getLogger("flambeau")
-    if wanted and not root.handlers:
-        root.addHandler(_Stderr())
+    if not root.handlers:
+        root.addHandler(_to_stderr())
         root.handlers[0].setFormatter(logging.Formatter("[%(artifact)s] %(message)s"))
         root.setLevel(logging.INFO)
         root.propagate = False

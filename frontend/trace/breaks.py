@@ -21,7 +21,6 @@ class GraphBreakError(RuntimeError):
     """`fullgraph=True` and the function cannot be captured as one graph."""
 
 
-@dataclass(frozen=True)
 class Broken:
     """What the run function of a breaking entry returns: the step to take, and the real state."""
 
