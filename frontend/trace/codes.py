@@ -50,6 +50,7 @@ CODES: dict[str, Code] = {
     "descriptor": Code("a kind of descriptor that is not followed is read", "use a method or a property"),
     "dict-key": Code("a dict key whose hash is not known", "use strings, numbers or tuples of them as keys"),
     "disabled": Code("a function marked with disable() is called", "remove disable(), or call it outside the compiled function"),
+    "effect": Code("a setting of the library is changed", "set it before the compiled function is called"),
     "empty-cell": Code("a closure variable is read before it is assigned",
                        "assign it before the function that reads it is called"),
     "format": Code("the text of an object is asked", "format its numbers or strings, or define __str__ in Python"),
