@@ -1,6 +1,10 @@
 """A later process runs what an earlier one has captured, and never a result of a program that has changed since."""
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,6 +13,8 @@ from typing import Any
 
 import pytest
 from tracer.warm import Server, write
+
+from flambeau.codegen.build import find_compiler
 
 HEAD = """
 import os
@@ -959,3 +965,92 @@ def test_explain_traces_for_itself(server: Server, tmp_path: Path) -> None:
         found = explain(program.fn)(*program.args())
         assert found.graph_count == 1 and "ops.mul" in str(found), str(found)
         """)
+
+
+# --------------------------------------------------------------------------- real processes, real libraries
+
+MODEL = """
+    import json, sys, time
+    import flambeau
+    from flambeau import nn
+
+    flambeau.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    x = flambeau.randn(5, 8)
+    compiled = flambeau.compile(model)
+    began = time.process_time()
+    if "train" in sys.argv:
+        compiled(x).square().sum().backward()
+        found = [p.grad for p in model.parameters()]
+    else:
+        with flambeau.no_grad():
+            found = [compiled(x)]
+    seconds = time.process_time() - began
+    loaded = sorted(sys.modules)
+    if "train" in sys.argv:
+        model.zero_grad(set_to_none=True)
+        model(x).square().sum().backward()
+        expected = [p.grad for p in model.parameters()]
+    else:
+        with flambeau.no_grad():
+            expected = [model(x)]
+    same = all((a - b).abs().max().item() < 1e-5 for a, b in zip(found, expected))
+    from flambeau.frontend.compile import context_of
+    print(json.dumps([same, [e.kind for e in context_of(compiled).events], loaded, seconds]))
+    """
+
+
+def in_python(folder: Path, text: str, *arguments: str, **env: str) -> Any:
+    file = folder / "main.py"
+    file.write_text(textwrap.dedent(text))
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    answer = subprocess.run([sys.executable, str(file), *arguments], capture_output=True, text=True, timeout=120,
+                            env={**kept, "FLAMBEAU_WARM": "1", **env})
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("how", ["infer", "train"])
+def test_a_second_process_imports_neither_tracer_nor_compiler(how: str, tmp_path: Path) -> None:
+    env = {"FLAMBEAU_CACHE_DIR": str(tmp_path / "cache"), "PYTHONHASHSEED": "1"}
+    first = in_python(tmp_path, MODEL, how, **env)
+    assert first[:2] == [True, ["graph"]]
+    second = in_python(tmp_path, MODEL, how, **{**env, "PYTHONHASHSEED": "2"})
+    assert second[:2] == [True, ["loaded"]]
+    heavy = [name for name in second[2] if name.split(".")[0] in ("sympy", "networkx", "mpmath")
+             or name.startswith(("flambeau.passes", "flambeau.codegen", "flambeau.frontend.aot", "flambeau.frontend.targets"))
+             or name.startswith("flambeau.frontend.trace.")]
+    assert set(heavy) <= {"flambeau.codegen", "flambeau.codegen.cache", *(f"flambeau.frontend.trace.{light}" for light in (
+        "breaks", "codes", "decode", "resume", "source", "writer"))}, heavy
+    assert second[3] < first[3] / 4
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+def test_a_backward_that_no_process_has_run(tmp_path: Path) -> None:
+    env = {"FLAMBEAU_CACHE_DIR": str(tmp_path / "cache")}
+    forward_only = MODEL.replace('if "train" in sys.argv:\n        compiled', 'if "never" in sys.argv:\n        compiled') \
+        .replace("with flambeau.no_grad():\n            found", "if True:\n            found") \
+        .replace('if "train" in sys.argv:\n        model', 'if "never" in sys.argv:\n        model')
+    assert in_python(tmp_path, forward_only, **env)[:2] == [True, ["graph"]]
+    second = in_python(tmp_path, MODEL, "train", **env)
+    assert second[:2] == [True, ["loaded"]] and "flambeau.passes.pipeline" in second[2]
+    third = in_python(tmp_path, MODEL, "train", **env)
+    assert third[:2] == [True, ["loaded"]] and "flambeau.passes.pipeline" not in third[2]
+    for library in (tmp_path / "cache").rglob("*.so"):
+        library.write_bytes(b"damaged")
+    fourth = in_python(tmp_path, MODEL, "train", **env)
+    assert fourth[0]
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+def test_processes_that_start_together(tmp_path: Path) -> None:
+    env = {**os.environ, "FLAMBEAU_CACHE_DIR": str(tmp_path / "cache"), "FLAMBEAU_WARM": "1"}
+    file = tmp_path / "main.py"
+    file.write_text(textwrap.dedent(MODEL))
+    for _ in range(2):
+        both = [subprocess.Popen([sys.executable, str(file)], stdout=subprocess.PIPE, text=True, env=env) for _ in range(2)]
+        for process in both:
+            same, kinds, *_ = json.loads(process.communicate(timeout=120)[0])
+            assert same and kinds in (["graph"], ["loaded"])
+    assert kinds == ["loaded"]
