@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.ir.graph import Graph, Node, as_leaf, copy_into, getitem, gradients, map_bodies, map_nodes, parse_graph, tape_point
+from flambeau.ir.graph import Graph, Node, as_leaf, bodies, copy_into, getitem, gradients, map_bodies, map_nodes, parse_graph, tape_point
 from flambeau.ir.op import Op, get_op, ops, use_handler
 from flambeau.ir.tracing import GraphBuilder, GraphTensor
 from flambeau.ir.tree import leaves
@@ -206,7 +206,12 @@ class _Functionalizer:
     def control(self, node: Node, args: tuple) -> tuple[tuple, Any]:
         """A branch or loop; one whose derivative will be asked for returns what that reads as well."""
         form = node.op.extra.get("with_states")  # type: ignore[union-attr]
-        if form is None or not any(n.op is getitem and n.args[0] is node and n.requires_grad for n in self.source.nodes):
+        taped = any(n.op is getitem and n.args[0] is node and n.requires_grad for n in self.source.nodes)
+        if taped and node.op.family == "control" and any(  # type: ignore[union-attr]
+                "random" in n.op.tags for body in bodies(node) for n in body.walk()):  # type: ignore[union-attr]
+            raise NotImplementedError(f"{node.name} ({node.loc}) draws random numbers in a branch or loop whose gradient computes "
+                                      "it again; draw them outside and pass them in")
+        if form is None or not taped:
             return args, node.meta
         args = form(*args)
         return args, node.op.infer(*map_nodes(GraphTensor, args))  # type: ignore[union-attr, misc]

@@ -16,9 +16,19 @@ def runner(op: Op) -> Any:
 
 
 def _gradients(args: tuple) -> tuple:
-    """``ops.gradients`` on the real tape. The results share memory with nothing."""
+    """``ops.gradients`` on the real tape. The results share memory with nothing.
+
+    The hooks of leaves are in the graph already.
+    """
     outputs, given, inputs, retain, create = args
-    found = grad(outputs, inputs, list(given), retain_graph=retain, create_graph=create, allow_unused=True)
+    hooks = [(t, t._hooks) for t in inputs if t._grad_fn is None and t._hooks]
+    for t, _ in hooks:
+        t._hooks = None
+    try:
+        found = grad(outputs, inputs, list(given), retain_graph=retain, create_graph=create, allow_unused=True)
+    finally:
+        for t, watching in hooks:
+            t._hooks = watching
     taken: set[int] = {id(g._storage) for g in given if g is not None}
     results = []
     for g in found:

@@ -10,6 +10,7 @@ import collections
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from flambeau.frontend.trace.keys import HashedKey, is_known
 from flambeau.frontend.trace.mappings import DictValue, SetValue
 from flambeau.frontend.trace.sequences import ListValue, Pending
 from flambeau.frontend.trace.values import Const, OutsideConst, TensorValue, Unsupported, Value
@@ -109,9 +110,9 @@ class Rebuilder:
         if not isinstance(value.tensor, GraphTensor):
             raise Unsupported("transform", "a tensor made inside a transform is kept beyond it",
                               "return it from the transformed function")
-        if any(leaf is value for leaf in self.tr.tape.leaves.values()):
-            raise Unsupported("tape", "a tensor that the compiled function made a leaf of the tape is kept beyond it",
-                              "call requires_grad_() outside the compiled function, or return the tensor's detach()")
+        if self.tr.tape.is_kept(value):
+            raise Unsupported("tape", "a tensor that the compiled function made a leaf of the tape, or retains the gradient of, "
+                              "is kept beyond it", "return the tensor's detach() beside its gradient")
         node = value.tensor.node
         if node not in self.outputs:
             self.outputs.append(node)
@@ -162,14 +163,21 @@ class Rebuilder:
         gone = [k for k in value.before if k not in value.entries]
         stays = [k for k in value.before if k in value.entries]
         in_order = list(value.entries)[:len(stays)] == stays
-        key = {k: self.literal(k) if not isinstance(k, Value) else self.expr(k)
-               for k in [*value.before, *value.entries]}
+        key = {k: self._key(k) for k in [*value.before, *value.entries]}
         if not in_order:
             body = ", ".join(f"{key[k]}: {self.item(v)}" for k, (_, v) in value.entries.items())
             return [f"{target}.clear()", f"{target}.update({{{body}}})"]
         changed = [k for k, (_, v) in value.entries.items() if k not in value.before or not _same(value.before[k], v)]
         return [f"del {target}[{key[k]}]" for k in gone] + \
             [f"{target}[{key[k]}] = {self.item(value.entries[k][1])}" for k in changed]
+
+
+    def _key(self, key: Any) -> str:
+        if is_known(key):
+            return self.literal(key)
+        if isinstance(key, tuple):
+            return f"({''.join(self._key(part) + ', ' for part in key)})"
+        return self.expr(key.value if isinstance(key, HashedKey) else key)
 
 
 def _same(old: Any, new: Any) -> bool:

@@ -24,16 +24,17 @@ from flambeau.frontend.trace.callables import (
     GeneratorValue,
     bind,
 )
-from flambeau.frontend.trace.custom import refuse_write
 from flambeau.frontend.trace.decode import decode
 from flambeau.frontend.trace.effects import Effects, Rebuilder
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.instructions import HANDLERS, set_context
 from flambeau.frontend.trace.mappings import DictValue, SetValue
+from flambeau.frontend.trace.numbers import with_number_option
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr, member_attribute
 from flambeau.frontend.trace.outside import PLAIN, GlobalsValue
 from flambeau.frontend.trace.sequences import ListValue, SequenceIterator, SliceValue, TupleValue, solid
 from flambeau.frontend.trace.shapes import Shapes
+from flambeau.frontend.trace.sharing import Sharing
 from flambeau.frontend.trace.source import Constant, Root, Source
 from flambeau.frontend.trace.subclasses import builtin_base, make_contents
 from flambeau.frontend.trace.tape import Tape
@@ -110,8 +111,8 @@ class _Builder(GraphBuilder):
 
     def _mutate(self, op: Any, args: tuple[Any, ...], node_args: tuple[Any, ...], meta: Any, grad: bool) -> Any:
         written = args[op.mutates[0]]
-        if self.tracer.apart and isinstance(written, GraphTensor):
-            refuse_write(self.tracer.apart, written.node)
+        if self.tracer.sharing.found and isinstance(written, GraphTensor):
+            self.tracer.sharing.refuse_write(written.node)
         if self.grad_enabled and isinstance(written, GraphTensor) and written.requires_grad:
             self._check_leaf(written.node)
         return super()._mutate(op, args, node_args, meta, grad)
@@ -140,7 +141,7 @@ class Tracer:
         self.builder = _Builder(self)
         self.recorder = Recorder(self.builder)                   # records for transforms; `transform` is the one that runs
         self.transform: Any = None
-        self.apart: set[Any] = set()                             # values that share memory in eager mode, and not here
+        self.sharing = Sharing(self)                             # values that share memory in eager mode, and not here
         self.nested = ""                                         # the branch or loop body that is being traced
         self.autocast = mode.autocast                            # as the traced code has set it
         self.tape = Tape(self)
@@ -316,6 +317,10 @@ class Tracer:
             numbers = args[0].values(self)
             if any(isinstance(n, SymValue) for n in numbers) and all(n.pytype() is int for n in numbers):
                 return self._tensor_of_ints(numbers)
+        if any(isinstance(v, ScalarValue) for v in kwargs.values()):
+            found = with_number_option(self, fn, args, kwargs)
+            if found is not None:
+                return found
         if any(isinstance(a, ScalarValue) for a in args):
             found = self._with_scalars(fn, args, kwargs)
             if found is not None:

@@ -1,12 +1,14 @@
 """Decisions on changing floats: what a comparison said is guarded, not the numbers."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.guards import escape
 from flambeau.frontend.trace.source import Source
-from flambeau.frontend.trace.values import Const, ScalarValue, SymValue, Value
+from flambeau.frontend.trace.values import Const, ScalarValue, SymValue, TensorValue, Value
+from flambeau.ir.op import ops
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -66,3 +68,25 @@ def _shown(value: Value) -> str:
     if isinstance(value, ScalarValue):
         return str(value.source) if value.source is not None else "a number computed from " + str(_source_of(value))
     return repr(_hint(value))
+
+
+#: Ops with a number as an option: the option, how the operands behind the first are joined, and what is done with the
+#: first and the product of the joined ones and the number.
+_SCALED: dict[str, tuple[str, Callable[..., Any] | None, str]] = {
+    "add": ("alpha", None, "add"), "add_": ("alpha", None, "add_"), "sub": ("alpha", None, "sub"),
+    "sub_": ("alpha", None, "sub_"), "addcmul": ("value", operator.mul, "add"), "addcmul_": ("value", operator.mul, "add_"),
+    "addcdiv": ("value", operator.truediv, "add"), "addcdiv_": ("value", operator.truediv, "add_"),
+}
+
+
+def with_number_option(tr: Tracer, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value | None:
+    """`x.add_(y, alpha=s)` and its like for a changing float, with the number as an operand; None for anything else."""
+    option, join, then = _SCALED.get(getattr(getattr(fn, "op", None), "name", ""), ("", None, ""))
+    number = kwargs.get(option)
+    if len(kwargs) != 1 or not isinstance(number, ScalarValue) or not all(
+            isinstance(a, TensorValue) and a.tensor.dtype.is_floating_point for a in args):
+        return None
+    if len(args) != (2 if join is None else 3):
+        return None
+    joined = args[1] if join is None else tr.call_pure(join, args[1:], {})
+    return tr.call_pure(getattr(ops, then), [args[0], tr.call_pure(operator.mul, [joined, number], {})], {})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.frontend.trace.builtins import on
 from flambeau.frontend.trace.guards import is_type
 from flambeau.frontend.trace.sequences import TupleValue
-from flambeau.frontend.trace.source import Constant
+from flambeau.frontend.trace.source import Attr, Constant, Item
 from flambeau.frontend.trace.values import FALSE, NONE, TRUE, Const, OutsideConst, ScalarValue, TensorValue, Unsupported, Value
 from flambeau.ir.graph import Graph, Node, as_leaf, getitem, gradients
 from flambeau.ir.op import Op, changing, ops, use_handler
@@ -42,6 +42,7 @@ class Tape:
         self.env: dict[Node, Any] = {}
         self.done = 0
         self.leaves: dict[Node, TensorValue] = {}                 # made while tracing
+        self.retained: list[TensorValue] = []                     # intermediate tensors that keep their gradient
         self._roots: dict[Node, Node] = {}                        # the value whose storage a step shows
         self._versions: dict[Node, int] = {}
         self._writes: dict[Node, list[Node]] = {}                 # recorded writes to a storage
@@ -137,12 +138,21 @@ class Tape:
             if not root.tensor.requires_grad:
                 raise _refused("a tensor that does not require grad has no gradient to start from")
         steps, inputs = self.history(_node(r) for r in roots)
-        self._check(steps)
-        for node in inputs:
-            self._guard_leaf(node, wanted is None)
         if wanted is None:
             wanted = [self._tensor_of(n) for n in inputs]
             wanted += [v for v in self.leaves.values() if any(self.env[_node(v)] in s.inputs for s in steps)]
+            for value in wanted:
+                self._guard_watchers(value, True)
+            reached_ones = set(steps)
+            wanted += [v for v in self.retained if self.latest(v) & reached_ones]
+        else:
+            for value in wanted:
+                self._guard_watchers(value, False)
+            steps = self._between(steps, wanted)
+            if any(self.latest(v) & set(steps) for v in self.retained):
+                raise Unsupported("tape", "retain_grad() keeps an intermediate gradient while autograd.grad() asks for others",
+                                  "ask autograd.grad for all of them")
+        self._check(steps)
         if not retain:
             self._freed.update(s for s in steps if self._kept[s])
         if not wanted:
@@ -157,7 +167,8 @@ class Tape:
         node = tr.graph.add(gradients, (*args[:2], [_node(v) for v in kept], retain, create),
                             tuple(_node(v).meta for v in kept), place)
         results = iter(range(len(kept)))
-        return wanted, [None if flag is None else self._result(node, next(results), place, create and flag) for flag in flags]
+        found = [None if flag is None else self._result(node, next(results), place, create and flag) for flag in flags]
+        return wanted, [None if g is None else self.hooked(v, g, create) for v, g in zip(wanted, found)]
 
     def _result(self, node: Node, i: int, place: str, recorded: bool) -> Value:
         return self.tr.from_python(GraphTensor(self.tr.graph.add(getitem, (node, i), node.meta[i], place, recorded)))
@@ -167,13 +178,19 @@ class Tape:
         return _METHODS[name](self.tr, value, *args, **kwargs)
 
     def is_leaf(self, value: TensorValue) -> bool:
+        if value.source is not None:
+            return bool(value.raw.is_leaf)
         return not value.tensor.requires_grad or any(v is value for v in self.leaves.values())
+
+    def is_kept(self, value: TensorValue) -> bool:
+        """Whether the tape knows of a tensor made while tracing what a result of the graph would not have."""
+        return any(v is value for v in (*self.leaves.values(), *self.retained))
 
     def fact(self, value: TensorValue, name: str) -> Value:
         """`is_leaf` or `grad` (nothing has set it) of a tensor made while tracing."""
         if name == "is_leaf":
             return Const(self.is_leaf(value))
-        if not self.is_leaf(value):
+        if not self.is_leaf(value) and not any(v is value for v in self.retained):
             raise Unsupported("tensor-attribute", "the .grad of a tensor that is no leaf is read",
                               "ask autograd.grad for the gradient of an intermediate tensor")
         return NONE
@@ -199,6 +216,16 @@ class Tape:
                     raise _from_start(f"a tensor that the derivative of {step.op.name} needs was changed in place",  # type: ignore[union-attr]
                                       "use the out-of-place form of the operation that changed it")
 
+    def latest(self, value: TensorValue) -> set[Node]:
+        """The steps that made a value what it is."""
+        node = self.env[_node(value)]
+        return {node, *self._writes.get(self._root(node), ())}
+
+    def _between(self, steps: list[Node], wanted: list[TensorValue]) -> list[Node]:
+        """The steps that depend on what is wanted."""
+        found: set[Node] = set().union(*map(self.latest, wanted))
+        return [s for s in steps if any(n in found for n in (*s.inputs, *self._before[s])) and not found.add(s)]  # type: ignore[func-returns-value]
+
     def _tensor_of(self, node: Node) -> TensorValue:
         """The value of a graph input."""
         for value in self.tr.tensors.values():
@@ -211,32 +238,72 @@ class Tape:
         self.tr.tensors[id(value.tensor)] = value
         return value
 
-    def _guard_leaf(self, node: Node, accumulates: bool) -> None:
-        """An input that gradients reach must be a leaf that nobody watches."""
-        self._tensor_of(node)
-        source, raw = self.tr.inputs[node]
+    def _guard_watchers(self, value: TensorValue, all_leaves: bool) -> None:
+        """What gradients reach must be seen by nobody but the hooks of a leaf, which are traced; `all_leaves`: and be a leaf."""
+        source, raw = self.tr.inputs.get(_node(value), (None, None))
+        if source is None or not raw.requires_grad:
+            return
         if not raw.is_leaf:
-            raise Unsupported("tape", f"the gradient runs into the history that {source} has outside the compiled function",
-                              "compute it inside the compiled function, or detach it")
-        if raw._hooks or raw.__dict__.get("_post_accumulate_hooks") or "_grad_dtype" in raw.__dict__:
-            raise Unsupported("tape", f"{source} has hooks that see its gradient",
-                              "register the hooks inside the compiled function, or change the gradient after backward()")
-        self.tr.guard(source, _is_plain_leaf(raw))
+            if all_leaves:
+                raise Unsupported("tape", f"the gradient runs into the history that {source} has outside the compiled function",
+                                  "compute it inside the compiled function, or detach it")
+            if raw.grad_fn.pre_hooks or raw.grad_fn.retained:
+                raise Unsupported("tape", f"{source} has hooks that see its gradient",
+                                  "change the gradient after autograd.grad() instead")
+        elif "_grad_dtype" in raw.__dict__:
+            raise Unsupported("tape", f"{source} has a grad_dtype of its own", "cast the gradient after autograd.grad()")
+        self.tr.guard(source, _same_watchers(raw))
+
+    def hooked(self, value: TensorValue, g: Value, create: bool) -> Value:
+        """What a leaf's hooks make of its gradient."""
+        for hook in self._hooks(value, "_hooks"):
+            changed = self._called(hook, g, create)
+            if not (isinstance(changed, Const) and changed.value is None):
+                g = changed
+        return g
+
+    def accumulated(self, value: TensorValue, create: bool) -> None:
+        """Call who waits for a leaf's gradient to be there."""
+        for hook in self._hooks(value, "_post_accumulate_hooks"):
+            self._called(hook, value, create)
+
+    def _called(self, hook: Value, given: Value, create: bool) -> Value:
+        tr = self.tr
+        before, tr.builder.grad_enabled = tr.builder.grad_enabled, create
+        try:
+            return tr.call(hook, [given], {})
+        finally:
+            tr.builder.grad_enabled = before
+
+    def _hooks(self, value: TensorValue, table: str) -> list[Value]:
+        source, raw = self.tr.inputs.get(_node(value), (None, None))
+        if source is None or not raw.is_leaf:
+            return []
+        at = Attr(source, table) if table == "_hooks" else Item(Attr(source, "__dict__"), table)
+        found = raw._hooks if table == "_hooks" else raw.__dict__.get(table)
+        return [self.tr.wrap(hook, Item(at, key)) for key, hook in (found or {}).items()]
 
 
-def _is_plain_leaf(raw: Tensor) -> tuple[Any, Any, str]:
-    leaf = "{v}._grad_fn is None" if raw._view is None else "{v}.is_leaf"
-    bare = " and not {v}._hooks and not {v}.__dict__"
+def _same_watchers(raw: Tensor) -> tuple[Any, Any, str]:
+    """The tensor is a leaf, or is none, and has the hooks that it has."""
+    leaf, view, own = raw.is_leaf, raw._view is not None, bool(raw.__dict__)
+    hooks, waiting = tuple(raw._hooks or ()), tuple(raw.__dict__.get("_post_accumulate_hooks", ()))
 
     def test(w: Any, v: str) -> str:
-        if raw.__dict__:
-            unwatched = f" and not {v}._hooks and not {v}.__dict__.get('_post_accumulate_hooks') and " \
-                f"'_grad_dtype' not in {v}.__dict__"
+        if not leaf:
+            return f"not {v}.is_leaf and not {v}.grad_fn.pre_hooks and not {v}.grad_fn.retained"
+        parts = [f"{v}.is_leaf" if view else f"{v}._grad_fn is None"]
+        parts.append(f"tuple({v}._hooks or ()) == {hooks}" if hooks else f"not {v}._hooks")
+        if own:
+            parts.append(f"tuple({v}.__dict__.get('_post_accumulate_hooks', ())) == {waiting}")
+            parts.append(f"'_grad_dtype' not in {v}.__dict__")
         else:
-            unwatched = bare.format(v=v)
-        return leaf.format(v=v) + unwatched
+            parts.append(f"not {v}.__dict__")
+        return " and ".join(parts)
 
-    return ("plain leaf", raw._view is None, bool(raw.__dict__)), test, "{} is a leaf of the tape without hooks"
+    words = "{} is a leaf of the tape" if leaf else "{} is no leaf of the tape"
+    words += " with the hooks it has" if hooks or waiting else " without hooks"
+    return ("watchers", leaf, view, own, hooks, waiting), test, words
 
 
 def _refused(why: str, fix: str = "") -> Unsupported:
@@ -348,8 +415,9 @@ def _accumulate(tr: Tracer, leaf: TensorValue, g: Value, create: bool) -> None:
         mode = tr.builder.grad_enabled
         tr.builder.grad_enabled = create
         try:
-            if not create:
+            if not create and tr.tape.is_leaf(leaf):
                 tr.call_host(ops.add_, before.tensor, g.tensor)   # type: ignore[attr-defined]
+                tr.tape.accumulated(leaf, create)
                 return
             g = tr.from_python(tr.call_host(ops.add, before.tensor, g.tensor))  # type: ignore[attr-defined]
         finally:
@@ -357,6 +425,7 @@ def _accumulate(tr: Tracer, leaf: TensorValue, g: Value, create: bool) -> None:
     if leaf.source is not None:
         tr.effects.touch(leaf)
     tr.tensor_attrs.setdefault(id(leaf), {})["grad"] = g
+    tr.tape.accumulated(leaf, create)
 
 
 def _tensor_backward(tr: Tracer, value: TensorValue, gradient: Value = NONE, retain_graph: Value = NONE,
@@ -367,7 +436,7 @@ def _tensor_backward(tr: Tracer, value: TensorValue, gradient: Value = NONE, ret
 def _requires_grad(tr: Tracer, value: TensorValue, requires_grad: Value = TRUE) -> Value:
     """A value of the trace becomes a leaf of the tape."""
     _refuse_nested(tr)
-    tensor = value.tensor
+    tensor: Any = value.tensor
     wanted = tr.truth(requires_grad)
     if wanted == tensor.requires_grad and (wanted or value.source is None):
         return value
@@ -384,4 +453,17 @@ def _requires_grad(tr: Tracer, value: TensorValue, requires_grad: Value = TRUE) 
     return value
 
 
-_METHODS = {"backward": _tensor_backward, "requires_grad_": _requires_grad}
+def _retain_grad(tr: Tracer, value: TensorValue) -> Value:
+    """An intermediate tensor keeps its gradient; a leaf does anyway."""
+    _refuse_nested(tr)
+    if value.source is not None and not value.raw.is_leaf:
+        raise Unsupported("tape", "retain_grad() is called on a tensor from outside", "call it outside the compiled function")
+    if not value.tensor.requires_grad:
+        raise _refused("a tensor that does not require grad cannot keep its gradient")
+    if not tr.tape.is_leaf(value) and not any(v is value for v in tr.tape.retained):
+        tr.tape.retained.append(value)
+        value.born = tr.tick                                      # type: ignore[attr-defined]
+    return NONE
+
+
+_METHODS: dict[str, Any] = {"backward": _tensor_backward, "requires_grad_": _requires_grad, "retain_grad": _retain_grad}

@@ -74,13 +74,21 @@ class Value:
         raise Unsupported("subscript", f"a {self.pytype().__name__} is subscripted")
 
     def setitem(self, tr: Tracer, key: Value, value: Value) -> None:
+        if not hasattr(self.pytype(), "__setitem__"):
+            raise tr.observe(TypeError(f"'{self.pytype().__name__}' object does not support item assignment"))
         raise Unsupported("subscript", f"an item of a {self.pytype().__name__} is assigned")
 
     def delitem(self, tr: Tracer, key: Value) -> None:
+        if not hasattr(self.pytype(), "__delitem__"):
+            raise tr.observe(TypeError(f"'{self.pytype().__name__}' object doesn't support item deletion"))
         raise Unsupported("subscript", f"an item of a {self.pytype().__name__} is deleted")
 
     def contains(self, tr: Tracer, item: Value) -> bool:
-        return any(tr.same(v, item) or tr.truth(tr.compare("==", v, item)) for v in tr.unpack(self))
+        iterator = self.iterate(tr)
+        while (v := iterator.next(tr)) is not None:
+            if tr.same(v, item) or tr.truth(tr.compare("==", v, item)):
+                return True
+        return False
 
     def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
         raise Unsupported("call", f"a {self.pytype().__name__} is called")
@@ -165,6 +173,10 @@ class Const(Value):
         if callable(found) and getattr(found, "__self__", None) is self.value:
             return tr.bound_builtin(self, name)
         return tr.constant(found)
+
+    def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        own = tr.member_attribute(self, "__call__") if isinstance(self.value, enum.Enum) else None
+        return super().call(tr, args, kwargs) if own is None else tr.call(own, args, kwargs)
 
     def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
         return tr.fold(getattr(self.value, name), [tr.solid(a) for a in args], kwargs)
@@ -306,7 +318,7 @@ NEEDS_DATA = {"item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "_
               "__complex__", "__format__"}
 
 # Methods that run or change the tape (see `tape`).
-TAPE_METHODS = {"backward", "requires_grad_"}
+TAPE_METHODS = {"backward", "requires_grad_", "retain_grad"}
 
 
 LAYOUT_METHODS = ("is_contiguous", "stride", "storage_offset")

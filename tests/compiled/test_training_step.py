@@ -335,20 +335,38 @@ def test_a_history_from_outside_breaks() -> None:
     breaks_once(step, make, "tape")
 
 
-def test_hooks_from_outside_break_and_are_guarded() -> None:
+@BACKENDS
+def test_hooks_of_leaves_are_traced_and_guarded(backend: str) -> None:
     def step(x):
         (x * x).sum().backward()
+        return grad((x * 3).sum(), x)[0]
 
-    compiled = ft.compile(step, backend="eager")
+    compiled = ft.compile(step, backend=backend)
     plain, hooked, after = leaf(3), leaf(3), leaf(3)
-    compiled(plain)
-    hooked.register_hook(lambda g: g * 10)
+    assert compiled(plain).tolist() == [3, 3, 3]
+    handle = hooked.register_hook(lambda g: g * 10)
     after.register_post_accumulate_grad_hook(lambda t: t.grad.mul_(10))
-    compiled(hooked)
-    compiled(after)
+    assert compiled(hooked).tolist() == [30, 30, 30]
+    assert compiled(after).tolist() == [3, 3, 3]
     for t in (hooked, after):
         np.testing.assert_allclose(t.grad.numpy(), 10 * plain.grad.numpy(), rtol=1e-6)
-    assert {e.captured.broke.code for e in events(compiled, "break")} == {"tape"}
+    handle.remove()
+    hooked.grad = None
+    compiled(hooked)
+    np.testing.assert_allclose(hooked.grad.numpy(), plain.grad.numpy(), rtol=1e-6)
+    assert not events(compiled, "break")
+
+
+@BACKENDS
+def test_retained_gradients(backend: str) -> None:
+    def step(x):
+        h = x * 2
+        h.retain_grad()
+        (h * h).sum().backward()
+        (h * 3).sum().backward()
+        return h.grad + 0
+
+    both(step, lambda: (leaf(3),), backend, graphs=2)
 
 
 def test_a_leaf_is_guarded_to_be_one() -> None:
