@@ -1,6 +1,7 @@
 """What is taken to stay as it is while a program runs, and the guards on what is not: classes and their namespaces."""
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ def is_trusted(module: Any) -> bool:
 
 def is_plumbing(module: Any, name: str) -> bool:
     """Whether a function is a part of the library that is not worth compiling by itself: no forward, no optimizer."""
+    if isinstance(module, str) and module.partition(".")[0] in sys.stdlib_module_names and module != "__main__":
+        return True
     return is_trusted(module) and name != "forward" and not str(module).startswith("flambeau.optim")
 
 

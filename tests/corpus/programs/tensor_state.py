@@ -179,7 +179,8 @@ def tensors_made_inside(x):
 @program((X,), (X,))
 def scalar_facts(x):
     return (x.dim(), x.ndim, x.numel(), x.size(0), x.size(), x.shape[-1], len(x), x.element_size(), x.nelement(),
-            x.is_floating_point(), x.is_complex(), x.dtype, x.layout == torch.strided, torch.is_tensor(x), x.requires_grad, x.is_leaf, x.itemsize)
+            x.is_floating_point(), x.is_complex(),
+            x.dtype, x.layout == torch.strided, torch.is_tensor(x), x.requires_grad, x.is_leaf, x.itemsize)
 
 
 @program((torch.complex(X, X),), (torch.complex(X, X + 1),))
