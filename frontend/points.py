@@ -257,7 +257,7 @@ class Point:
         from flambeau.frontend import keeping, store  # noqa: PLC0415 - see above
         if store.usable(self.context.settings):
             captured.not_kept = keeping.keep(self, captured, run, compiled, values)
-        captured.seen = None
+        captured.let_go()
 
     def _replace(self, old: Any, new: Any) -> None:
         """Another guard function for an entry, with the same answers."""

@@ -25,7 +25,7 @@ from .tensor import Tensor
 
 _FIRST = 4096 >> 3  # addresses of words start here: NumPy takes no buffer at 0
 _MISSING = object()
-_HEAP = 1 << 9  # the flag of classes that programs make
+HEAP = 1 << 9  # the flag of classes that programs make
 _DICTS = (dict, OrderedDict)
 _TYPE = 8  # where an object's class is
 _USED, _TAG, _KEYS, _VALUES = 16, 24, 32, 40  # in a dict: its length, the count of changes, the keys, values apart from them
@@ -40,7 +40,8 @@ class Unwatchable(Exception):
 @functools.cache
 def _memory() -> np.ndarray:
     """All memory as an array of words."""
-    return np.frombuffer((ctypes.c_uint64 * ((1 << 45) - _FIRST)).from_address(_FIRST << 3), np.uint64)
+    everything: Any = (ctypes.c_uint64 * ((1 << 45) - _FIRST)).from_address(_FIRST << 3)
+    return np.frombuffer(everything, np.uint64)
 
 
 def _word(address: int) -> int:
@@ -48,19 +49,22 @@ def _word(address: int) -> int:
 
 
 class Names:
-    """What is known of some names of a dict. ``whole``: its length or its order is, too."""
+    """What is known of some names of a dict. ``keys``: all it has, in their order (None: nobody asks)."""
 
-    __slots__ = ("of", "values", "absent", "whole")
+    __slots__ = ("of", "values", "present", "absent", "keys")
 
     def __init__(self, of: dict) -> None:
-        self.of, self.whole = of, False
+        self.of = of
+        self.keys: tuple[Any, ...] | None = None
         self.values: dict[Any, Any] = {}
+        self.present: set[Any] = set()
         self.absent: set[Any] = set()
 
     def hold(self) -> bool:
         """Whether these names still are as they were read."""
         of = self.of
-        return all([of.get(n, _MISSING) is v for n, v in self.values.items()]) and self.absent.isdisjoint(of)
+        return all([of.get(n, _MISSING) is v for n, v in self.values.items()]) and all(
+            [n in of for n in self.present]) and self.absent.isdisjoint(of) and (self.keys is None or tuple(of) == self.keys)
 
 
 class Watcher:
@@ -96,10 +100,7 @@ class Watcher:
     def contains(self, x: Any, key: Any) -> None:
         """Whether a dict has a key."""
         names = self.contents(x)
-        if key in x:
-            self._value(names, key)
-        else:
-            names.absent.add(key)
+        (names.present if key in x else names.absent).add(key)
 
     def whole(self, x: Any) -> None:
         """Length and keys of a dict, in their order (which a filled OrderedDict can change unseen), or a tuple's length."""
@@ -107,7 +108,7 @@ class Watcher:
             return
         if type(x) is OrderedDict and x:
             raise Unwatchable
-        self.contents(x).whole = True
+        self.contents(x).keys = tuple(x)
 
     def own(self, x: Any, keep: bool = True) -> Names:
         """The object's own dict. ``keep`` False: somebody else sees to it that nobody asks once the object is gone."""
@@ -178,7 +179,7 @@ class Watcher:
         """What a class and its bases have under a name: each what it says itself."""
         found = []
         for base in cls.__mro__:
-            if base.__flags__ & _HEAP:  # else it is made in C and never changes
+            if base.__flags__ & HEAP:  # else it is made in C and never changes
                 names = self._class_names(base)
                 value = names.of.get(name, _MISSING)
                 if value is _MISSING:
@@ -233,7 +234,7 @@ class Snapshot:
         now = take(self.indices[0])
         for at in np.flatnonzero(now != np.frombuffer(self.values[0], np.uint64)).tolist():
             names = self.explained[at]
-            if names is None or names.whole or not names.hold():
+            if names is None or not names.hold():
                 return None
         found: Snapshot = object.__new__(Snapshot)
         found.alive, found.indices, found.explained = self.alive, self.indices, self.explained
@@ -261,7 +262,6 @@ def _words_of(d: dict) -> Iterable[int]:
     return [start + _USED, start + _KEYS, start + _VALUES, *range(values, values + 8 + 8 * capacity, 8)]
 
 
-@functools.cache
 def _offset(cls: type) -> int:
     """From an object to the pointer to its dict."""
     if cls.__dictoffset__ == 0:
@@ -288,7 +288,8 @@ def _slots() -> tuple[int, ...]:
 
 class _Probe:
     def __init__(self) -> None:
-        self.x, self.table, self.ordered = 1000, {"k": 1}, OrderedDict()
+        self.x, self.table = 1000, {"k": 1}
+        self.ordered: OrderedDict[str, int] = OrderedDict()
 
 
 class _Other(_Probe):
@@ -343,7 +344,7 @@ def _seen(change: Callable[[Any], Any]) -> bool:
 def _seen_of_tensor(change: Callable[[Any], Any]) -> bool:
     t, w = Tensor(np.zeros((2, 3), np.float32)), Watcher()
     w.tensor(t)
-    before = w.snapshot()
+    before = Snapshot(w)
     t._a += 1  # data is no matter
     quiet = before.unchanged()
     change(t)

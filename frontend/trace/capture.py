@@ -90,6 +90,13 @@ class Captured:
             self.guards = g.GuardFunction([*old.guards, *added], old.parameters, self.inputs, self.file)
         return bool(added)
 
+    def let_go(self) -> None:
+        """The trace is over: the values that it saw may go."""
+        self.seen = None
+        self.shapes.where = str
+        if self.shapes.env is not None:
+            self.shapes.env.where = str
+
     def attach(self, compiled: Callable[[Sequence[Any]], Sequence[Any]]) -> FunctionType:
         """The run function: inputs and frame values -> result, or `Broken`."""
         self.writer.globals["graph"] = compiled
@@ -170,6 +177,7 @@ class Capture:
         out.finish()
         statements = out.effects()
         out.finish()
+        tr.sharing.check(out.outputs, tr.graph.inputs)
         tr.frames.pop()
         return self._finish(tr, w, out, statements, ending, broke)
 

@@ -53,7 +53,8 @@ class _Walk:
         #: Sources of other values in each call, and of tensors that get another array: both are left to tests.
         self.changing, self.moving = changing, moving
         self._refused: set[Source] = set(changing)
-        self._pinned = {guard.source for guard in guards.guards if guard.key[0] not in ("type", "exists", "len")}
+        self._pinned = {guard.source for guard in guards.guards
+                        if guard.key[0] in _KINDS and guard.key[0] not in ("type", "exists", "len")}
 
     def admits(self, guard: Guard) -> bool:
         """Whether the guard's answer depends on watched words and the identity of anchors alone; they are watched from now on."""
@@ -108,7 +109,7 @@ class _Walk:
         if not _is_anchor(source):
             raise Unwatchable
         found = source.fetch(self.roots)
-        if isinstance(found, type) or not type(found).__flags__ & 1 << 9 or not hasattr(found, "__dict__"):
+        if isinstance(found, type) or not _is_object(found):
             raise Unwatchable
         self.watcher.own(found, keep=False)
         self.anchors[source] = found
@@ -132,7 +133,12 @@ def _is_anchor(source: Source | None) -> bool:
 
 def _leads_on(v: Any) -> bool:
     """Whether more is read through a value of this kind than its class tells."""
-    return type(v) in (dict, OrderedDict, tuple) or (hasattr(v, "__dict__") and not isinstance(v, Tensor))
+    return type(v) in (dict, OrderedDict, tuple) or (_is_object(v) and not isinstance(v, Tensor))
+
+
+def _is_object(v: Any) -> bool:
+    """Whether it is of a class that a program made, and has attributes of its own."""
+    return bool(type(v).__flags__ & words.HEAP and type(v).__dictoffset__)
 
 
 def _fixed(walk: _Walk, v: Any, key: tuple) -> None:
@@ -144,7 +150,7 @@ def _fixed(walk: _Walk, v: Any, key: tuple) -> None:
 
 
 def _class(walk: _Walk, v: Any, key: tuple) -> None:
-    if type(v).__flags__ & 1 << 9:                                  # the class of others cannot be assigned
+    if type(v).__flags__ & words.HEAP:                              # the class of others cannot be assigned
         walk.watcher.kind(v)
 
 
@@ -153,10 +159,7 @@ def _nothing(walk: _Walk, v: Any, key: tuple) -> None:
 
 
 def _length(walk: _Walk, v: Any, key: tuple) -> None:
-    if type(v) is OrderedDict and not v:
-        walk.watcher.contents(v).whole = True
-    else:
-        walk.watcher.whole(v)
+    walk.watcher.whole(v)
 
 
 def _pair(walk: _Walk, v: Any, key: tuple) -> None:
@@ -177,12 +180,12 @@ _KINDS: dict[str, Callable[[_Walk, Any, tuple], None]] = {
 class State:
     """What was found true of one set of anchors: the words it depends on, and the watched graph inputs."""
 
-    __slots__ = ("i0", "v0", "i1", "v1", "i2", "v2", "snapshot", "inputs", "walk", "used", "wait", "refs")
+    __slots__ = ("i0", "v0", "i1", "v1", "i2", "v2", "snapshot", "inputs", "walk", "used", "idle", "refs")
 
-    def __init__(self, snapshot: Snapshot, inputs: tuple, walk: tuple[dict, dict], wait: int, refs: Any) -> None:
+    def __init__(self, snapshot: Snapshot, inputs: tuple, walk: tuple[dict, dict], idle: int, refs: Any) -> None:
         (self.i0, self.i1, self.i2), (self.v0, self.v1, self.v2) = snapshot.indices, snapshot.values
         self.snapshot, self.inputs, self.walk = snapshot, inputs, walk
-        self.used, self.wait, self.refs = False, wait, refs
+        self.used, self.idle, self.refs = False, idle, refs
 
 
 class Memo:
@@ -228,25 +231,26 @@ class Memo:
         anchors = [w.fetch(s) for s in self.anchors]
         key = f"id({anchors[0]})" if len(anchors) == 1 else f"({', '.join(f'id({a})' for a in anchors)})"
         take = w.constant(words._memory().take)
+        s, p = w.fresh("state"), w.fresh("found")
         stages = "012" if any(g.key[0] == "tensor" for g in self.chosen) else "0"
-        same = " and ".join(f"{take}(s.i{k}).tobytes() == s.v{k}" for k in stages)
-        w.line(f"s = {w.constant(self.states)}.get({key})")
-        w.line(f"if s is not None and {same}:")
-        w.line("    p = s.inputs")
-        w.line("    s.used = True")
+        same = " and ".join(f"{take}({s}.i{k}).tobytes() == {s}.v{k}" for k in stages)
+        w.line(f"{s} = {w.constant(self.states)}.get({key})")
+        w.line(f"if {s} is not None and {same}:")
+        w.line(f"    {p} = {s}.inputs")
+        w.line(f"    {s}.used = True")
         w.line("else:")
-        w.line(f"    p = {w.constant(self)}.look({key}, s, ({''.join(a + ', ' for a in parameters)}))")
-        w.line("    if p is None: return None")
+        w.line(f"    {p} = {w.constant(self)}.look({key}, {s}, ({''.join(a + ', ' for a in parameters)}))")
+        w.line(f"    if {p} is None: return None")
         for guard in rest:
             if guard not in simple:
                 _write_test(w, guard)
-        values = self._values(w)
+        values = self._values(w, p)
         w.line(f"return ({', '.join(values)}{',' if values else ''})")
         w.lines[body:] = ["    " + line for line in w.lines[body:]]
         w.line("except Exception: return None")
         return w.build("guard", ", ".join(parameters), self.guards.filename.replace("guard", "quick guard"))
 
-    def _values(self, w: Writer) -> list[str]:
+    def _values(self, w: Writer, p: str) -> list[str]:
         """The graph's inputs: those that are remembered in runs."""
         found: list[str] = []
         watched = set(self._watched)
@@ -257,7 +261,7 @@ class Memo:
                 run += 1
                 continue
             if run:
-                found.append("*p" if run == len(self._watched) else f"*p[{at}:{at + run}]")
+                found.append(f"*{p}" if run == len(self._watched) else f"*{p}[{at}:{at + run}]")
                 at, run = at + run, 0
             if source is not None:
                 found.append(w.fetch(source))
@@ -290,25 +294,23 @@ class Memo:
         if found is None or snapshot is None or not snapshot.unchanged():
             return found
         self.renewals += 1
-        wait = 0
+        idle = 0
         if state is not None:
             self._compare(state, walk)
-            # what is of no use before it changes again is made more and more rarely
-            wait = 0 if state.used else min(2 * state.wait + 1, 255)
-        self._waiting[key] = wait
+            idle = 0 if state.used else state.idle + 1
+        self._waiting[key] = 2 ** min(max(idle - 3, 0), 8) - 1     # what was of no use so often is made more and more rarely
         if len(self.states) >= _MOST:
             self.states.clear()
         refs = [self._ref(key, walk.anchors[s]) for s in self.anchors]
-        self.states[key] = State(snapshot, found, (walk.values, walk.tensors), wait, refs)
+        self.states[key] = State(snapshot, found, (walk.values, walk.tensors), idle, refs)
         return found
 
     def _compare(self, state: State, walk: _Walk) -> None:
         """Leave to tests what has changed three times: a value that each call replaces, a tensor that gets a new array."""
         values, tensors = state.walk
         for source, value in walk.values.items():
-            before = values.get(source, value)
-            base = source.base
-            if before is not value and (base not in values or values[base] is walk.values.get(base)):
+            before, base = values.get(source, value), source.base
+            if before is not value and (base is None or base not in values or values[base] is walk.values.get(base)):
                 self._seen[False, source] += 1
             elif source in walk.tensors and tensors.get(source) != walk.tensors[source]:
                 self._seen[True, source] += 1
