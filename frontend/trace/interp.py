@@ -58,8 +58,10 @@ from flambeau.ir.graph import Graph
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import ops, use_handler
 from flambeau.ir.ops.constant import tensor as make_tensor
+from flambeau.ir.symint import SymInt
 from flambeau.ir.tensorlike import TensorLike
 from flambeau.ir.tracing import DataDependentError, GraphBuilder, GraphTensor
+from flambeau.ir.tree import leaves, tree_map
 from flambeau.runtime import tensor as _tensor
 from flambeau.runtime.autograd import mode
 from flambeau.runtime.levels import Wrapped
@@ -431,8 +433,9 @@ class Tracer:
             if found is not None:
                 return found
         try:
-            real = [self.index(a) if isinstance(a, SymValue) and fn not in _SYMBOLIC else a.as_python(self) for a in args]
-            named = {k: v.as_python(self) for k, v in kwargs.items()}
+            keeps = type(fn).__hash__ is not None and fn in _SYMBOLIC
+            real = [a.as_python(self) if keeps else self._without_sizes(a) for a in args]
+            named = {k: self._without_sizes(v) for k, v in kwargs.items()}
         except NotConstant as error:
             raise Unsupported("builtin", f"{_name(fn)} is called with {error}, which is not known while tracing"
                               ) from None
@@ -445,6 +448,15 @@ class Tracer:
             raise Unsupported("data-dependent", f"{_name(fn)} needs the data of a tensor") from error
         except Exception as error:
             raise self.observe(error) from None
+
+    def _without_sizes(self, value: Value) -> Any:
+        """The Python object of a value; symbolic sizes, in containers too, are pinned to what they are now."""
+        if isinstance(value, SymValue):
+            return self.index(value)
+        found = value.as_python(self)
+        if self.shapes.env is None or not any(isinstance(v, SymInt) for v in leaves(found)):
+            return found
+        return tree_map(lambda v: operator.index(v) if isinstance(v, SymInt) else v, found)
 
     def _changing_float(self, fn: Any, args: list[Value]) -> ScalarValue | None:
         """A float that a function makes of changing numbers, computed at each call; None where it makes none."""
