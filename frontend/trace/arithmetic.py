@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.computed import decision
@@ -10,8 +11,9 @@ from flambeau.frontend.trace.mappings import DictValue, DictView, SetValue, dict
 from flambeau.frontend.trace.numbers import decide
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue
 from flambeau.frontend.trace.sequences import ListValue, TupleValue
-from flambeau.frontend.trace.trust import depend_on_operator
+from flambeau.frontend.trace.trust import depend_on_operator, find
 from flambeau.frontend.trace.values import ZERO, Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
+from flambeau.runtime.tensor import Size
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -49,10 +51,10 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
         if plain_op in ("//", "%") and isinstance(b, SymValue) and not tr.truth(compare(tr, ">", b, ZERO)):
             b = Const(tr.index(b))                   # the sign of a divisor is known; zero raises
         return tr.fold(_BINARY[plain_op][0], [a, b], {})
-    if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
+    word = _BINARY[plain_op][1]
+    if _defines(a, f"__{word}__", f"__i{word}__") or _defines(b, f"__r{word}__"):
         return _object_binary(tr, op, plain_op, a, b)
     if isinstance(a, TensorValue) or isinstance(b, TensorValue):
-        word = _BINARY[plain_op][1]
         depend_on_operator(tr, [a], f"__{'i' if op != plain_op else ''}{word}__")
         depend_on_operator(tr, [b] if not isinstance(a, TensorValue) else [], f"__r{word}__")
         return tr.call_pure(_INPLACE[op] if op != plain_op and isinstance(a, TensorValue) else _BINARY[plain_op][0],
@@ -112,11 +114,25 @@ def _container_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) ->
 
 def _try_dunder(tr: Tracer, owner: Value, name: str, other: Value) -> Value | None:
     """Result of a special method, or None if there is none or it returns NotImplemented."""
-    method = owner.dunder(tr, name) if isinstance(owner, ObjectValue) else None
+    method = owner.dunder(tr, name) if isinstance(owner, ObjectValue) else _tuple_method(tr, owner, name)
     if method is None:
         return None
     result = tr.call(method, [other], {})
     return None if isinstance(result, Const) and result.value is NotImplemented else result
+
+
+def _tuple_method(tr: Tracer, owner: Value, name: str) -> Value | None:
+    """An operator that a namedtuple's class defines in Python."""
+    if not isinstance(owner, TupleValue) or owner.cls in (tuple, Size) or not isinstance(
+            find(tr, owner.cls, name)[1], FunctionType):
+        return None
+    return owner.getattr(tr, name)
+
+
+def _defines(value: Value, *names: str) -> bool:
+    """Whether one of these operators may be the program's own."""
+    return isinstance(value, ObjectValue) or isinstance(value, TupleValue) and value.cls not in (tuple, Size) and \
+        any(isinstance(getattr(value.cls, name, None), FunctionType) for name in names)
 
 
 def _object_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) -> Value:
@@ -147,7 +163,7 @@ def compare(tr: Tracer, op: str, a: Value, b: Value) -> Value:
         return tr.fold(real, [a, b], {})
     if isinstance(a, TensorValue) or isinstance(b, TensorValue):
         return _tensor_compare(tr, op, real, a, b)
-    if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
+    if _defines(a, name) or _defines(b, mirrored):
         found = _try_dunder(tr, a, name, b) or _try_dunder(tr, b, mirrored, a)
         if found is None and op == "!=":
             equal = _try_dunder(tr, a, "__eq__", b) or _try_dunder(tr, b, "__eq__", a)
@@ -169,7 +185,8 @@ def _tensor_compare(tr: Tracer, op: str, real: Callable[..., Any], a: Value, b: 
     _, name, mirrored = _COMPARE[op]
     depend_on_operator(tr, [a], name)
     depend_on_operator(tr, [b] if not isinstance(a, TensorValue) else [], mirrored)
-    return tr.call_pure(real, [a, b], {})
+    given: list[Value] = [tr.number_tensor(v) if isinstance(v, SymValue) else v for v in (a, b)]
+    return tr.call_pure(real, given, {})             # a symbolic int would answer `==` itself
 
 
 def _is_odd(value: Value) -> bool:

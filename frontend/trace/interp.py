@@ -395,6 +395,10 @@ class Tracer:
             self.keep.append(value)
         return found
 
+    def number_tensor(self, value: SymValue) -> TensorValue:
+        """A changing int as a 0-d tensor."""
+        return self._scalar_input(value)
+
     def set_grad(self, enabled: bool) -> None:
         """Set the traced program's grad mode, on the way in or out of something that sets it back."""
         self.builder.grad_enabled = enabled
