@@ -194,17 +194,13 @@ def make_gpt(torch: Any, vocabulary: int, tokens: int, dim: int, heads: int, lay
 
 def gpt_step(torch: Any, compile: Compile) -> Run:
     """One AdamW training step of a 4-layer GPT, 256 wide, 8 heads, 1024 words, batch 8 x 128 (3.7 M parameters)."""
-    model = make_gpt(torch, 1024, 128, 256, 8, 4)
-    ids = torch.from_numpy(np.random.default_rng(2).integers(0, 1024, (8, 129)))
-    inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    model, inputs, targets = _gpt_batch(torch, 1024, 256, 8)
     return _step(torch, compile, model, lambda: (inputs, targets))
 
 
 def small_gpt_step(torch: Any, compile: Compile) -> Run:
     """The same for 4 layers, 128 wide, 4 heads, 256 words, batch 8 x 128: less work for each op."""
-    model = make_gpt(torch, 256, 128, 128, 4, 4)
-    ids = torch.from_numpy(np.random.default_rng(2).integers(0, 256, (8, 129)))
-    inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+    model, inputs, targets = _gpt_batch(torch, 256, 128, 4)
     return _step(torch, compile, model, lambda: (inputs, targets))
 
 
@@ -292,10 +288,65 @@ def _step(torch: Any, compile: Compile, model: Any, batch: Callable[[], tuple[An
     return run
 
 
+def whole_step(torch: Any, compile: Compile) -> Run:
+    """The step of `gpt_step` as one call: the compiled function runs backward and optimizer too (torch breaks it in parts)."""
+    return _whole(torch, compile, *_gpt_batch(torch, 1024, 256, 8))
+
+
+def small_whole_step(torch: Any, compile: Compile) -> Run:
+    """The step of `small_gpt_step` as one call."""
+    return _whole(torch, compile, *_gpt_batch(torch, 256, 128, 4))
+
+
+def _gpt_batch(torch: Any, words: int, width: int, heads: int) -> tuple[Any, Any, Any]:
+    model = make_gpt(torch, words, 128, width, heads, 4)
+    ids = torch.from_numpy(np.random.default_rng(2).integers(0, words, (8, 129)))
+    return model, ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+
+
+def _whole(torch: Any, compile: Compile, model: Any, inputs: Any, targets: Any) -> Run:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def step(inputs: Any, targets: Any) -> Any:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(inputs).flatten(0, -2), targets.flatten())
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    fn = compile(step)
+    return lambda: fn(inputs, targets)
+
+
 def call_overhead(torch: Any, compile: Compile) -> Run:
     """x + 1 on eight floats: nothing but the cost of a call."""
     x, = tensors(torch, (8,))
     fn = compile(lambda x: x + 1)
+    return lambda: fn(x)
+
+
+def guards_of_modules(torch: Any, compile: Compile) -> Run:
+    """A model of 202 modules that computes x + 1: what it costs a call to see that all of them are as they were."""
+    nn = torch.nn
+
+    class Block(nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.drop, self.last = nn.Identity(), nn.Dropout(0.1), nn.Identity()
+
+        def forward(self, x: Any) -> Any:
+            return self.last(self.drop(self.first(x)))
+
+    class Model(nn.Module):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential(*[Block() for _ in range(50)])
+
+        def forward(self, x: Any) -> Any:
+            return self.blocks(x) + 1
+
+    x, = tensors(torch, (8,))
+    fn = compile(Model().eval())
     return lambda: fn(x)
 
 
@@ -320,6 +371,7 @@ def tape_walk(torch: Any, compile: Compile) -> Run:
 
 
 CASES: dict[str, Callable[[Any, Compile], Run]] = {build.__name__: build for build in (
-    call_overhead, recorded_add, tape_walk, pointwise_cached, pointwise_large, bias_gelu, softmax, layer_norm_training, mlp,
-    mlp_training, attention, attention_training, digits_step, resnet_step, small_gpt_step, gpt_step,
+    call_overhead, guards_of_modules, recorded_add, tape_walk, pointwise_cached, pointwise_large, bias_gelu, softmax,
+    layer_norm_training, mlp, mlp_training, attention, attention_training, digits_step, resnet_step, small_gpt_step, gpt_step,
+    small_whole_step, whole_step,
     many_lengths, many_lengths_static)}
