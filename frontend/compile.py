@@ -74,6 +74,8 @@ def _compile(model: Any, settings: Settings) -> Any:
 
 def _compile_function(fn: FunctionType, settings: Settings) -> Any:
     original = getattr(fn, "__flambeau_original__", fn)
+    if hasattr(original, "__flambeau_transform__"):               # made by vmap, grad...: known where it is called
+        original = _caller_of(original)
     if not compilable(original):
         warnings.warn(f"{fn.__qualname__} runs eagerly: generators and coroutines are not compiled",
                       FallbackWarning, stacklevel=4)
@@ -88,6 +90,15 @@ def _compile_function(fn: FunctionType, settings: Settings) -> Any:
     wrapper.__flambeau_original__ = original                      # type: ignore[attr-defined]
     wrapper.__flambeau_context__ = context                        # type: ignore[attr-defined]
     return wrapper
+
+
+def _caller_of(fn: FunctionType) -> FunctionType:
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    call.__dict__.pop("__flambeau_transform__")
+    return call
 
 
 def _compile_object(model: Any, settings: Settings) -> Any:

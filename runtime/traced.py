@@ -108,8 +108,11 @@ class Recorder:
 
     def __call__(self, op: Op, args: tuple) -> Any:
         args = tree_map(self.dressed, args)
-        self.builder.grad_enabled = mode.grad
-        found = self.builder(op, tree_map(lambda x: x.symbol if isinstance(x, Traced) else x, args))
+        before, self.builder.grad_enabled = self.builder.grad_enabled, mode.grad
+        try:
+            found = self.builder(op, tree_map(lambda x: x.symbol if isinstance(x, Traced) else x, args))
+        finally:
+            self.builder.grad_enabled = before
         if op.mutates:
             target = args[op.mutates[0]]
             target._storage.version += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flambeau.frontend.trace.sharing import root_of
 from flambeau.frontend.trace.tensors import ModeValue
 from flambeau.frontend.trace.values import Unsupported, Value
 from flambeau.ir.graph import Graph, Node, map_nodes
@@ -66,6 +67,8 @@ class Bodies:
             _same_kind("cond", "the true branch returns", a, "the false branch", b)
         free = list(dict.fromkeys(self.carried_sizes([true, false], [*true.free, *false.free], given)))
         found = self.step("cond", _symbol(pred), true.closed(free), false.closed(free), [*given, *map(GraphTensor, free)])
+        for body in (true, false):
+            note_sharing(self.tr, body, [*(x.node for x in given), *free], [x.node for x in found], "a result of cond")
         return _filled(true.outputs, found)
 
     def while_loop(self, cond_fn: Callable[..., Any], body_fn: Callable[..., list[Any]], carried: Sequence[Any]) -> list[Any]:
@@ -78,7 +81,10 @@ class Bodies:
         for a, b in zip(given, body.outputs):
             _same_kind("while_loop", "a carried value was", a, "the body returns", b)
         free = list(dict.fromkeys(self.carried_sizes([test, body], [*test.free, *body.free], given)))
-        return self.step("while_loop", test.closed(free), body.closed(free), given, [GraphTensor(n) for n in free])
+        found = self.step("while_loop", test.closed(free), body.closed(free), given, [GraphTensor(n) for n in free])
+        note_sharing(self.tr, body, [*(x.node for x in given), *free], [x.node for x in found], "a result of while_loop",
+                     len(given))
+        return found
 
     def scan(self, combine_fn: Callable[..., list[Any]], init: Sequence[Any], xs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         if levels.active:
@@ -92,6 +98,8 @@ class Bodies:
             _same_kind("scan", "the carry was", a, "combine_fn returns", b)
         free = list(dict.fromkeys(self.carried_sizes([body], body.free, given)))
         found = self.step("scan", body.closed(free), given, rows, [GraphTensor(n) for n in free])
+        note_sharing(self.tr, body, [*(x.node for x in (*given, *rows)), *free], [x.node for x in found[:len(given)]],
+                     "the last carry of scan", len(given))
         return found[:len(given)], _filled(body.outputs[len(given):], found[len(given):])
 
     def unrolled(self, combine_fn: Callable[..., list[Any]], init: Sequence[Any], xs: Sequence[Any]
@@ -210,6 +218,22 @@ def _reached(roots: list[Value]) -> dict[int, Value]:
             found[id(value)] = value
             stack += value.children()
     return found
+
+
+def note_sharing(tr: Tracer, body: Body, given: Sequence[Node], results: Sequence[Node], what: str, carried: int = 0) -> None:
+    """Tell which results of a step share memory with what it was `given`, or with each other, when eager mode runs it.
+
+    The first `carried` inputs take the values of the first results in the next round.
+    """
+    inputs = body.graph.inputs
+    roots = [root_of(n) for n in body.graph.outputs[:len(results)]]
+    for i, (root, result) in enumerate(zip(roots, results)):
+        others, at = [results[j] for j in range(i) if roots[j] is root], root
+        while at in inputs and given[inputs.index(at)] not in others:
+            place = inputs.index(at)
+            others.append(given[place])
+            at = roots[place] if place < carried else at
+        tr.sharing.add(result, others, what)
 
 
 # --------------------------------------------------------------------------- values and metas

@@ -78,6 +78,8 @@ CODES: dict[str, Code] = {
     "rebuild": Code("an object made in the traced code must exist for real", "return or store plain lists, dicts and tuples"),
     "recursion": Code("calls are nested too deep", "use a loop, or compile the inner function by itself"),
     "set-order": Code("the order of a set is needed", "iterate sorted(the_set)"),
+    "sharing": Code("a branch, a loop or a custom function returns memory of a tensor that is seen outside as well",
+                    "return a clone()"),
     "sort": Code("items are sorted whose order is not known", "sort numbers or strings; torch.sort() sorts a tensor", _WAITS),
     "subscript": Code("something that cannot be followed is subscripted", _OUTSIDE),
     "tape": Code("a gradient leads out of the compiled function, or somebody outside sees it",

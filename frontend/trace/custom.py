@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace.bodies import Bodies, Body
+from flambeau.frontend.trace.bodies import Bodies, Body, note_sharing
 from flambeau.frontend.trace.callables import FunctionValue
 from flambeau.frontend.trace.objects import ClassValue
 from flambeau.frontend.trace.sequences import ListValue, TupleValue
@@ -132,7 +132,6 @@ class _Call:
         operands = [self.args[i].tensor for i in self.places]     # type: ignore[attr-defined]
         forward = bodies.trace(self.traced_forward, operands, f"the forward of {self.name}")
         results = [x for x in forward.outputs if x is not None]
-        shared = self.shared(forward, results)
         like = [GraphTensor(Node(f"grad_{x.node.name}", None, (), x.node.meta, "", True)) for x in results]
         backward = bodies.trace(self.traced_backward, like, f"the backward of {self.name}")
         inner = set(forward.graph.nodes)
@@ -144,16 +143,9 @@ class _Call:
         first.outputs += read
         found = tr.builder(get_op("custom_function"), (
             first, _against(backward, first, free), [*operands, *map(GraphTensor, free)], len(results)))
-        for i, node in shared:
-            tr.apart |= {node, found[i].node}
+        note_sharing(tr, forward, [*(x.node for x in operands), *free], [x.node for x in found[:len(results)]],
+                     f"a result of {self.name}")
         return self.returned(found)
-
-    def shared(self, forward: Body, results: Sequence[GraphTensor]) -> list[tuple[int, Node]]:
-        """Results that share memory with a value from outside, and that value. They are values of their own here, which is
-        the same as long as nobody writes to either."""
-        inputs = dict(zip(forward.graph.inputs, [self.args[i].tensor.node for i in self.places]))  # type: ignore[attr-defined]
-        found = [(i, owner_of(x.node)) for i, x in enumerate(results)]
-        return [(i, owner_of(inputs.get(n, n))) for i, n in found if n in inputs or n in forward.free]
 
     def returned(self, found: Sequence[GraphTensor]) -> Value:
         tr = self.tr
@@ -170,20 +162,6 @@ class _Call:
         for t in rest:
             t.requires_grad = t.node.requires_grad = False
         return TupleValue(values) if isinstance(self.output, TupleValue) else values[0]
-
-
-def owner_of(node: Node) -> Node:
-    """The value whose memory ``node`` shows, or may show."""
-    while node.op is not None and ("view" in node.op.tags or "alias" in node.op.tags) and isinstance(node.args[0], Node):
-        node = node.args[0]
-    return node
-
-
-def refuse_write(apart: set[Node], node: Node) -> None:
-    """Raise for a write to a value that eager mode would show in another tensor as well."""
-    if owner_of(node) in apart:
-        raise Unsupported("custom-function", "a tensor is written to that shares memory with a result of an autograd.Function",
-                          "let forward return a clone()")
 
 
 def _against(backward: Body, forward: Graph, free: Sequence[Node]) -> Graph:

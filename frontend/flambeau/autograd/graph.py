@@ -63,6 +63,8 @@ class saved_tensors_hooks:  # noqa: N801 - PyTorch's name
     def __exit__(self, *_: object) -> None:
         observers.unobserve(self._hooks)
 
+    __enter__.__flambeau_disable__ = True  # type: ignore[attr-defined]  # a graph has no tape that could ask
+
 
 class save_on_cpu(saved_tensors_hooks):  # noqa: N801 - PyTorch's name
     """A block in which the tape keeps tensors in the host's memory, and takes them back to their device when needed."""
