@@ -441,9 +441,13 @@ class GeneratorValue(Value):
         self.running = True
         try:
             kind, value = tr.run_generator(self.frame, sent, thrown)
-        except Observed:
+        except Observed as error:
             self.finished = True
-            raise
+            if not issubclass(error.value.pytype(), StopIteration):
+                raise
+            found = tr.observe(RuntimeError("generator raised StopIteration"))
+            found.value.attrs["__cause__"] = found.value.attrs["__context__"] = error.value   # type: ignore[attr-defined]
+            raise found from None
         finally:
             self.running = False
         self.finished = kind == "return"

@@ -528,7 +528,9 @@ def _advance(tr: Tracer, iterator: Value, sent: Value) -> tuple[str, Value]:
 @on("STOP_ITERATION_ERROR")
 def stop_iteration_error(tr: Tracer, f: Frame, ins: Instr) -> None:
     if issubclass(f.stack[-1].pytype(), StopIteration):
-        f.stack[-1] = ObjectValue(RuntimeError, args=[Const("generator raised StopIteration")])
+        error = ObjectValue(RuntimeError, args=[Const("generator raised StopIteration")])
+        error.attrs["__cause__"] = error.attrs["__context__"] = f.stack[-1]
+        f.stack[-1] = error
 
 
 # --------------------------------------------------------------------------- exceptions

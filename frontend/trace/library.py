@@ -5,6 +5,7 @@ Most are inlined: from their own Python source, or from `polyfills` where they a
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 import heapq
 import inspect
@@ -13,6 +14,7 @@ import math
 import operator
 import random
 import re
+import reprlib
 import textwrap
 import types
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace import polyfills
 from flambeau.frontend.trace.builtins import Handler, fold_also, on
-from flambeau.frontend.trace.callables import FunctionValue, GeneratorValue
+from flambeau.frontend.trace.callables import BoundMethod, FunctionValue, GeneratorValue
 from flambeau.frontend.trace.objects import ClassValue
 from flambeau.frontend.trace.sequences import ListValue, sorted_values
 from flambeau.frontend.trace.source import Attr, Constant
@@ -89,13 +91,34 @@ def _draws(tr: Tracer, fn: FunctionValue, args: list[Value], kwargs: dict[str, V
     raise Unsupported("random", f"random.{fn.label} draws a number from Python's own generator")
 
 
+def _guarded_repr(tr: Tracer, fn: FunctionValue, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    """A `__repr__` that dataclasses guard against endless recursion."""
+    wrapped = fn.closure[fn.code.co_freevars.index("user_function")].get(tr)
+    assert wrapped is not None
+    return tr.call(wrapped, args, kwargs)
+
+
+def _codes(code: types.CodeType, name: str) -> list[types.CodeType]:
+    """Code objects of the functions of that name that are defined inside."""
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return [c for c in inner if c.co_name == name] + [found for c in inner for found in _codes(c, name)]
+
+
 def by_code(code: types.CodeType) -> Callable[..., Value] | None:
     """How a Python function of the standard library is called that is not traced."""
     return _draws if code.co_filename == random.__file__ else _BY_CODE.get(code)
 
 
-_BY_CODE = {c: _dispatch for c in functools.singledispatch.__code__.co_consts
-            if isinstance(c, types.CodeType) and c.co_name == "dispatch"}
+_BY_CODE = {
+    **dict.fromkeys(_codes(functools.singledispatch.__code__, "dispatch"), _dispatch),
+    **{c: _guarded_repr for maker in (getattr(dataclasses, "_recursive_repr", None), reprlib.recursive_repr) if maker
+       for c in _codes(maker.__code__, "wrapper")},
+}
+
+
+@on(types.MethodType)
+def _method_type(tr: Tracer, function: Value, owner: Value) -> Value:
+    return BoundMethod(function, owner)
 
 
 # --------------------------------------------------------------------------- operator's getters

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
+from flambeau.frontend.trace.keys import HashedKey, is_known
 from flambeau.frontend.trace.source import Attr, DictKey, Item, KeyedItem, Source
 from flambeau.frontend.trace.values import NONE, TRUE, Const, ScalarValue, SymValue, Unsupported, Value
 
@@ -92,6 +93,9 @@ class DictValue(Value):
         if at not in self.entries:
             if self.complete:
                 return None
+            if not isinstance(at, Value) and not is_known(at):
+                self.materialize(tr)
+                return force(tr, self.entries[at], 1) if at in self.entries else None
             assert self.source is not None
             raw_key = key.raw if isinstance(at, Value) else at       # type: ignore[attr-defined]
             by_source = isinstance(at, Value) and key.source is not None and not isinstance(key, Const)
@@ -152,7 +156,7 @@ class DictValue(Value):
         return [(e[0], force(tr, e, 1)) for e in self.entries.values()]
 
     def iterate(self, tr: Tracer) -> Value:
-        return SequenceIterator(self.keys(tr), None)
+        return DictIterator(tr, self, "keys")
 
     def as_python(self, tr: Tracer) -> Any:
         return self.cls((k.as_python(tr), v.as_python(tr)) for k, v in self.pairs(tr))
@@ -258,16 +262,15 @@ def dict_key(tr: Tracer, key: Value) -> Any:
     if isinstance(key, (ListValue, DictValue, SetValue)):
         raise tr.observe(TypeError(f"unhashable type: '{key.pytype().__name__}'"))
     if isinstance(key, TupleValue):
-        parts = tuple(dict_key(tr, v) for v in key.values(tr))
-        if any(isinstance(p, Value) for p in parts):
-            raise Unsupported("dict-key", "a tuple that holds objects is used as a dict key")
-        return parts
+        return tuple(dict_key(tr, v) for v in key.values(tr))
     key = key.plain("__eq__", "__hash__")
     if isinstance(key, Const):
         return key.value
     if isinstance(key, (SymValue, ScalarValue)):
         return tr.index(key) if isinstance(key, SymValue) else key.pin(tr)
     if key.pytype().__hash__ is not object.__hash__ and not tr.identity_hashed(key):
+        if hasattr(key, "dunder"):
+            return HashedKey(tr, key)
         raise Unsupported("dict-key", f"a {key.pytype().__name__} is used as a dict key")
     return key
 
@@ -314,13 +317,42 @@ class DictView(Value):
         return self.owner.contains(tr, item) if self.kind == "keys" else super().contains(tr, item)
 
     def iterate(self, tr: Tracer) -> Value:
-        return SequenceIterator(self.items(tr), None)
+        return DictIterator(tr, self.owner, self.kind)
 
     def children(self) -> Iterator[Value]:
         yield self.owner
 
     def rebuild(self, out: Rebuilder) -> str:
         return f"{out.expr(self.owner)}.{self.kind}()"
+
+
+class DictIterator(SequenceIterator):
+    """Iterator over a dict's keys, values or items, which sees changes of values and refuses changes of size."""
+
+    def __init__(self, tr: Tracer, owner: DictValue, kind: str) -> None:
+        super().__init__(owner.keys(tr))
+        self.dict, self.kind, self.size = owner, kind, len(owner.entries)
+
+    def pytype(self) -> type:
+        return type(iter(getattr({}, self.kind)()))
+
+    def next(self, tr: Tracer) -> Value | None:
+        if len(self.dict.entries) != self.size:
+            raise tr.observe(RuntimeError("dictionary changed size during iteration"))
+        key = super().next(tr)
+        return None if key is None else self._item(tr, key)
+
+    def _item(self, tr: Tracer, key: Value) -> Value:
+        if self.kind == "keys":
+            return key
+        found = self.dict.lookup(tr, key)
+        if found is None:
+            raise tr.observe(RuntimeError("dictionary keys changed during iteration"))
+        return found if self.kind == "values" else TupleValue((key, found))
+
+    def rebuild(self, out: Rebuilder) -> str:
+        rest = [self._item(out.tr, key) for key in self.items[self.at:]]
+        return f"iter([{', '.join(out.expr(v) for v in rest)}])"
 
 
 class InstanceDict(Value):

@@ -332,7 +332,8 @@ class ObjectValue(Value):
             names = list(getattr(self.raw, "__dict__", ()))
             if hasattr(self.raw, "__dict__"):
                 tr.guard(Attr(self.source, "__dict__"), g.has_keys(names))   # type: ignore[arg-type]
-        names += [n for n in self.attrs if n not in names]
+        names += [n for n in self.attrs if n not in names
+                  and not isinstance(mro_lookup(self.cls.__mro__, n)[1], types.MemberDescriptorType)]
         return [n for n in names if self.attrs.get(n, MISSING) is not None]
 
     def store(self, tr: Tracer, name: str, value: Value | None) -> None:
@@ -537,6 +538,11 @@ class ObjectValue(Value):
     def m___init__(self, tr: Tracer, *args: Value, **kwargs: Value) -> None:
         if self.args is not None:
             self.args = list(args)
+        elif args or kwargs:                             # `object.__init__`
+            if mro_lookup(self.cls.__mro__, "__init__")[0] is not object:
+                raise tr.observe(TypeError("object.__init__() takes exactly one argument (the instance to initialize)"))
+            if mro_lookup(self.cls.__mro__, "__new__")[0] is object:
+                raise tr.observe(TypeError(f"{self.cls.__name__}() takes no arguments"))
 
     def m___init_subclass__(self, tr: Tracer) -> None:
         return None
