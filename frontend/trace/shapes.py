@@ -43,7 +43,7 @@ class Shapes:
             from flambeau.ir.symint import ShapeEnv
             self.env = ShapeEnv(where=self.where)
         new = self.env.create(hint, str(origin), fresh)
-        self.origins.setdefault(str(new), []).append(origin)
+        self.origins.setdefault(new.expr.name, []).append(origin)     # (its text is a number once it is pinned)
         return new
 
     def code(self, value: Any, w: Writer) -> str:
