@@ -73,6 +73,9 @@ class _Alias(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         sys.modules[module.__name__] = self.module
+        inner = self.module.__name__ + "."
+        for name in [n for n in sys.modules if n.startswith(inner)]:  # else the import of one would bind its name in the
+            sys.modules.setdefault(f"{module.__name__}.{name[len(inner):]}", sys.modules[name])  # package, over a function's
 
 
 def _import(ours: str, asked: str) -> ModuleType:
