@@ -15,6 +15,7 @@ from flambeau.ir import stage as ir_stage
 ARTIFACTS = {
     "graph_breaks": "each break: its line, cause, cost and fix",
     "recompiles": "each recompile: the assumption that failed, its line, old and new value, and the edit that avoids it",
+    "warm_start": "each version that is loaded from disk, and why one is not kept there",
     "guards": "the conditions under which each graph is used again",
     "graph_code": "each captured graph as Python",
     "bytecode": "the decoded instructions of each function that is captured",
@@ -108,6 +109,8 @@ def event(kind: str, line: str, function: str, text: str, captured: Any) -> None
         return
     if kind in _OF_EVENT:
         say(_OF_EVENT[kind], f"{function} ({line}): {text}")
+    elif kind == "loaded":
+        say("warm_start", f"{function}: {text}")
     elif kind == "graph" and captured is not None:
         say("graph_code", f"{function} ({line})\n{text}")
         say("guards", f"{function} ({line})\n{captured.guards}")

@@ -214,7 +214,9 @@ class Point:
                 self._give_up(values)
                 return self.native(values)
             try:
-                entry = self._from_disk(values) or self._capture(values)
+                entry = self._from_disk(values)
+                if entry is None and not self.passes:
+                    entry = self._capture(values)
                 if entry is None:
                     return self._pass(values)
             except GraphBreakError:
@@ -247,9 +249,13 @@ class Point:
         found = store.load(self, values)
         if found is None:
             return None
+        if found is store.PASSES:
+            self.passes = True
+            return None
         entry = Entry(*found)
         self._add(entry)
-        self.context.log(Event("loaded", self.code.co_name, "", "loaded from cache", entry.captured, time.perf_counter() - began))
+        seconds = time.perf_counter() - began
+        self.context.log(Event("loaded", self.code.co_name, "", f"loaded from cache, {seconds:.2g} s", entry.captured, seconds))
         return entry
 
     def _keep(self, captured: Captured, run: Any, compiled: Any, values: Sequence[Any]) -> None:
@@ -257,7 +263,15 @@ class Point:
         from flambeau.frontend import keeping, store  # noqa: PLC0415 - see above
         if store.usable(self.context.settings):
             captured.not_kept = keeping.keep(self, captured, run, compiled, values)
+            if logs.wanted and captured.not_kept:
+                logs.say("warm_start", f"{self.code.co_name} ({self.line}) is not kept for later processes: {captured.not_kept}")
         captured.let_go()
+
+    def _keep_passing(self, values: Sequence[Any]) -> None:
+        """Keep for later processes that this function only leads to others."""
+        from flambeau.frontend import keeping, store  # noqa: PLC0415 - see above
+        if store.usable(self.context.settings):
+            keeping.keep_passing(self, values)
 
     def _replace(self, old: Any, new: Any) -> None:
         """Another guard function for an entry, with the same answers."""
@@ -294,6 +308,7 @@ class Point:
         step = captured.broke.step if captured.broke is not None else None
         if step is not None and step.compile_callee and self.through is not None:
             self.passes = True
+            self._keep_passing(values)
             return None
         stage("guards", captured.guards)
         compiled: Any = _nothing

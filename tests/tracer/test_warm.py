@@ -666,6 +666,22 @@ def fn(x):
 """, env={"PROGRAM_MODE": "1"})
 
 
+trap("a model that breaks inside", """
+class Inner(nn.Module):
+    def forward(self, x):
+        y = x.sin()
+        print("", end="")
+        return y + 1
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Inner()
+    def forward(self, x):
+        return self.inner(x * 2) * 3
+fn = Model()
+""", ("x.sin", "x.cos"))
+
+
 @pytest.mark.parametrize("name", TRAPS)
 def test_what_has_changed_is_captured_again(name: str, server: Server, tmp_path: Path) -> None:
     case = TRAPS[name]
