@@ -65,7 +65,8 @@ def _compile(graph: Graph, target: Target, options: dict[str, Any]) -> Runner:
         return _Training(graph, functional, target, options)
     pure = stage("forward", manager.lowered(functional.graph, target.keep))
     ending = _ending(graph, functional)
-    in_place = {j: i for i, j in ending.backs} if getattr(target, "writes_in_place", False) else {}
+    seen = {j for which, j in ending.places if which}  # what the epilogue makes results of is not to be an input's memory
+    in_place = {j: i for i, j in ending.backs if j not in seen} if getattr(target, "writes_in_place", False) else {}
     run = target.build(pure, options, writebacks=in_place) if in_place else target.build(pure, options)  # type: ignore[call-arg]
     return ended(run, ending)
 

@@ -21,6 +21,7 @@ from flambeau.ir.tree import leaves
 from flambeau.passes.decompose import Decomposer, replace_node
 from flambeau.passes.functionalize import functionalize, is_view
 from flambeau.passes.gradients import reached
+from flambeau.passes.layout import UnknownLayout
 from flambeau.passes.reverse import needs_parts
 from flambeau.runtime import autograd
 from flambeau.runtime.tensor import Tensor
@@ -202,8 +203,13 @@ class Tape:
         node = scratch.add(gradients, args, tuple(n.meta for n in args[2]))
         parts = [scratch.add(getitem, (node, i), m) for i, m in enumerate(node.meta)]
         scratch.outputs = list(parts)
-        pure = functionalize(scratch).graph
-        return reached(pure, next(n for n in reversed(pure.nodes) if n.op is gradients))
+        try:
+            pure = functionalize(scratch).graph
+            return reached(pure, next(n for n in reversed(pure.nodes) if n.op is gradients))
+        except UnknownLayout as error:
+            raise Unsupported("tape", f"what a gradient is depends on strides: {error}") from None
+        except NotImplementedError as error:
+            raise Unsupported("tape", str(error)) from None
 
     def _check(self, steps: list[Node]) -> None:
         """Leave to eager mode what it would refuse."""

@@ -452,6 +452,35 @@ def test_no_parameter_is_written_when_an_index_is_out_of_range() -> None:
     np.testing.assert_array_equal(table.weight.detach().numpy(), before.numpy())
 
 
+@pytest.mark.parametrize("backend", ["numpy", "cpp"])
+def test_parameters_of_any_layout_are_written(backend: str) -> None:
+    def step(w, x):
+        (x @ w).tanh().sum().backward()
+        with ft.no_grad():
+            w.sub_(0.1 * w.grad)
+        w.grad = None
+
+    def make():
+        return leaf(4, 3).detach().t().requires_grad_(), leaf(2, 3, seed=1).detach()
+
+    both(step, make, backend, calls=3)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cpp"])
+def test_a_result_is_not_the_memory_it_is_written_to(backend: str) -> None:
+    def step(w, v):
+        new = w * 2
+        w.copy_(new)
+        v.copy_(new)
+        return new
+
+    compiled = both(step, lambda: (ft.ones(300), ft.zeros(300)), backend, calls=3)
+    w, v = ft.ones(300), ft.zeros(300)
+    new = compiled(w, v)
+    new.zero_()
+    assert w.tolist() == v.tolist() == [2.0] * 300
+
+
 # ---- what it costs
 
 
