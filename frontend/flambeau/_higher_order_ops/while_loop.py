@@ -17,7 +17,7 @@ def while_loop(cond_fn: Callable, body_fn: Callable, carried_inputs: tuple | lis
 
     ``cond_fn`` returns a bool or a bool tensor without dimensions, ``body_fn`` a tuple like ``carried_inputs``: in compiled code
     of tensors of the same shapes and dtypes. Differentiable; the backward pass computes the rounds again.
-    Raises ``RuntimeError`` for arguments or a condition of other kinds.
+    Raises ``RuntimeError`` for functions or a condition of other kinds, ``AssertionError`` for carried values that are.
     """
     if not callable(cond_fn) or not callable(body_fn):
         raise RuntimeError("Expect cond_fn and body_fn to be callable.")
@@ -25,8 +25,8 @@ def while_loop(cond_fn: Callable, body_fn: Callable, carried_inputs: tuple | lis
         raise RuntimeError(f"carried_inputs must be a tuple or list, got {type(carried_inputs)}")
     leaves, spec = tree_flatten(tuple(carried_inputs))
     if any(not isinstance(t, int) and not isinstance(t, Tensor) for t in leaves):
-        raise RuntimeError("Expect carried_inputs to be a tuple of possibly nested dict/list/tuple that only consists of tensor "
-                           f"or int leaves, but got {carried_inputs}.")
+        raise AssertionError(f"{leaves} can only be of (<class 'torch.Tensor'>, <class 'int'>, <class 'torch.SymInt'>) but got "
+                             f"{tuple(type(t) for t in leaves)}")
     specs: list[Any] = []
 
     def body(*values: Any) -> list:
