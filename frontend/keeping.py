@@ -16,8 +16,8 @@ from flambeau.frontend.config import config
 from flambeau.frontend.fingerprints import Unsteady
 from flambeau.frontend.references import Encoder, Plain
 from flambeau.frontend.runners import NotKept, Recipe, Training, recipe_of
+from flambeau.frontend.trace import kept_guards
 from flambeau.frontend.trace.breaks import Step
-from flambeau.frontend.trace.writer import Writer
 from flambeau.runtime import native
 from flambeau.runtime.tensor import Tensor
 
@@ -109,6 +109,7 @@ class _Entry:
             "facts": facts, "files": self._files(), "guard": guard, "run": self._function(self.run), "graph": graph,
             "libraries": _templates(), "sizes": [(k, sorted(v)) for k, v in self.point.sizes.items()],
             "symbolic": bool(captured.shapes.origins), "empty": captured.empty, "words": marshal.dumps(self._words()),
+            "guards": len(captured.guards.guards),
             "backward": cache.key_of("backward", store._process(), repr(graph), repr(guard)),
         }
 
@@ -159,35 +160,11 @@ class _Entry:
 
     def _words(self) -> dict[str, Any]:
         captured, broke = self.captured, self.captured.broke
-        tests, space = captured.guards._ambient_tests
-        ambient = [(self._test(f"def one():\n    return {test}", space), text)
-                   for test, text in zip(tests, captured.guards.ambient)]
         return {
-            "graph": str(captured.graph), "guards": str(captured.guards), "ambient": ambient,
-            "tests": [self._tested(guard) for guard in captured.guards.guards],
+            "graph": str(captured.graph), "guards": str(captured.guards), "tests": kept_guards.written(captured.guards),
             "broke": None if broke is None else {"code": broke.code, "why": broke.why, "fix": broke.fix, "line": broke.line,
                                                  "native": broke.native, "text": str(broke)},
         }
-
-    def _test(self, text: str, space: dict[str, Any]) -> tuple[str, dict[str, Plain]]:
-        return text, {n: self.encoder.encode(v) for n, v in space.items() if n in text and n != "__builtins__"}
-
-    def _tested(self, guard: Any) -> tuple[Plain, Plain, str, str, Any]:
-        """A guard as the words of a recompile need it: source, kind, sentence, line and test."""
-        encoder = self.encoder
-        w = Writer(captured_names := self.captured.parameters)
-        try:
-            w.line(f"return {guard.test(w, w.fetch(guard.source))}")
-            source = encoder.source(guard.source)
-        except NotKept:
-            source = ("Root", "", str(guard.source))
-        test = self._test(f"def one({', '.join(captured_names)}):\n" + "\n".join(w.lines), w.globals)
-        key = guard.key if guard.key[0] not in ("is", "code", "same", "differs", "distinct") else guard.key[:1]
-        try:
-            plain = encoder.encode(key)
-        except (NotKept, Unsteady):
-            plain = encoder.encode(key[:1])
-        return source, plain, guard.sentence, guard.line, test
 
 
 def _nested(code: types.CodeType) -> Iterator[tuple[types.CodeType, int, types.CodeType]]:

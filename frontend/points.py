@@ -253,6 +253,7 @@ class Point:
             self.passes = True
             return None
         entry = Entry(*found)
+        entry.guard = store.patient_guard(entry.captured, self._replace)
         self._add(entry)
         seconds = time.perf_counter() - began
         self.context.log(Event("loaded", self.code.co_name, "", f"loaded from cache, {seconds:.2g} s", entry.captured, seconds))

@@ -47,6 +47,7 @@ class Encoder:
         self.codes: dict[int, Any] = {}                           # id of a code object -> source of a function, or the function
         self.nested: dict[int, tuple[Any, int]] = {}              # id of a code object -> (the code around it, place)
         self.cells: dict[int, tuple[Any, int]] = {}
+        self.given: dict[int, str] = {}                           # ids of objects that a function's globals hold by these names
         self.root: types.CodeType | None = None
         self.special: Callable[[Any], Plain | None] = lambda value: None
         self._busy: set[int] = set()
@@ -55,6 +56,10 @@ class Encoder:
         kind = type(value)
         if kind in _SCALARS:
             return value
+        if id(value) in self.given:
+            return "given", self.given[id(value)]
+        if _is_source(value):
+            return "place", self.source(value)
         made = _WRITERS.get(kind)
         if made is not None and not (kind is tuple and id(value) in self.sources):   # (one compared by identity: an MRO)
             return made(self, value)
@@ -347,6 +352,7 @@ _READERS: dict[str, Callable[..., Any]] = {
     "member": lambda d, space, name, expected: checked(d.decode(space).get(name), expected),
     "names": _read_names,
     "modules": lambda d: sys.modules,
+    "place": lambda d, source: d.source(source),
     "root": lambda d: d.code,
     "code": _read_code,
     "nested": Decoder.nested,

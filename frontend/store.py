@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import marshal
 import os
 import sys
@@ -41,9 +42,11 @@ from flambeau.runtime.tensor import Tensor
 PASSES: Any = object()      # `load` says: the function has no parts of its own
 SUFFIX = ".entries"
 BACKWARD = ".backward"
-FORMAT = 1
+FORMAT = 2
 #: Entries of one point that are kept; the oldest go first.
 MOST = 16
+#: From so many guards on it is worth while, after so many calls, to read them and remember what they find.
+MANY, PATIENCE = 64, 8
 _SETTINGS = ("automatic_dynamic_shapes", "assume_static_by_default", "recompile_limit")
 _ENVIRONMENT = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
@@ -207,7 +210,7 @@ class _Reader:
             name_backward(compiled, data["backward"])
         for where, sizes in data["sizes"]:
             self.point.sizes.setdefault(where, set()).update(sizes)
-        return Kept(guard, data, self.decoder, self.point), run
+        return Kept(guard, data, self.point), run
 
     def _function(self, name: str, parts: tuple[bytes, dict[str, Any]], **given: Any) -> types.FunctionType:
         code, constants = parts
@@ -274,11 +277,12 @@ def name_backward(training: Any, name: str) -> None:
 class Kept:
     """What is known of an entry from disk, in place of the tracer's `Captured`. Its words are read when they are asked for."""
 
-    def __init__(self, guard: types.FunctionType, data: dict[str, Any], decoder: Decoder, point: Any) -> None:
+    def __init__(self, guard: types.FunctionType, data: dict[str, Any], point: Any) -> None:
         self._words: dict[str, Any] | None = None
-        self._packed, self._decoder = data["words"], decoder
+        self._packed = data["words"]
         self.names: list[str] = point.names
         self.empty: bool = data["empty"]
+        self.many = data["guards"] >= MANY
         self.guards = KeptGuards(self, guard)
 
     @property
@@ -318,45 +322,40 @@ class KeptGuards:
 
     def __init__(self, owner: Kept, function: types.FunctionType) -> None:
         self.owner, self.function = owner, function
+        self._restored: Any = None
 
     def __str__(self) -> str:
         return self.owner.words["guards"]
 
+    def restored(self) -> Any:
+        """The guards themselves, as the tracer's `GuardFunction`."""
+        if self._restored is None:
+            from flambeau.frontend.trace.kept_guards import restored  # noqa: PLC0415 - when one fails, or when there are many
+            self._restored = restored(self.owner.words["tests"], self.function)
+        return self._restored
+
     def first_failure(self, roots: Mapping[str, Any]) -> tuple[str, Any, Any]:
         """(sentence, guard, new value) of the first guard that rejects `roots`; the sentence is empty if none does."""
-        from flambeau.frontend.trace.guards import Guard  # noqa: PLC0415 - said of recompiles only
-        decoder = Decoder(roots, self.owner._decoder.code)
-        values = [roots[n] for n in self.owner.names]
-        for test, text in self.owner.words["ambient"]:
-            if not _holds(decoder, test, []):
-                return text, None, None
-        for source, key, sentence, line, test in self.owner.words["tests"]:
-            if _holds(decoder, test, values):
-                continue
-            try:
-                at, kind = decoder.source(source), decoder.decode(key)
-            except Gone:
-                return sentence.replace("{}", "a value"), None, None
-            guard = Guard(at, kind, _no_test, sentence, line)
-            try:
-                return guard.text, guard, at.fetch(roots)
-            except Exception:                                      # the guard says that it can be fetched
-                return guard.text, guard, None
-        return "", None, None
+        return self.restored().first_failure(roots)
 
 
-def _no_test(*args: Any) -> str:
-    return ""
+def patient_guard(kept: Kept, replace: Callable[[Any, Any], None]) -> Callable[..., Any]:
+    """The guard function of an entry from disk. After some calls many guards are replaced by what remembers their answers."""
+    plain, calls = kept.guards.function, itertools.count(1)
+    if not kept.many:
+        return plain
 
+    def guard(*values: Any) -> Any:
+        found = plain(*values)
+        if found is not None and next(calls) == PATIENCE:
+            from flambeau.frontend.trace.memo import remembering  # noqa: PLC0415 - reads the guards
+            if kept.words["tests"]["whole"]:
+                replace(guard, remembering(kept.guards.restored(), dict(zip(kept.names, values)), replace))
+            else:
+                replace(guard, plain)
+        return found
 
-def _holds(decoder: Decoder, test: tuple[str, dict[str, Any]], values: Sequence[Any]) -> bool:
-    text, constants = test
-    try:
-        space = {name: decoder.decode(plain) for name, plain in constants.items()}
-        exec(text, space)                                         # noqa: S102 - written by `keeping`
-        return bool(space["one"](*values))
-    except Exception:
-        return False
+    return guard
 
 
 # --------------------------------------------------------------------------- writing, beside the program
