@@ -50,11 +50,12 @@ def _with_hooks(step: Callable) -> Callable:
     def call(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         self._opt_called = True  # learning-rate schedules ask for it
         pre, post = self._optimizer_step_pre_hooks, self._optimizer_step_post_hooks
-        if self._stepping or not (pre or post or _global_pre_hooks or _global_post_hooks):
+        first, last = self._all_pre_hooks, self._all_post_hooks
+        if self._stepping or not (pre or post or first or last):
             return step(self, *args, **kwargs)
         self._stepping = True
         try:
-            for hook in (*_global_pre_hooks.values(), *pre.values()):
+            for hook in (*first.values(), *pre.values()):
                 changed = hook(self, args, kwargs)
                 if changed is None:
                     continue
@@ -63,7 +64,7 @@ def _with_hooks(step: Callable) -> Callable:
                                        f"new_kwargs), but got {changed}.")
                 args, kwargs = changed
             result = step(self, *args, **kwargs)
-            for hook in (*post.values(), *_global_post_hooks.values()):
+            for hook in (*post.values(), *last.values()):
                 hook(self, args, kwargs)
         finally:
             self._stepping = False
@@ -84,6 +85,7 @@ class Optimizer:
     _elementwise = True       # whether it treats each number by itself
     _counts_in_tensors = True  # whether a loaded step count that is a number becomes a tensor
     _stepping = _opt_called = False
+    _all_pre_hooks, _all_post_hooks = _global_pre_hooks, _global_post_hooks
     _optimizer_step_pre_hooks: OrderedDict[int, Callable]
     _optimizer_step_post_hooks: OrderedDict[int, Callable]
     _optimizer_state_dict_pre_hooks: OrderedDict[int, Callable]
