@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from compiled.training_programs import MAKERS, OPTIMIZERS, mlp, with_optimizer
+from tracer.warm import Server, write
 
 import flambeau as ft
 from flambeau.autograd import backward, grad
@@ -479,6 +481,41 @@ def test_a_result_is_not_the_memory_it_is_written_to(backend: str) -> None:
     new = compiled(w, v)
     new.zero_()
     assert w.tolist() == v.tolist() == [2.0] * 300
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_later_process_trains_without_tracing(backend: str, tmp_path: Path) -> None:
+    write(tmp_path, {"program": """
+        import flambeau as torch
+        from flambeau import nn
+        model = nn.Linear(3, 2)
+        start = {k: v.clone() for k, v in model.state_dict().items()}
+        opt = None
+        def fn(x):
+            opt.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            opt.step()
+            return loss, [p.detach().clone() for p in model.parameters()]
+        def args(fresh):
+            global opt
+            if fresh:
+                torch.manual_seed(0)
+                for p in model.parameters():
+                    torch.nn.init.uniform_(p.data)
+                opt = torch.optim.AdamW(model.parameters(), lr=0.1)
+                model.zero_grad()
+            return [torch.ones(4, 3)]
+        """})
+    server = Server()
+    try:
+        before = "program.args(True)"
+        first = server.run(tmp_path, before, calls=[[True]], options={"backend": backend})
+        second = server.run(tmp_path, before, calls=[[True]], options={"backend": backend})
+    finally:
+        server.close()
+    assert first["same"] and first["kinds"] == ["graph"], first
+    assert second["same"] and second["kinds"] == ["loaded"], second
 
 
 # ---- what it costs
