@@ -58,6 +58,16 @@ def _probe_lines(probes: dict[str, Any]) -> Iterator[str]:
         ours, theirs = row["flambeau"], row["torch"]
         numbers = isinstance(ours, float) and isinstance(theirs, float)
         yield f"| {case} | {_seconds(ours)} | {_seconds(theirs)} | {f'{theirs / ours:.1f}' if numbers else '-'} |"
+    if "warm_start_s" in probes:
+        yield "\nWarm start: seconds of the first call in a process that finds all it needs in the caches; in brackets from the"
+        yield "end of the library's import, with making the model.\n"
+        yield "| case | flambeau | torch | ratio |"
+        yield "|---|---:|---:|---:|"
+        for case, row in probes["warm_start_s"].items():
+            ours, theirs = row["flambeau"], row["torch"]
+            numbers = isinstance(ours, float) and isinstance(theirs, float)
+            cells = [f"{_thousandths(row[name])} ({_thousandths(row[f'{name} from import'])})" for name in ("flambeau", "torch")]
+            yield f"| {case} | {cells[0]} | {cells[1]} | {f'{theirs / ours:.1f}' if numbers else '-'} |"
     yield "\n| | " + " | ".join(probes["import_s"]) + " |"
     yield "|---|" + "---:|" * len(probes["import_s"])
     yield "| import, seconds | " + " | ".join(f"{value:.3f}" for value in probes["import_s"].values()) + " |"
@@ -70,6 +80,10 @@ def _probe_lines(probes: dict[str, Any]) -> Iterator[str]:
     cells = [f"{entry['before_mb']:.0f}, {entry['peak_mb']:.0f}" if "error" not in entry else "failed"
              for entry in probes["memory_mb"].values()]
     yield "| peak | " + " | ".join(cells) + " |"
+
+
+def _thousandths(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "failed"
 
 
 def _seconds(value: Any) -> str:

@@ -170,7 +170,9 @@ def _cache() -> Finding:
                        "kernels anew", "export FLAMBEAU_CACHE_DIR=/a/folder/you/can/write", required=False)
     files = cache.entries()
     size = sum(path.stat().st_size for path in files if path.exists())
-    return Finding("kernel cache", f"{folder}, writable, {len(files)} libraries, {size / 1e6:.1f} MB")
+    libraries, functions = (sum(path.suffix == suffix for path in files) for suffix in (".so", ".entries"))
+    return Finding("kernel cache", f"{folder}, writable, {libraries} libraries, {functions} functions that later processes load "
+                   f"from it, {size / 1e6:.1f} MB")
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
