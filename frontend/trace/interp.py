@@ -638,6 +638,9 @@ class Tracer:
     def layout_method(self, value: TensorValue, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
         return layouts.layout_method(self, value, name, args, kwargs)
 
+    def check_view(self, value: TensorValue, args: list[Value]) -> None:
+        layouts.check_view(self, value, args)
+
     def is_known_contiguous(self, value: TensorValue) -> bool:
         return layouts.is_known_contiguous(self, value)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flambeau.frontend.trace.values import Const, TensorValue, Unsupported, Value
+from flambeau.runtime.tensor import wrap
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -39,6 +40,29 @@ def is_known_contiguous(tr: Tracer, value: TensorValue) -> bool:
         return False
     array = _array(tr, value.tensor.node)                         # type: ignore[attr-defined]
     return array is not None and bool(array.flags.c_contiguous)
+
+
+def check_view(tr: Tracer, value: TensorValue, args: list[Value]) -> None:
+    """`view` refuses what would need a copy: guard that inputs lie so that it does as it did, and refuse as it does."""
+    node = value.tensor.node                                      # type: ignore[attr-defined]
+    while node.op is not None and node.op.family == "view":
+        node = node.args[0]
+    if node not in tr.inputs:
+        return
+    source, raw = tr.inputs[node]
+    row_major = bool(raw._a.flags.c_contiguous)
+    tr.guard(source, (("row-major", row_major), lambda w, v: f"{v}._a.flags.c_contiguous is {row_major}",
+                      f"{{}} is {'' if row_major else 'not '}contiguous"))
+    if row_major:
+        return
+    array = _array(tr, value.tensor.node)                         # type: ignore[attr-defined]
+    if array is None:
+        raise Unsupported("tensor-attribute", "view() depends on the strides of a tensor that is not contiguous",
+                          "use reshape(), or contiguous() before it")
+    try:
+        wrap(array).view(*(a.as_python(tr) for a in args))
+    except RuntimeError as error:
+        raise tr.observe(error) from None
 
 
 def _array(tr: Tracer, node: Any) -> Any:

@@ -55,7 +55,7 @@ class DictValue(Value):
     def make(cls, tr: Tracer, pairs: Iterable[tuple[Value, Value]], kind: type = dict) -> DictValue:
         new = cls(cls=kind)
         for k, v in pairs:
-            new.entries[dict_key(tr, k)] = [k, v]
+            new.entries.setdefault(dict_key(tr, k), [k, v])[1] = v    # of equal keys the first stays, with the last value
         return new
 
     def __repr__(self) -> str:
@@ -444,7 +444,10 @@ class SetValue(Value):
 
     @classmethod
     def make(cls, tr: Tracer, values: Iterable[Value], kind: type = set) -> SetValue:
-        return cls({dict_key(tr, v): v for v in values}, kind)
+        items: dict[Any, Value] = {}
+        for v in values:
+            items.setdefault(dict_key(tr, v), v)                  # of equal elements the first stays
+        return cls(items, kind)
 
     def pytype(self) -> type:
         return self.cls

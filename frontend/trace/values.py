@@ -353,6 +353,8 @@ class TensorValue(Value):
             return self.getattr(tr, "shape")
         if name in LAYOUT_METHODS:
             return tr.layout_method(self, name, args, kwargs)
+        if name == "view":
+            tr.check_view(self, args)
         if name == "contiguous" and not args and not kwargs and tr.is_known_contiguous(self):
             return self
         if name in TAPE_METHODS:
