@@ -7,7 +7,9 @@ nest Python calls.
 """
 from __future__ import annotations
 
+import functools
 import inspect
+import re
 import threading
 import time
 import warnings
@@ -314,8 +316,8 @@ class Point:
         stage("guards", captured.guards)
         compiled: Any = _nothing
         if captured.graph.nodes or captured.graph.outputs:
-            compiled = _as_traced(settings.backend, captured.graph, captured.examples, dict(settings.options),
-                                  settings.fullgraph)
+            compiled = _as_traced(_in_pieces(settings.backend, captured), captured.graph, captured.examples,
+                                  dict(settings.options), settings.fullgraph)
         if captured.seal():
             stage("guards", captured.guards)
         run = captured.attach(compiled)
@@ -408,6 +410,14 @@ class Point:
         return self._resume(self.globals, dict(zip(layout.locals, values)), cells, stack)
 
 
+def _in_pieces(backend: Callable[..., Any], captured: Captured) -> Callable[..., Any]:
+    """The backend; for a graph with sizes that data decides, one that compiles what lies between them."""
+    if not captured.shapes.unbacked:
+        return backend
+    from flambeau.frontend.pieces import compile_pieces  # noqa: PLC0415 - few graphs need it
+    return functools.partial(compile_pieces, backend)
+
+
 def _as_traced(backend: Callable[..., Any], *args: Any) -> Any:
     """The backend's function; in a region of autocast built and run outside it, as the graph's casts are its own."""
     handler = op_state.handler
@@ -471,7 +481,7 @@ def signature_text(code: CodeType, rename: dict[str, str]) -> tuple[str, str, st
 
 def _binder(code: CodeType) -> CodeType:
     """Code of a function with `code`'s signature that returns its bound arguments as a tuple."""
-    rename = {n: "_" + n.replace(".", "dot") for n in code.co_varnames if not n.isidentifier()}
+    rename = {n: "_" + re.sub(r"\W", "_", n) for n in code.co_varnames if not n.isidentifier()}
     parameters, bound, _ = signature_text(code, rename)
     space: dict[str, Any] = {}
     exec(f"def bind({parameters}): return ({bound})", space)              # noqa: S102 - from the signature

@@ -67,6 +67,11 @@ def _sympy() -> SimpleNamespace:
     return SimpleNamespace(sympy=sympy, FloorDiv=FloorDiv, PyMod=PyMod, show=Printer().doprint)
 
 
+class DataDependentError(RuntimeError):
+    """Raised when traced code asks for the data of a symbolic tensor (``item``, ``bool``, ``numpy``...), or for what depends
+    on it, as how many elements a mask selects."""
+
+
 @dataclass(frozen=True)
 class ShapeGuard:
     """An assumption: ``text`` is Python over symbol names; ``loc`` the user's line that made it."""
@@ -88,6 +93,7 @@ class ShapeEnv:
     guards: list[ShapeGuard] = field(default_factory=list)
     where: Callable[[], str] = str
     frozen: bool = False
+    unbacked: set[str] = field(default_factory=set)       # symbols of sizes that data decides, of at least 0
     _equal: dict[Any, Any] = field(default_factory=dict)  # symbol -> what it was found equal to
     _decided: dict[Any, bool] = field(default_factory=dict)
 
@@ -105,6 +111,12 @@ class ShapeEnv:
         self.hints[name], self.sources[name] = hint, [source]
         return SymInt(_symbol(name), hint, self)
 
+    def create_unbacked(self) -> SymInt:
+        """The symbol for a size that the data of a tensor decides: a comparison that depends on it cannot be decided."""
+        name = f"u{len(self.unbacked)}"
+        self.unbacked.add(name)
+        return SymInt(_symbol(name), 7, self)                  # any hint: nothing is decided by it
+
     def symbols_of(self, value: Any) -> set[str]:
         """The names of the symbols in a SymInt (none for an int)."""
         return {s.name for s in self.simplify(value.expr).free_symbols} if isinstance(value, SymInt) else set()
@@ -113,7 +125,7 @@ class ShapeEnv:
         """A SymInt as Python source, with its symbols spelled by ``names``."""
         if not isinstance(value, SymInt):
             return repr(value)
-        return re.sub(r"\bs\d+\b", lambda m: names.get(m.group(), m.group()), str(value))
+        return re.sub(r"\b[su]\d+\b", lambda m: names.get(m.group(), m.group()), str(value))
 
     def named(self, name: str) -> SymInt:
         """The symbol ``name``, made with the hint 2 if it is new (for parsing texts)."""
@@ -130,6 +142,9 @@ class ShapeEnv:
         known = _known(kind, a, b)
         if known is not None:
             return known
+        if self.unbacked and not self.unbacked.isdisjoint(s.name for s in (a - b).free_symbols):
+            show = _sympy().show
+            raise DataDependentError(f"whether {show(a)} {kind} {show(b)} depends on how many elements the data selects")
         key = (kind, a, b)
         if key not in self._decided:
             if self.frozen:
@@ -157,18 +172,20 @@ class ShapeEnv:
 
 @cache
 def _symbol(name: str) -> Any:
+    if name.startswith("u"):
+        return _sympy().sympy.Symbol(name, integer=True, nonnegative=True)
     return _sympy().sympy.Symbol(name, integer=True, positive=True)
 
 
 @lru_cache(maxsize=4096)
 def _known(kind: str, a: Any, b: Any) -> bool | None:
-    """Whether ``a kind b`` holds (or fails) whatever the sizes, each at least 2; None when it depends."""
+    """Whether ``a kind b`` holds (or fails) whatever the sizes, each at least 2 (0 if data decides it); None when it depends."""
     sympy = _sympy().sympy
     difference = sympy.expand(a - b)
     if difference.is_Integer:
         d = int(difference)
         return {"==": d == 0, "<": d < 0, "<=": d <= 0}[kind]
-    above = difference.subs({s: sympy.Symbol(f"{s.name}_", integer=True, nonnegative=True) + 2
+    above = difference.subs({s: sympy.Symbol(f"{s.name}_", integer=True, nonnegative=True) + (2 if s.is_positive else 0)
                              for s in difference.free_symbols})
     above = sympy.expand(above)
     if above.is_positive:

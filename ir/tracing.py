@@ -8,12 +8,9 @@ from .dtype import can_cast
 from .graph import Graph, Node, getitem
 from .meta import TensorMeta, meta_of
 from .op import Op, type_name, use_handler
+from .symint import DataDependentError as DataDependentError
 from .tensorlike import TensorLike
 from .tree import leaves, tree_map
-
-
-class DataDependentError(RuntimeError):
-    """Raised when traced code asks for the data of a symbolic tensor (``item``, ``bool``, ``numpy``...)."""
 
 
 class SymbolicTensor(TensorLike):
@@ -87,7 +84,7 @@ class GraphBuilder:
     def __call__(self, op: Op, args: tuple) -> Any:
         op.schema.check(args, _is_tensor)
         args = tree_map(self._symbolic, args)
-        meta = infer_call(op, args)
+        meta = self.infer(op, args)
         grad = self.grad_enabled and "nograd" not in op.tags and any(
             isinstance(a, GraphTensor) and a.requires_grad for a in leaves(args))
         node_args = tree_map(lambda a: a.node if isinstance(a, GraphTensor) else a, args)
@@ -99,6 +96,10 @@ class GraphBuilder:
             return GraphTensor(node)
         return tuple(None if m is None else GraphTensor(self.graph.add(
             getitem, (node, i), m, self.loc, grad and m.dtype.differentiable)) for i, m in enumerate(meta))
+
+    def infer(self, op: Op, args: tuple) -> Any:
+        """The meta (or metas) of a call."""
+        return infer_call(op, args)
 
     def _mutate(self, op: Op, args: tuple, node_args: tuple, meta: Any, grad: bool) -> Any:
         """An op that writes: its node stands for the write, and the written tensor keeps its identity."""

@@ -119,7 +119,7 @@ class Rebuilder:
         return f"o[{self.outputs.index(node)}]"
 
     def symbol(self, value: Any) -> str:
-        return self.tr.shapes.code(value, self.w)
+        return self.tr.shapes.code(value, self.w, lambda tensor: self.tensor(self.tr.from_python(tensor)))  # type: ignore[arg-type]
 
     def finish(self) -> None:
         """Run what was put off."""

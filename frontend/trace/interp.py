@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.frontend.trace import arithmetic, builtins, computed, copying, layouts, library, outside
+from flambeau.frontend.trace import arithmetic, builtins, computed, copying, layouts, library, outside, selections
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import (
     BoundBuiltin,
@@ -110,6 +110,23 @@ class _Builder(GraphBuilder):
             return super().lift(tensor)
         finally:
             self.graph = graph
+
+    def __call__(self, op: Any, args: tuple[Any, ...]) -> Any:
+        if "bodies" in op.tags:
+            selections.refuse_beside_selections(self.tracer, f"{op.name}, which runs functions,")
+        found = super().__call__(op, args)
+        if self.tracer.shapes.unbacked:
+            selections.note_sizes(self.tracer, found)
+        return found
+
+    def infer(self, op: Any, args: tuple[Any, ...]) -> Any:
+        try:
+            return super().infer(op, args)
+        except NotImplementedError:
+            meta = selections.meta_of_selection(self.tracer, self.graph, op, args)
+            if meta is None:
+                raise
+            return meta
 
     def _mutate(self, op: Any, args: tuple[Any, ...], node_args: tuple[Any, ...], meta: Any, grad: bool) -> Any:
         written = args[op.mutates[0]]
@@ -340,10 +357,10 @@ class Tracer:
                         named: dict[str, Any]) -> Value:
         """Call with changing ints as sizes; where the op wants a number as a 0-d tensor; at last at its present value."""
         before = len(self.builder.graph.nodes)
-        as_tensors = [self._scalar_input(a).tensor if isinstance(a, SymValue) else r for a, r in zip(args, real)]
-        for attempt in (real, as_tensors):
+        for as_tensors in (False, True):
             try:
-                return self.from_python(self.call_host(fn, *attempt, **named))
+                return self.from_python(self.call_host(fn, *(self._scalar_input(a).tensor if as_tensors and isinstance(a, SymValue)
+                                                             else r for a, r in zip(args, real)), **named))
             except Unsupported as error:
                 if not isinstance(error.cause, TypeError) or len(self.builder.graph.nodes) != before:
                     raise
@@ -388,6 +405,7 @@ class Tracer:
         """A graph input that holds a number of the frame."""
         found = self._scalars.get(id(value))
         if found is None:
+            self.shapes.known_before([value])
             dtype = dtypes.float64 if isinstance(value, ScalarValue) else dtypes.int64
             node = self.graph.input("scalar", TensorMeta((), dtype), False, self.where())
             self.scalars[node] = value
@@ -433,6 +451,8 @@ class Tracer:
     def fold(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Call a pure function of constants now. Few functions keep a symbolic int symbolic; for others it is pinned."""
         if not kwargs and any(isinstance(a, (SymValue, ScalarValue)) for a in args) and type(fn).__hash__ is not None:
+            if fn not in _SYMBOLIC:
+                self.shapes.known_before(args)
             found = (self._changing_float(fn, args) if fn in _TO_FLOAT else None) or computed.integer(self, fn, args)
             if found is not None:
                 return found
@@ -449,7 +469,7 @@ class Tracer:
         except (Unsupported, Observed):
             raise
         except DataDependentError as error:
-            raise Unsupported("data-dependent", f"{_name(fn)} needs the data of a tensor") from error
+            raise Unsupported("data-dependent", f"{_name(fn)} needs the data of a tensor: {error}") from error
         except Exception as error:
             raise self.observe(error) from None
 
@@ -552,6 +572,10 @@ class Tracer:
         except Unsupported as error:
             error.line = error.line or self.where()
             raise
+        except DataDependentError as error:
+            found = Unsupported("data-dependent", str(error), "keep it a tensor, or move this line out of the compiled function")
+            found.cause, found.line = error, self.where()
+            raise found from error
         finally:
             self.frames.pop()
 
@@ -614,7 +638,10 @@ class Tracer:
             return operator.index(found)
         except NotConstant:
             raise Unsupported("index", f"a {value.pytype().__name__} is used as an index") from None
-        except DataDependentError:
+        except DataDependentError as error:
+            if isinstance(value, SymValue):
+                raise Unsupported("data-dependent", f"Python needs a number: {error}",
+                                  "keep it a tensor: `mask.sum()` in place of `x[mask].shape[0]`") from None
             raise Unsupported("data-dependent", "a tensor is used as an index of a Python container",
                               "index a tensor instead, or use .item() outside the compiled function") from None
         except TypeError as error:

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.guards import Guard, escape
 from flambeau.frontend.trace.source import Attr, Item, Source
+from flambeau.frontend.trace.values import Unsupported
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.writer import Writer
@@ -35,21 +36,40 @@ class Shapes:
         self.env: Any = None
         self.where = where
         self.origins: dict[str, list[SizeOf]] = {}
+        self.unbacked: dict[str, tuple[Any, int]] = {}           # size that data decides -> the tensor and dimension that show it
+        self.selected: dict[Any, Any] = {}                       # a mask -> how many elements it selects
         self.computed: dict[Any, Any] = {}           # how an int is computed of others -> its value in the trace
 
     def symbol(self, hint: int, origin: SizeOf, fresh: bool = False) -> Any:
         """A SymInt for a size or int whose present value is `hint`; equal sizes share a symbol, but for a `fresh` one."""
-        if self.env is None:
-            from flambeau.ir.symint import ShapeEnv
-            self.env = ShapeEnv(where=self.where)
-        new = self.env.create(hint, str(origin), fresh)
+        new = self.new_env().create(hint, str(origin), fresh)
         self.origins.setdefault(new.expr.name, []).append(origin)     # (its text is a number once it is pinned)
         return new
 
-    def code(self, value: Any, w: Writer) -> str:
-        """Python expression of a SymInt in a generated function."""
-        names = {name: w.fetch(places[0].fetched) for name, places in self.origins.items()
-                 if name in self.env.symbols_of(value)}
+    def new_env(self) -> Any:
+        """The environment, made with the first symbol."""
+        if self.env is None:
+            from flambeau.ir.symint import ShapeEnv
+            self.env = ShapeEnv(where=self.where)
+        return self.env
+
+    def known_before(self, values: Iterable[Any]) -> None:
+        """Break the graph where one of the numbers depends on data: it is needed before the graph runs."""
+        if self.unbacked:
+            for value in values:
+                if not self.unbacked.keys().isdisjoint(self.names(getattr(value, "value", None))):
+                    raise _too_early()
+                self.known_before(getattr(value, "parts", ()))
+
+    def code(self, value: Any, w: Writer, tensor: Callable[[Any], str] | None = None) -> str:
+        """Python expression of a SymInt in a generated function; `tensor` spells an output of the graph."""
+        used = self.env.symbols_of(value)
+        names = {name: w.fetch(places[0].fetched) for name, places in self.origins.items() if name in used}
+        for name in sorted(used & self.unbacked.keys()):
+            if tensor is None:
+                raise _too_early()
+            shown, dim = self.unbacked[name]
+            names[name] = f"{tensor(shown)}.shape[{dim}]"
         text = self.env.python(value, names)
         return text if text.isidentifier() else f"({text})"     # it may become an operand
 
@@ -85,6 +105,11 @@ class Shapes:
 
         where = ", ".join(f"{name} = {self.origins[name][0]}" for name in used)
         return Guard(first.fetched, ("assumed", assumed.text), test, escape(f"{assumed.text} ({where})"), assumed.loc)
+
+
+def _too_early() -> Unsupported:
+    return Unsupported("data-dependent", "a number that depends on data is needed before the graph runs",
+                       "keep it a tensor: `mask.sum()` in place of `x[mask].shape[0]`")
 
 
 def _equal_to(first: SizeOf) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.builtins import on
 from flambeau.frontend.trace.guards import is_type
+from flambeau.frontend.trace.selections import refuse_beside_selections
 from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr, Constant, Item
 from flambeau.frontend.trace.values import FALSE, NONE, TRUE, Const, OutsideConst, ScalarValue, TensorValue, Unsupported, Value
@@ -165,6 +166,7 @@ class Tape:
         if not kept:
             return wanted, [None] * len(wanted)
         place = tr.where()
+        refuse_beside_selections(tr, "a gradient that is taken in the compiled function")
         node = tr.graph.add(gradients, (*args[:2], [_node(v) for v in kept], retain, create),
                             tuple(_node(v).meta for v in kept), place)
         results = iter(range(len(kept)))

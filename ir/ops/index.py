@@ -450,6 +450,18 @@ def _index_meta(x: Any, indices: Any) -> TensorMeta:
     return meta_of(x).with_shape((*rest[:first], *shape, *rest[first:]))
 
 
+def _masked_shape(size: Any, x: Any, indices: Any) -> TensorMeta | None:
+    """The meta of an index with one mask and nothing else: a new size in place of the dimensions that the mask covers."""
+    given = [(d, i) for d, i in enumerate(indices) if i is not None]
+    if len(given) != 1 or given[0][1].dtype is not _dtype.bool_ or not given[0][1].ndim:
+        return None
+    first, mask = given[0]
+    covered = tuple(x.shape[first:first + mask.ndim])
+    if len(covered) != mask.ndim or any(a is not b and a != b for a, b in zip(covered, mask.shape)):
+        return None                                            # eager has the words for it
+    return meta_of(x).with_shape((*x.shape[:first], size(mask), *x.shape[first + mask.ndim:]))
+
+
 def _index(xp: Any, x: Any, indices: Any) -> Any:
     found = x[_numpy_index(indices, x.shape)]
     return found if found.base is None or not xp.may_share_memory(found, x) else found.copy()
@@ -474,7 +486,7 @@ def _index_element(at: Any, x: Any, indices: Any) -> Any:
 index_ = primitive(
     "index(Tensor self, Tensor[]? indices) -> Tensor", "index", kernel=_index, infer=_index_meta, lower=_index_element, api=(),
     vjp=(lambda g, out, x, indices: ops.index_put(zeros_for(g, x.shape), indices, g, True), None), dtypes="buifc",
-        tags=("check_data", "any_layout"), fault=faults.WRAPPED,
+        tags=("check_data", "any_layout"), fault=faults.WRAPPED, data_shape=_masked_shape,
     samples=lambda: [S(T((4, 5)), [indices((3,), 4)]), S(T((4, 5)), [None, indices((2, 2), 5)]),
                      S(T((4, 5)), [indices((3,), 4), indices((3,), 5)]),
                          S(T((4, 5, 3)), [indices((2, 1), 4), None, indices((3,), 3)]),
@@ -568,9 +580,18 @@ def _masked_select(xp: Any, x: Any, mask: Any) -> Any:
     return x[mask]
 
 
+def _selected_shape(size: Any, x: Any, mask: Any) -> TensorMeta | None:
+    """The meta of `masked_select`: as many elements as the mask selects, if nothing is broadcast."""
+    if mask.dtype is not _dtype.bool_:
+        return None
+    whole = len(mask.shape) == len(x.shape) and all(a is b or a == b for a, b in zip(mask.shape, x.shape))
+    return meta_of(x).with_shape((size(mask) if whole else size(),))
+
+
 masked_select = primitive(
     "masked_select(Tensor self, Tensor mask) -> Tensor", "index", kernel=_masked_select, infer=None,
     tags=("extern", "data_shape", "out", "apart"), dtypes="buifc",
+    data_shape=_selected_shape,
     vjp=(lambda g, out, x, mask: ops.sum_to_size(ops.masked_scatter(
         ops.full(_broadcast(x.shape, mask.shape), 0, dtype=g.dtype, device=g.device), mask, g), tuple(x.shape)), None),
     samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False)),
@@ -645,4 +666,5 @@ def _nonzero(xp: Any, x: Any) -> Any:
 
 
 nonzero = primitive("nonzero(Tensor self) -> Tensor", "index", kernel=_nonzero, infer=None, tags=("extern", "data_shape"), api=(),
-                    dtypes="buifc", samples=lambda: [S(T((3, 4), -1, 2)), S(T((5,), -1, 2))])
+                    dtypes="buifc", samples=lambda: [S(T((3, 4), -1, 2)), S(T((5,), -1, 2))],
+                    data_shape=lambda size, x: TensorMeta((size(x), x.ndim), _dtype.int64, x.device))

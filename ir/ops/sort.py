@@ -286,7 +286,9 @@ def _bincount(xp: Any, x: Any, weights: Any, minlength: int) -> Any:
 
 bincount = primitive(
     "bincount(Tensor self, Tensor? weights=None, int minlength=0) -> Tensor", "sort", kernel=_bincount, infer=None, dtypes="ui",
-    tags=("extern", "data_shape"), samples=lambda: [S(T((6,), 0, 5)), S(T((6,), 0, 5), None, 9)])
+    tags=("extern", "data_shape"), samples=lambda: [S(T((6,), 0, 5)), S(T((6,), 0, 5), None, 9)],
+    data_shape=lambda size, x, weights, minlength: TensorMeta((size(),), _dtype.int64 if weights is None else (
+        _dtype.float32 if weights.dtype is _dtype.float32 else _dtype.float64), x.device))
 
 
 def _histc(xp: Any, x: Any, bins: int, low: float, high: float) -> Any:
@@ -316,9 +318,18 @@ def _unique(xp: Any, x: Any, dim: int | None) -> tuple:
     return values, inverse.reshape(-1), counts
 
 
+def _distinct_shapes(size: Any, x: Any, dim: int | None) -> tuple:
+    """The metas of the distinct elements or slices, of which one each is, and of their counts."""
+    n = size()
+    where = None if dim is None else wrap_dim(dim, x.ndim)
+    values = (n,) if where is None else (*x.shape[:where], n, *x.shape[where + 1:])
+    inverse = tuple(x.shape) if where is None else (x.shape[where],)
+    return meta_of(x).with_shape(values), TensorMeta(inverse, _dtype.int64, x.device), TensorMeta((n,), _dtype.int64, x.device)
+
+
 unique_ = primitive(
     "unique(Tensor self, int? dim=None) -> (Tensor, Tensor, Tensor)", "sort", kernel=_unique, infer=None, api=(),
-    tags=("extern", "data_shape"), dtypes="buif", samples=lambda: [S(T((3, 4), -2, 3, grad=False)),
+    tags=("extern", "data_shape"), dtypes="buif", data_shape=_distinct_shapes, samples=lambda: [S(T((3, 4), -2, 3, grad=False)),
         S(T((4, 2), -1, 2, grad=False), 0)])
 
 
@@ -349,7 +360,8 @@ def _unique_consecutive(xp: Any, x: Any, dim: int | None) -> tuple:
 
 unique_consecutive_ = primitive(
     "unique_consecutive(Tensor self, int? dim=None) -> (Tensor, Tensor, Tensor)", "sort", kernel=_unique_consecutive, infer=None,
-    api=(), tags=("extern", "data_shape"), dtypes="buif", samples=lambda: [S(T((12,), -1, 2, grad=False))])
+    api=(), tags=("extern", "data_shape"), dtypes="buif", data_shape=_distinct_shapes,
+    samples=lambda: [S(T((12,), -1, 2, grad=False))])
 
 
 @public("torch.unique_consecutive", "Tensor.unique_consecutive")
