@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.ir.graph import Graph, bodies
+from flambeau.ir.stage import stages_of
 
 
 def build_bodies(graph: Graph, build: Callable[[Graph], Any]) -> None:
     """Give each body in ``graph`` its function, made by ``build``."""
     for node in graph.nodes:
         for body in bodies(node):
-            body.run = build(body)
+            with stages_of(body.name):
+                body.run = build(body)

@@ -21,6 +21,7 @@ class _Recorder(threading.local):
     kept: list[Stage] | None = None
     timed: dict[str, float] | None = None
     last: float = 0.0
+    within: str = ""
 
 
 _recorder = _Recorder()
@@ -45,7 +46,8 @@ def stage(name: str, thing: Any) -> Any:
         thing.check()
     now = time.perf_counter()
     if _recorder.kept is not None:
-        _recorder.kept.append(Stage(name, str(thing), now - _recorder.last))
+        shown = f"{name}/{_recorder.within}" if _recorder.within else name
+        _recorder.kept.append(Stage(shown, str(thing), now - _recorder.last))
     if _recorder.timed is not None:
         _recorder.timed[name] = _recorder.timed.get(name, 0.0) + now - _recorder.last
     for watcher in watchers:
@@ -74,3 +76,13 @@ def time_stages() -> Iterator[dict[str, float]]:
         yield _recorder.timed
     finally:
         _recorder.timed = before
+
+
+@contextmanager
+def stages_of(part: str) -> Iterator[None]:
+    """The stages of this block are kept as those of a part, the body of a loop, say: "loops/PART"."""
+    before, _recorder.within = _recorder.within, part
+    try:
+        yield
+    finally:
+        _recorder.within = before

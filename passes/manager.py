@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from flambeau.ir.graph import Graph, gradients, parse_graph
+from flambeau.ir.graph import Graph, bodies, gradients, parse_graph
 from flambeau.ir.op import Op
 from flambeau.ir.stage import stage
 
@@ -59,9 +59,15 @@ def joint_of(graph: Graph) -> Joint:
 def lowered(graph: Graph, keep: Keep) -> Graph:
     """``graph`` in the ops that a target takes. Past differentiation: nothing in it requires a gradient."""
     parts = decompose(graph, keep)
-    for node in parts.inputs + parts.nodes:
-        node.requires_grad = False
+    _forget_tape(parts)
     return simplify(parts)
+
+
+def _forget_tape(graph: Graph) -> None:
+    for node in graph.inputs + graph.nodes:
+        node.requires_grad = False
+        for body in bodies(node):
+            _forget_tape(body)
 
 
 def lowered_joint(found: Joint, keep: Keep) -> Joint:

@@ -16,6 +16,7 @@ from flambeau.codegen.build import find_compiler
 from flambeau.passes.manager import run_pass
 
 PAGES = ("README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+CONTROL_FLOW = "docs/control-flow.md"  # has an example of its own
 INPUTS = ["8x128:f32", "128:f32"]
 
 
@@ -25,7 +26,7 @@ def fences(page: str) -> list[tuple[str, str, str]]:
 
 
 def excerpts() -> list[tuple[str, str, str]]:
-    return [(page, stage, text) for page in PAGES for _, stage, text in fences(page) if stage]
+    return [(page, stage, text) for page in PAGES if page != CONTROL_FLOW for _, stage, text in fences(page) if stage]
 
 
 def example(page: str, beginning: str) -> str:
@@ -52,6 +53,30 @@ def _has_triton() -> bool:
 
 def test_there_are_excerpts_of_every_stage() -> None:
     assert {stage for _, stage, _ in excerpts()} >= {"graph", "forward", "loops", "schedule", "plan", "cpp", "triton"}
+
+
+def assert_in_order(parts: list[str], text: str, where: str) -> None:
+    at = 0
+    for part in parts:
+        found = text.find(part, at)
+        assert found >= 0, f"{where} does not go on with\n{part}\nbut is\n{text}"
+        at = found + len(part)
+
+
+def test_the_branch_that_control_flow_follows(tmp_path: Path) -> None:
+    file = tmp_path / "decay.py"
+    file.write_text(example(CONTROL_FLOW, "# decay.py"))
+    stages = {s.name: s.text for s in dump.collect(subject.load(f"{file}:decay", ["8:f32"] * 2), ["numpy"], "cpu", gradients=True)}
+    shown = [(stage, text) for _, stage, text in fences(CONTROL_FLOW) if stage]
+    assert [stage for stage, _ in shown] == ["graph", "joint", "plan"]
+    for stage, text in shown:
+        printed = stages[stage] if stage in stages else stages[f"{stage}/forward"]
+        assert_in_order(re.split(r"^ *\.\.\.\n", text.rstrip("\n"), flags=re.MULTILINE), printed, f"{CONTROL_FLOW}: {stage}")
+
+
+def test_the_per_sample_gradients_of_control_flow(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(example(CONTROL_FLOW, "import flambeau"), {})  # noqa: S102 - the page's own example
+    assert capsys.readouterr().out == "{'weight': (16, 1, 4), 'bias': (16, 1)}\n"
 
 
 @pytest.mark.parametrize(("page", "stage", "text"), [pytest.param(*e, id=f"{e[0]}-{e[1]}") for e in excerpts()])

@@ -7,7 +7,6 @@ import difflib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +94,9 @@ def label(stages: list[Stage]) -> list[Stage]:
         which = seen[stage.name]
         seen[stage.name] += 1
         if total[stage.name] == 2 and total["graph"] == 1:
-            stage = replace(stage, name=f"{stage.name}/{('forward', 'backward')[which]}")
+            stage = stage._replace(name=f"{stage.name}/{('forward', 'backward')[which]}")
         elif total[stage.name] > 1:
-            stage = replace(stage, name=f"{stage.name}/{which + 1}")
+            stage = stage._replace(name=f"{stage.name}/{which + 1}")
         labelled.append(stage)
     return labelled
 
