@@ -173,8 +173,8 @@ def identity(value: Any) -> Any:
         if is_ours(value):
             code = value.__code__
             generated = "__file__" not in value.__globals__            # an op's function gets its code at its first call
-            line = 0 if generated else code.co_firstlineno
-            return "ours", value.__module__, value.__qualname__, line
+            what = getattr(value.__globals__.get("_op"), "name", "") if generated else code.co_firstlineno
+            return "ours", value.__module__, value.__qualname__, what
         return "def", value.__module__, value.__qualname__, code_hash(value.__code__)
     if isinstance(value, type):
         found = value.__module__, value.__qualname__
@@ -216,6 +216,13 @@ def identity(value: Any) -> Any:
 
 _FROM_C = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType,
            types.GetSetDescriptorType, types.MemberDescriptorType, types.ClassMethodDescriptorType)
+
+
+def is_told_apart(value: Any) -> bool:
+    """Whether two objects of one identity do the same. Those of the library are told by their names, which needs a name."""
+    if isinstance(value, types.FunctionType):
+        return not is_ours(value) or not (value.__closure__ and getattr(value, "__flambeau_pure__", False))
+    return isinstance(value, type) or identity(value)[0] != "ours"
 
 
 # --------------------------------------------------------------------------- files

@@ -93,7 +93,7 @@ class Encoder:
         if wrapper is not None:
             return "wrapped", self.encode(wrapper), identity(value)
         source = self.sources.get(id(value))
-        if source is not None:
+        if source is not None and fingerprints.is_told_apart(value):
             return "source", self.source(source), identity(value)
         if isinstance(value, type) and id(value) in self.types:
             return "type", self.source(self.types[id(value)]), identity(value)

@@ -48,6 +48,7 @@ MOST = 16
 #: From so many guards on it is worth while, after so many calls, to read them and remember what they find.
 MANY, PATIENCE = 64, 8
 _SETTINGS = ("automatic_dynamic_shapes", "assume_static_by_default", "recompile_limit")
+_WITHOUT = ("FLAMBEAU_CACHE_DIR", "FLAMBEAU_LOGS", "FLAMBEAU_WARM", "FLAMBEAU_CHECK_DIR")
 _ENVIRONMENT = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 
@@ -91,8 +92,7 @@ def _process() -> str:
 
 
 def _surroundings() -> str:
-    environment = {k: v for k, v in os.environ.items() if k in _ENVIRONMENT or
-                   k.startswith("FLAMBEAU_") and k != "FLAMBEAU_CACHE_DIR"}
+    environment = {k: v for k, v in os.environ.items() if k in _ENVIRONMENT or k.startswith("FLAMBEAU_") and k not in _WITHOUT}
     return repr((sorted(environment.items()), [getattr(config, name) for name in _SETTINGS]))
 
 

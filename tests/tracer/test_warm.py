@@ -682,6 +682,76 @@ fn = Model()
 """, ("x.sin", "x.cos"))
 
 
+for _name, _value, _other in (
+        ("a dtype", "torch.float32", "torch.float64"), ("a function of the library", "torch.sin", "torch.cos"),
+        ("an activation", "F.relu", "F.gelu"), ("one", "1", "True"), ("a float of the same value", "2", "2.0"),
+        ("a zero", "0.0", "-0.0"), ("a complex number", "1j", "2j"), ("nothing", "None", "3"),
+        ("a tuple", "(1, 2)", "(1, 3)"), ("a list", "[1, 2]", "[1, 2, 3]"), ("a set", "{1, 2}", "{1, 3}"),
+        ("the order of a dict", "{'a': 1, 'b': 2}", "{'b': 2, 'a': 1}"), ("a range", "range(3)", "range(4)"),
+        ("a slice", "slice(0, 2)", "slice(1, 3)"), ("a text", "'add'", "'sub'"), ("bytes", "b'a'", "b'b'")):
+    trap(f"a global that is {_name}", f"""
+VALUE = {_other} if os.environ.get("PROGRAM_MODE") else {_value}
+def fn(x):
+    if isinstance(VALUE, torch.dtype):
+        return x.to(VALUE), str(x.to(VALUE).dtype)
+    if callable(VALUE):
+        return VALUE(x - 2)
+    if isinstance(VALUE, (int, float, complex)):
+        return x * VALUE, 1 / (x * VALUE), str(type(VALUE))
+    if isinstance(VALUE, (tuple, list, range, dict)):
+        return [x * n * k if isinstance(n, int) else n for k, n in enumerate(VALUE)], len(VALUE)
+    if isinstance(VALUE, slice):
+        return x[VALUE]
+    return x * 2 if VALUE in (None, "add", b"a", {{1, 2}}) else x * 3
+""", env={"PROGRAM_MODE": "1"})
+
+HELPERS = """
+def sine(x):
+    return x.sin()
+def cosine(x):
+    return x.cos()
+def scaled(x, by=2):
+    return x * by
+def make(by):
+    def inner(x):
+        return x * by
+    return inner
+double = make(2)
+class Model(nn.Module):
+    scale = 2
+    def __init__(self):
+        super().__init__()
+        self.other = 3
+    def act(self, x):
+        return x.sin()
+    def forward(self, x):
+        return self.act(x) * self.scale + self.other
+torch.manual_seed(0)
+model = Model()
+table = {"act": sine}
+def fn(x):
+    return sine(x) + scaled(x) + double(x) + model(x) + table["act"](x)
+"""
+for _name, _before in {
+        "the code of a function": "program.sine.__code__ = program.cosine.__code__",
+        "the defaults of a function": "program.scaled.__defaults__ = (5,)",
+        "the contents of a closure": "program.double.__closure__[0].cell_contents = 7",
+        "a method": "program.Model.act = lambda self, x: x.cos()",
+        "a method of one object": "program.model.act = program.cosine",
+        "a class attribute": "program.Model.scale = 9",
+        "an attribute of one object": "program.model.scale = 9",
+        "a class by a property": "program.Model.scale = property(lambda self: 9)",
+        "a global": "program.sine = program.cosine",
+        "an entry of a table": "program.table['act'] = program.cosine",
+        "the class of an object": "program.model.__class__ = type('Other', (program.Model,), {'scale': 9})",
+        "an operator of tensors": "flambeau.Tensor.__add__ = lambda self, other: self - other",
+        "a method of tensors": "flambeau.Tensor.sin = lambda self: self.cos()",
+        "a function of modules": "flambeau.nn.Module.__call__ = lambda self, x: x * 100",
+        "attribute access": "program.Model.__getattribute__ = lambda self, name: 9 if name == 'other' else "
+                            "flambeau.nn.Module.__getattribute__(self, name)"}.items():
+    trap(f"{_name}, exchanged by the program", HELPERS, before=_before)
+
+
 @pytest.mark.parametrize("name", TRAPS)
 def test_what_has_changed_is_captured_again(name: str, server: Server, tmp_path: Path) -> None:
     case = TRAPS[name]
@@ -699,8 +769,6 @@ def test_what_has_changed_is_captured_again(name: str, server: Server, tmp_path:
         write(tmp_path, {k: text.replace(*case.edit) for k, text in files.items()})
     third = server.run(tmp_path, case.before, options=case.options, env=case.env)
     assert third["same"], third["shown"]
-    fourth = server.run(tmp_path, case.before, options=case.options, env=case.env)
-    assert fourth["same"], fourth["shown"]
 
 
 # --------------------------------------------------------------------------- shapes, recompiles, breaks
