@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Protocol
 
+from flambeau.frontend.trace import inert
 from flambeau.frontend.trace.decode import Instr, Program
 from flambeau.frontend.trace.resume import NULL, Layout, Resume
 
@@ -52,7 +53,7 @@ class Step:
     must_raise: str = ""               # the words for a program that is to be one graph and goes on after this step
     _resume: Resume | None = None
     _next: dict[Any, Any] = field(default_factory=dict)
-    _endings: dict[int, Any] = field(default_factory=dict)
+    _endings: dict[Any, Any] = field(default_factory=dict)
 
     def take(self, state: tuple[Any, ...]) -> tuple[bool, Any, Any]:
         """(True, result, None) when the frame has finished, else (False, next point, its values)."""
@@ -70,24 +71,35 @@ class Step:
             return self._finished(self.finish(local, cells, _poisoned(self.program.instrs[self.index], before, error)))
         if self.must_raise:
             raise GraphBreakError(self.must_raise)
-        ending = self._endings.get(index, self)
+        index, failed = inert.run(self.program, index, stack, env, PERFORM)
+        names = tuple(env.locals)
+        nulls = tuple(k for k, v in enumerate(stack) if v is NULL)
+        if failed is not None:
+            return self._finished(self._failed(index, failed, env, names))
+        ending = self._endings.get((index, names), self)
         if ending is self:
-            ending = self._endings[index] = _ending(self.program, index, self.layout.locals)
+            ending = self._endings[index, names] = _ending(self.program, index, names)
         if ending is not None:
             return True, ending(stack, env.locals), None
-        nulls = tuple(k for k, v in enumerate(stack) if v is NULL)
-        key = (index, len(stack), nulls)
+        key = (index, len(stack), nulls, names)
         following = self._next.get(key)
         if following is None:
             live = self.program.live(index)
-            keep = tuple(name in live for name in self.layout.locals)
-            layout = Layout(tuple(name for name, k in zip(self.layout.locals, keep) if k), self.layout.cells,
-                            len(stack), nulls, tuple(blocks))
+            kept = tuple(name for name in names if name in live)
+            layout = Layout(kept, self.layout.cells, len(stack), nulls, tuple(blocks))
             point = self.points.point(self.program.code, self.globals, index, layout)
-            following = self._next[key] = (point, keep)
-        point, keep = following
-        kept = tuple(v for v, k in zip(local, keep) if k)
-        return False, point, kept + cells + tuple(v for v in stack if v is not NULL)
+            following = self._next[key] = (point, kept)
+        point, kept = following
+        return False, point, tuple(env.locals[name] for name in kept) + cells + tuple(v for v in stack if v is not NULL)
+
+    def _failed(self, index: int, failed: tuple[BaseException, list[Any]], env: Environment, names: tuple[str, ...]) -> Any:
+        """Go on natively at an instruction after the breaking one that raised."""
+        error, before = failed
+        layout = Layout(names, self.layout.cells, len(before), tuple(k for k, v in enumerate(before) if v is NULL),
+                        tuple(env.blocks))
+        step = Step(self.points, self.program, self.globals, index, layout, True, False)
+        return step.finish(tuple(env.locals.values()), tuple(env.cells.values()),
+                           _poisoned(self.program.instrs[index], before, error))
 
     def _finished(self, result: Any) -> tuple[bool, Any, Any]:
         """The frame has returned: in a program that is to be one graph, what the trace took for its exception was none."""
@@ -125,7 +137,7 @@ class Environment:
     """What a performed instruction may need besides the stack."""
 
     step: Step
-    locals: Mapping[str, Any]
+    locals: dict[str, Any]
     cells: Mapping[str, CellType]
     blocks: list[tuple[int, int]]
 
