@@ -39,7 +39,7 @@ def train(make: Any, backend: str, steps: int = 4, rates: bool = True, **toleran
     """Train eagerly and compiled side by side, the rate changing at every step from the third on; the compiled function."""
     eager, seen, inputs, optimizers = make()
     step, seen_compiled, _, others = make()
-    compiled = ft.compile(step, backend=backend)
+    compiled = ft.compile(step, backend=backend, fullgraph=True)
     for k in range(steps):
         for opt in (*optimizers, *others) if rates and k >= 2 else ():
             for group in opt.param_groups:
