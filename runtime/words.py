@@ -14,8 +14,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import operator
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,9 +27,10 @@ from .tensor import Tensor
 _FIRST = 4096 >> 3  # addresses of words start here: NumPy takes no buffer at 0
 _MISSING = object()
 HEAP = 1 << 9  # the flag of classes that programs make
-_DICTS = (dict, OrderedDict)
+_DICTS = (dict, OrderedDict, defaultdict)
 _TYPE = 8  # where an object's class is
 _USED, _TAG, _KEYS, _VALUES = 16, 24, 32, 40  # in a dict: its length, the count of changes, the keys, values apart from them
+_LENGTH, _ELEMENTS = 16, 24  # in a list
 _ARRAY = (24, 32, 40, 56)  # in an array: number of dimensions, sizes, strides, dtype
 _INLINE = sys.version_info >= (3, 13)  # values may lie in the object itself, and their changes are not counted
 
@@ -77,6 +79,7 @@ class Watcher:
         self._own: dict[int, Names] = {}
         self._classes: dict[type, Names] = {}
         self._plain: set[tuple[type, str]] = set()  # attributes that no class stands before
+        self._lists: dict[int, tuple[list, tuple, int]] = {}
         self._tensors: dict[int, tuple[Any, ...]] = {}
 
     # ---- reading
@@ -92,8 +95,10 @@ class Watcher:
         return self._value(names, name)
 
     def item(self, x: Any, key: Any) -> Any:
-        """``x[key]`` of a dict or a tuple."""
-        if type(x) is tuple:
+        """``x[key]`` of a dict, a list or a tuple."""
+        if type(x) is list:
+            self.list(x)
+        if type(x) in (tuple, list):
             return x[key]
         return self._value(self.contents(x), key)
 
@@ -104,11 +109,22 @@ class Watcher:
 
     def whole(self, x: Any) -> None:
         """Length and keys of a dict, in their order (which a filled OrderedDict can change unseen), or a tuple's length."""
-        if type(x) is tuple:
-            return
-        if type(x) is OrderedDict and x:
-            raise Unwatchable
-        self.contents(x).keys = tuple(x)
+        if type(x) is list:
+            self.list(x)
+        elif type(x) is not tuple:
+            if type(x) is OrderedDict and x:
+                raise Unwatchable
+            self.contents(x).keys = tuple(x)
+
+    def list(self, x: list) -> None:
+        """All elements of a list."""
+        if id(x) not in self._lists:
+            objects, elements, _ = self.stages
+            start = _word(id(x) + _ELEMENTS)
+            objects[id(x) + _LENGTH] = objects[id(x) + _ELEMENTS] = None
+            elements.update(dict.fromkeys(range(start, start + 8 * len(x), 8)))
+            self._lists[id(x)] = (x, tuple(x), start)
+            self.alive.append(x)
 
     def own(self, x: Any, keep: bool = True) -> Names:
         """The object's own dict. ``keep`` False: somebody else sees to it that nobody asks once the object is gone."""
@@ -142,8 +158,9 @@ class Watcher:
                 raise Unwatchable
             found = self._names[id(d)] = Names(d)
             self.alive.append(d)
-            for place in _words_of(d):
-                self.stages[0][place] = found
+            objects, apart = _words_of(d)
+            self.stages[0].update(dict.fromkeys(objects, found))
+            self.stages[1].update(dict.fromkeys(apart))
         return found
 
     def tensor(self, t: Any) -> None:
@@ -155,7 +172,7 @@ class Watcher:
             raise Unwatchable
         self.kind(t)
         objects, headers, sizes = self.stages
-        for offset in _slots():
+        for offset in _slots("_a", "_storage", "_rg"):
             objects[id(t) + offset] = None
         headers[id(a) + _TYPE] = None
         for offset in _ARRAY:
@@ -164,6 +181,12 @@ class Watcher:
         for start in starts:
             sizes.update(dict.fromkeys(range(start, start + 8 * a.ndim, 8)))
         self._tensors[id(t)] = (t, a, a.ndim, *starts)
+
+    def untaped(self, t: Any) -> None:
+        """That a tensor is a leaf of the tape, is no view, has no hooks and no attributes."""
+        self.own(t).keys = ()
+        for offset in _slots("_grad_fn", "_view", "_hooks"):
+            self.stages[0][id(t) + offset] = None
 
     # ---- parts
 
@@ -210,7 +233,9 @@ class Watcher:
         found = Snapshot(self)
         same = all([names.hold() for names in self._names.values()]) and all(
             [t._a is a and a.ndim == n and _word(id(a) + 32) == sizes and _word(id(a) + 40) == strides
-             for t, a, n, sizes, strides in self._tensors.values()])
+             for t, a, n, sizes, strides in self._tensors.values()]) and all(
+            [len(x) == len(seen) and _word(id(x) + _ELEMENTS) == start and all(map(operator.is_, x, seen))
+             for x, seen, start in self._lists.values()])
         return found if same and found.unchanged() else None
 
 
@@ -250,16 +275,15 @@ def take(indices: np.ndarray) -> np.ndarray:
 # ---- where the words are ----------------------------------------------------------------------------------------------
 
 
-def _words_of(d: dict) -> Iterable[int]:
-    """The words of a dict that change with it."""
+def _words_of(d: dict) -> tuple[Iterable[int], Iterable[int]]:
+    """The words of a dict that change with it: in objects, and in what those point to."""
     start = id(d)
     values = _word(start + _VALUES)
     if not _INLINE or not values:
-        return [start + _TAG]
+        return [start + _TAG], ()
     capacity, embedded = _word(values) & 0xFF, _word(values) >> 16 & 0xFF
-    if embedded != 1:
-        raise Unwatchable
-    return [start + _USED, start + _KEYS, start + _VALUES, *range(values, values + 8 + 8 * capacity, 8)]
+    own, found = [start + _USED, start + _TAG, start + _KEYS, start + _VALUES], range(values, values + 8 + 8 * capacity, 8)
+    return ([*own, *found], ()) if embedded else (own, found)  # in the object whose dict it is, or apart
 
 
 def _offset(cls: type) -> int:
@@ -276,11 +300,19 @@ def _bases_offset() -> int:
 
 
 @functools.cache
-def _slots() -> tuple[int, ...]:
-    """From a tensor to the pointers to its array, its storage, and whether it requires a gradient."""
+def _slots(*names: str) -> tuple[int, ...]:
+    """From a tensor to the pointers that are these attributes."""
     t = Tensor(np.zeros((2, 3), np.float32))
-    return tuple(next(n for n in range(16, 200, 8) if _word(id(t) + n) == id(getattr(t, name)))
-                 for name in ("_a", "_storage", "_rg"))
+    places = []
+    for name in names:
+        before = {n: _word(id(t) + n) for n in range(16, 16 + 8 * len(Tensor.__slots__), 8)}
+        old, mark = getattr(t, name), object()
+        setattr(t, name, mark)
+        places += [n for n, word in before.items() if word == id(old) and _word(id(t) + n) == id(mark)]
+        setattr(t, name, old)
+    if len(places) != len(names):
+        raise Unwatchable
+    return tuple(places)
 
 
 # ---- the trial ---------------------------------------------------------------------------------------------------------
@@ -290,6 +322,8 @@ class _Probe:
     def __init__(self) -> None:
         self.x, self.table = 1000, {"k": 1}
         self.ordered: OrderedDict[str, int] = OrderedDict()
+        self.list = [object(), object()]
+        self.made: defaultdict[str, int] = defaultdict(int)
 
 
 class _Other(_Probe):
@@ -307,11 +341,14 @@ _CHANGES: tuple[Callable[[Any], Any], ...] = (
     lambda p: vars(p).pop("x"), lambda p: vars(p).clear(), lambda p: setattr(p, "__dict__", dict(vars(p))),
     lambda p: setattr(p, "__class__", _Other), lambda p: p.table.update(k=2), lambda p: p.table.setdefault("z", 2),
     lambda p: p.table.clear(), lambda p: p.table.__ior__({"k": 5}), lambda p: p.ordered.update(a=1),
-    lambda p: dict.update(p.ordered, a=1))
+    lambda p: dict.update(p.ordered, a=1), lambda p: p.list.append(1), lambda p: p.list.reverse(), lambda p: p.list.pop(),
+    lambda p: p.list.__setitem__(1, None), lambda p: p.list.extend(range(1000)), lambda p: p.list.clear(),
+    lambda p: p.made["k"])
 _TENSOR_CHANGES: tuple[Callable[[Any], Any], ...] = (
     lambda t: setattr(t, "_rg", True), lambda t: setattr(t, "_a", t._a.T), lambda t: setattr(t._a, "shape", (3, 2)),
     lambda t: setattr(t, "data", Tensor(np.zeros((2, 3), np.float32))), lambda t: setattr(t, "__class__", _Kin),
-    lambda t: setattr(t._a, "dtype", np.int32))
+    lambda t: setattr(t._a, "dtype", np.int32), lambda t: setattr(t, "_grad_fn", 1), lambda t: setattr(t, "_hooks", {}),
+    lambda t: setattr(t, "_view", t), lambda t: setattr(t, "mark", 1))
 
 
 class _Kin(Tensor):
@@ -335,6 +372,8 @@ def _seen(change: Callable[[Any], Any]) -> bool:
     w.attribute(p, "x")
     w.item(w.attribute(p, "table"), "k")
     w.whole(w.attribute(p, "ordered"))
+    w.item(w.attribute(p, "list"), 0)
+    w.contains(w.attribute(p, "made"), "k")
     before = Snapshot(w)
     quiet = before.unchanged()
     change(p)
@@ -344,6 +383,7 @@ def _seen(change: Callable[[Any], Any]) -> bool:
 def _seen_of_tensor(change: Callable[[Any], Any]) -> bool:
     t, w = Tensor(np.zeros((2, 3), np.float32)), Watcher()
     w.tensor(t)
+    w.untaped(t)
     before = Snapshot(w)
     t._a += 1  # data is no matter
     quiet = before.unchanged()

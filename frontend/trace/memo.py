@@ -8,13 +8,13 @@ words of memory, and look again only when one of them has changed. All other gua
 from __future__ import annotations
 
 import weakref
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
 from flambeau.frontend.trace.guards import Guard, GuardFunction, ambient_test
-from flambeau.frontend.trace.source import Attr, CellContents, Constant, Global, Item, Root, Source
+from flambeau.frontend.trace.source import Attr, CellContents, Constant, Global, Item, KeyedItem, Root, Source
 from flambeau.frontend.trace.writer import Writer
 from flambeau.runtime import words
 from flambeau.runtime.tensor import Tensor
@@ -92,6 +92,8 @@ class _Walk:
                 found = self.watcher.attribute(self.object(source.base), source.name)
             elif isinstance(source, Item):
                 found = self.watcher.item(self.value(source.base), source.key)
+            elif isinstance(source, KeyedItem):
+                found = self.watcher.item(self.value(source.base), self.value(source.key))
             else:
                 raise Unwatchable
         except Unwatchable:
@@ -104,7 +106,7 @@ class _Walk:
         """The same, or an anchor's value."""
         if source in self.anchors:
             return self.anchors[source]
-        if isinstance(source, (Attr, Item)):
+        if isinstance(source, (Attr, Item, KeyedItem)):
             return self.value(source)
         if not _is_anchor(source):
             raise Unwatchable
@@ -133,7 +135,7 @@ def _is_anchor(source: Source | None) -> bool:
 
 def _leads_on(v: Any) -> bool:
     """Whether more is read through a value of this kind than its class tells."""
-    return type(v) in (dict, OrderedDict, tuple) or (_is_object(v) and not isinstance(v, Tensor))
+    return type(v) in (dict, OrderedDict, defaultdict, list, tuple) or (_is_object(v) and not isinstance(v, Tensor))
 
 
 def _is_object(v: Any) -> bool:
@@ -162,6 +164,13 @@ def _length(walk: _Walk, v: Any, key: tuple) -> None:
     walk.watcher.whole(v)
 
 
+def _untaped(walk: _Walk, v: Any, key: tuple) -> None:
+    leaf, view, own, hooks, waiting = key[1:]
+    if not leaf or view or own or hooks or waiting:
+        raise Unwatchable
+    walk.watcher.untaped(v)
+
+
 def _pair(walk: _Walk, v: Any, key: tuple) -> None:
     walk.value(key[1])
 
@@ -174,7 +183,7 @@ def _all(walk: _Walk, v: Any, key: tuple) -> None:
 _KINDS: dict[str, Callable[[_Walk, Any, tuple], None]] = {
     "type": _class, "is": _nothing, "exists": _nothing, "==": _fixed, "repr": _fixed, "len": _length, "keys": _length,
     "contains": lambda walk, v, key: walk.watcher.contains(v, key[1]), "tensor": lambda walk, v, key: walk.watcher.tensor(v),
-    "same": _pair, "differs": _pair, "distinct": _all}
+    "watchers": _untaped, "same": _pair, "differs": _pair, "distinct": _all}
 
 
 class State:

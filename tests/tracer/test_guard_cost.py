@@ -35,10 +35,10 @@ class Layer(nn.Module):
         self.linear = nn.Linear(3, 3)
         self.drop = nn.Dropout(0.0)
         self.gain, self.sizes = 2.0, (1, 2)
-        self.unread = 0
+        self.unread, self.parts = 0, [1.0, nn.Identity()]
 
     def forward(self, x):
-        return self.drop(self.linear(x)) * self.gain + self.sizes[1]
+        return self.parts[1](self.drop(self.linear(x))) * self.gain + self.sizes[1] + self.parts[0] * len(self.parts)
 
 
 class Net(nn.Module):
@@ -100,6 +100,37 @@ def test_training_does_not_make_it_look_again():
         p.data -= 0.1 * p.grad
     c(X)
     assert looks(c) == before
+
+
+def test_a_whole_training_step_is_looked_at_once():
+    m, again = Net(), Net()
+
+    def step_of(model):
+        optimizer = flambeau.optim.Adam(model.parameters(), lr=0.1)
+
+        def step(x):
+            optimizer.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+        return step, optimizer
+    (step, optimizer), (eager, expected) = step_of(m), step_of(again)
+    c = compile(step, backend="eager")
+    for k in range(12):
+        if k == 8:
+            before = looks(c)
+        assert facts(c(X)) == facts(eager(X))
+    assert looks(c) == before
+    for o in (optimizer, expected):
+        o.param_groups[0]["betas"] = (0.5, 0.9)
+        o.state[o.param_groups[0]["params"][3]]["exp_avg"] = rand(3)
+    for _ in range(2):
+        assert facts(c(X)) == facts(eager(X))
+    for o in (optimizer, expected):
+        o.param_groups[0]["params"].pop()
+    for _ in range(3):
+        assert facts(c(X)) == facts(eager(X))
 
 
 def test_a_counter_of_the_module_costs_no_look():
@@ -276,6 +307,10 @@ WAYS = {
     "a tuple": lambda m: object.__setattr__(m.layers[2], "sizes", (1, 5)),
     "an int for a float": lambda m: object.__setattr__(m.layers[2], "gain", 1),
     "eval": lambda m: m.eval(),
+    "a list": lambda m: m.layers[1].parts.__setitem__(0, 5.0),
+    "a longer list": lambda m: m.layers[1].parts.append(5.0),
+    "a list turned round": lambda m: m.layers[1].parts.__setitem__(slice(None), [3.0, nn.ReLU(), 2]),
+    "a module in a list": lambda m: vars(m.layers[1].parts[1]).update(forward=lambda x: x * 3),
     "another dict": _new_dict,
     "_modules": lambda m: m.layers._modules.update({"1": nn.Identity()}),
     "_modules popped": lambda m: m.layers._modules.pop("1"),
