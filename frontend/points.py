@@ -88,7 +88,8 @@ class Entry:
     __slots__ = ("guard", "run", "captured")
 
     def __init__(self, captured: Captured, run: Callable[..., Any]) -> None:
-        self.captured, self.guard, self.run = captured, captured.guards.function, run
+        self.captured, self.run = captured, run
+        self.guard: Callable[..., Any] = captured.guards.function
 
 
 class Context:

@@ -15,6 +15,7 @@ outside the local slots (turned into free variables).
 from __future__ import annotations
 
 import dis
+import re
 from collections.abc import Mapping, Sequence
 from types import CellType, CodeType, FunctionType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ def parameter_names(layout: Layout) -> list[str]:
 
 
 def _safe(name: str) -> str:
-    return name if name.isidentifier() and name not in ("i", "o", "graph") else "_" + name.replace(".", "dot")
+    return name if name.isidentifier() and name not in ("i", "o", "graph") else "_" + re.sub(r"\W", "_", name)
 
 
 class Resume:
