@@ -97,7 +97,7 @@ class Watcher:
     def item(self, x: Any, key: Any) -> Any:
         """``x[key]`` of a dict, a list or a tuple."""
         if type(x) is list:
-            self.list(x)
+            self.elements(x)
         if type(x) in (tuple, list):
             return x[key]
         return self._value(self.contents(x), key)
@@ -110,19 +110,19 @@ class Watcher:
     def whole(self, x: Any) -> None:
         """Length and keys of a dict, in their order (which a filled OrderedDict can change unseen), or a tuple's length."""
         if type(x) is list:
-            self.list(x)
+            self.elements(x)
         elif type(x) is not tuple:
             if type(x) is OrderedDict and x:
                 raise Unwatchable
             self.contents(x).keys = tuple(x)
 
-    def list(self, x: list) -> None:
+    def elements(self, x: list) -> None:
         """All elements of a list."""
         if id(x) not in self._lists:
-            objects, elements, _ = self.stages
+            objects, further, _ = self.stages
             start = _word(id(x) + _ELEMENTS)
             objects[id(x) + _LENGTH] = objects[id(x) + _ELEMENTS] = None
-            elements.update(dict.fromkeys(range(start, start + 8 * len(x), 8)))
+            further.update(dict.fromkeys(range(start, start + 8 * len(x), 8)))
             self._lists[id(x)] = (x, tuple(x), start)
             self.alive.append(x)
 
