@@ -25,8 +25,9 @@ def layout_method(tr: Tracer, value: TensorValue, name: str, args: list[Value], 
                           "ask it of the inputs, or call contiguous() in any case")
     if name == "storage_offset":
         offset = value.raw.storage_offset()
+        assert value.source is not None
         tr.guard(value.source, (("offset", offset), lambda w, v: f"{v}.storage_offset() == {offset}",
-                                f"{{}} starts at element {offset} of its memory"))    # type: ignore[arg-type]
+                                f"{{}} starts at element {offset} of its memory"))
         return Const(offset)
     if name == "is_contiguous":
         return Const(bool(array.flags.c_contiguous))
