@@ -66,7 +66,8 @@ def assert_in_order(parts: list[str], text: str, where: str) -> None:
 def test_the_branch_that_control_flow_follows(tmp_path: Path) -> None:
     file = tmp_path / "decay.py"
     file.write_text(example(CONTROL_FLOW, "# decay.py"))
-    stages = {s.name: s.text for s in dump.collect(subject.load(f"{file}:decay", ["8:f32"] * 2), ["numpy"], "cpu", gradients=True)}
+    chosen = subject.load(f"{file}:decay", ["8:f32"] * 2)
+    stages = {s.name: s.text for s in dump.collect(chosen, ["numpy"], "cpu", gradients=True)}
     shown = [(stage, text) for _, stage, text in fences(CONTROL_FLOW) if stage]
     assert [stage for stage, _ in shown] == ["graph", "joint", "plan"]
     for stage, text in shown:

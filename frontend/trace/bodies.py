@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.sharing import root_of
 from flambeau.frontend.trace.tensors import ModeValue
-from flambeau.frontend.trace.values import Unsupported, Value
+from flambeau.frontend.trace.values import Observed, Unsupported, Value
 from flambeau.ir.graph import Graph, Node, map_nodes
 from flambeau.ir.meta import TensorMeta, meta_of
 from flambeau.ir.op import get_op, ops
@@ -151,6 +151,12 @@ class Bodies:
         tr.effects.barrier = Barrier(tr, what, barrier)
         try:
             found = fn(*(tr.recorder.dressed(s) for s in symbols))
+        except Observed as error:                                 # the program may never come here
+            raise Unsupported("control-flow", f"{what} raises {error.value.pytype().__name__}") from error
+        except Unsupported as error:
+            if error.code != "raises":
+                raise
+            raise Unsupported("control-flow", f"in {what}, {error.why}") from error
         finally:
             tr.builder.graph, tr.nested, tr.effects.barrier = outer, nested, barrier
             tr.builder.grad_enabled = before

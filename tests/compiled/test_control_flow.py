@@ -366,11 +366,26 @@ def a_number_carried(x: Any, seen: list[int]) -> Any:
     return while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x * 2), (0, x))[1]
 
 
+def raises_where_nobody_goes(x: Any, seen: list[int]) -> Any:
+    def bad(x: Any) -> Any:
+        raise ValueError("never")
+    try:
+        return cond(x.abs().sum() >= 0, lambda x: x * 2, bad, (x,))
+    except ValueError:
+        return x
+
+
+def fails_where_nobody_goes(x: Any, seen: list[int]) -> Any:
+    return cond(x.abs().sum() >= 0, lambda x: x * 2, lambda x: x @ flambeau.ones(7), (x,))
+
+
 REFUSED = {appends: "changes a list outside itself", counts_in_a_cell: "changes a cell outside itself",
            writes_to_its_operand: "writes to the tensor", writes_to_what_it_closes_over: "writes to the tensor",
            prints: "print", other_shapes: "the true branch returns f32[2] and the false branch f32[3]",
            other_dtypes: "the true branch returns f64[3] and the false branch f32[3]", other_constants: "returns 1 and",
-           a_carry_that_grows: "the carry was f32[0] and combine_fn returns f32[1]", a_number_carried: "a Python number"}
+           a_carry_that_grows: "the carry was f32[0] and combine_fn returns f32[1]", a_number_carried: "a Python number",
+           raises_where_nobody_goes: "the false branch of cond raises ValueError",
+           fails_where_nobody_goes: "in the false branch of cond, "}
 
 
 @pytest.mark.parametrize("fn", REFUSED, ids=lambda f: f.__name__)
