@@ -15,13 +15,10 @@ from flambeau.frontend import fingerprints, store
 from flambeau.frontend.config import config
 from flambeau.frontend.fingerprints import Unsteady
 from flambeau.frontend.references import Encoder, Plain
-from flambeau.frontend.runners import NotKept, Recipe, Training, recipe_of
+from flambeau.frontend.runners import NotKept, Training, recipe_of
 from flambeau.frontend.trace import kept_guards
 from flambeau.frontend.trace.breaks import Step
-from flambeau.runtime import native
 from flambeau.runtime.tensor import Tensor
-
-_TEMPLATES = ("pool", "attention", "conv", "adam", "random", "gemm_f32", "gemm_f64", "gemm_bf16", "gemm_f16")
 
 
 def keep(point: Any, captured: Any, run: types.FunctionType, compiled: Any, values: Sequence[Any]) -> str:
@@ -61,20 +58,6 @@ def _with(old: bytes | None, packed: bytes) -> bytes:
     return marshal.dumps((store.FORMAT, [packed, *(k for k in known if k != packed)][:store.MOST]))
 
 
-def keep_backward(name: str, recipe: Recipe) -> None:
-    """Keep a backward under a name that an entry knows."""
-    try:
-        data = marshal.dumps((_templates(), Encoder().encode(recipe)))
-    except NotKept:
-        return
-    store.in_background(lambda: cache.update(name, store.BACKWARD, lambda old: data))
-
-
-def _templates() -> dict[str, str]:
-    """The libraries of templates that this process has, by their names in the cache."""
-    return {name: native._paths[name].stem for name in _TEMPLATES if name in native._paths}
-
-
 class _Entry:
     """One entry on its way to plain data."""
 
@@ -107,7 +90,7 @@ class _Entry:
         guard = self._function(captured.guards.function)
         return {
             "facts": facts, "files": self._files(), "guard": guard, "run": self._function(self.run), "graph": graph,
-            "libraries": _templates(), "sizes": [(k, sorted(v)) for k, v in self.point.sizes.items()],
+            "libraries": store.templates(), "sizes": [(k, sorted(v)) for k, v in self.point.sizes.items()],
             "symbolic": bool(captured.shapes.origins), "empty": captured.empty, "words": marshal.dumps(self._words()),
             "guards": len(captured.guards.guards),
             "backward": cache.key_of("backward", store._process(), repr(graph), repr(guard)),

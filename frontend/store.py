@@ -25,12 +25,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import flambeau
 from flambeau.codegen import cache
 from flambeau.frontend import fingerprints
 from flambeau.frontend.backends import KEPT
 from flambeau.frontend.config import config
-from flambeau.frontend.references import Decoder, Gone
+from flambeau.frontend.references import Decoder, Encoder, Gone
 from flambeau.frontend.runners import KeptTraining, Libraries, NotKept, Recipe, Runner, runner_of
 from flambeau.frontend.trace.breaks import Step
 from flambeau.frontend.trace.decode import decode
@@ -87,7 +86,7 @@ def _folder_of(module: str) -> str:
 @functools.cache
 def _process() -> str:
     """What entries of this process have in common."""
-    return cache.key_of(str(FORMAT), flambeau.__version__, stamp(), sys.version, str(sys.flags.optimize), np.__version__,
+    return cache.key_of(str(FORMAT), stamp(), sys.version, str(sys.flags.optimize), np.__version__,
                         cache.cpu_identity(), str(native.default_threads()))
 
 
@@ -266,10 +265,21 @@ class Found(Libraries):
 
 def name_backward(training: Any, name: str) -> None:
     """Say under which name the backward of a kept training graph is found, or will be kept."""
-    def keep(as_name: str, recipe: Recipe) -> None:
-        from flambeau.frontend.keeping import keep_backward  # noqa: PLC0415 - writes
-        keep_backward(as_name, recipe)
-    training.kept_as, training.keep_backward = name, keep
+    training.kept_as, training.keep_backward = name, keep_backward
+
+
+def keep_backward(name: str, recipe: Recipe) -> None:
+    """Keep a backward under a name that an entry knows."""
+    try:
+        data = marshal.dumps((templates(), Encoder().encode(recipe)))
+    except NotKept:
+        return
+    in_background(lambda: cache.update(name, BACKWARD, lambda old: data))
+
+
+def templates() -> dict[str, str]:
+    """The libraries of templates that this process has, by their names in the cache."""
+    return {name: path.stem for name, path in native.known_paths().items()}
 
 
 # --------------------------------------------------------------------------- an entry that was read
@@ -339,7 +349,7 @@ class KeptGuards:
         return self.restored().first_failure(roots)
 
 
-def patient_guard(kept: Kept, replace: Callable[[Any, Any], None]) -> Callable[..., Any]:
+def patient_guard(kept: Any, replace: Callable[[Any, Any], None]) -> Callable[..., Any]:
     """The guard function of an entry from disk. After some calls many guards are replaced by what remembers their answers."""
     plain, calls = kept.guards.function, itertools.count(1)
     if not kept.many:

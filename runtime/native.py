@@ -51,6 +51,11 @@ def provide(name: str, path: Path) -> None:
     _paths.setdefault(name, path)
 
 
+def known_paths() -> dict[str, Path]:
+    """The libraries of templates that were asked for so far."""
+    return dict(_paths)
+
+
 def path_of(name: str) -> Path | None:
     """Where the library of a template is; built if need be, None where it cannot be."""
     path = _paths.get(name)

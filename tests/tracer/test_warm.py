@@ -877,7 +877,7 @@ def test_an_environment_of_another_kind_has_entries_of_its_own(server: Server, t
     assert server.run(tmp_path)["kinds"] == ["loaded"]
 
 
-@pytest.mark.parametrize("name, value", [("sys.version", "'3.99'"), ("store.flambeau.__version__", "'99'"),
+@pytest.mark.parametrize("name, value", [("sys.version", "'3.99'"),
                                          ("store.np.__version__", "'99'"), ("store.cache.cpu_identity", "lambda: 'other'"),
                                          ("store.stamp", "lambda: 'edited'")])
 def test_other_versions_and_machines_share_the_folder(name: str, value: str, server: Server, tmp_path: Path) -> None:
