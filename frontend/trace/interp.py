@@ -14,7 +14,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.frontend.trace import arithmetic, builtins, computed, copying, layouts, library, outside, selections
+from flambeau.frontend.trace import arithmetic, builtins, computed, copying, iterating, layouts, library, outside, selections
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import (
     BoundBuiltin,
@@ -68,7 +68,7 @@ from flambeau.runtime.levels import Wrapped
 from flambeau.runtime.tensor import Tensor
 from flambeau.runtime.traced import Recorder, Traced
 
-assert computed and copying and library                           # they fill the table of built-in functions
+assert computed and copying and iterating and library             # they fill the table of built-in functions
 MAX_DEPTH = 120
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, BuiltinValue
 from flambeau.frontend.trace.mappings import InstanceDict
-from flambeau.frontend.trace.sequences import HostIterator, TupleValue
+from flambeau.frontend.trace.sequences import HostIterator, ListValue, TupleValue
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Source
 from flambeau.frontend.trace.trust import MISSING, can_change, depend_on_fact, depend_on_lookup, find, mro_lookup, stored_or_found
 from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
@@ -555,6 +555,12 @@ class ObjectValue(Value):
 
     def m_with_traceback(self, tr: Tracer, tb: Value) -> Value:
         return self
+
+    def m_add_note(self, tr: Tracer, note: Value) -> None:
+        if self.args is None:
+            raise Unsupported("builtin-method", f"{self.cls.__name__}.add_note is called")
+        self.attrs["__notes__"] = notes = self.attrs.get("__notes__") or ListValue([])
+        notes.method(tr, "append", [note], {})
 
     def replay(self, out: Rebuilder, target: str) -> list[str]:
         setter, deleter = out.constant(object.__setattr__), out.constant(object.__delattr__)

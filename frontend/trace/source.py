@@ -218,6 +218,24 @@ class KeyedItem(Source):
 
 @_hash_once
 @dataclass(frozen=True)
+class KeptResult(Source):
+    """What a function that keeps its results (`lru_cache`) returns for constants."""
+
+    base: Source
+    args: tuple[Any, ...]
+
+    def code(self, w: Writer) -> str:
+        return f"{w.fetch(self.base)}({', '.join(map(w.literal, self.args))})"
+
+    def step(self, base: Any) -> Any:
+        return base(*self.args)
+
+    def __str__(self) -> str:
+        return f"{self.base}({', '.join(map(repr, self.args))})"
+
+
+@_hash_once
+@dataclass(frozen=True)
 class Keys(Source):
     """The keys of a dict, or the elements of a set, in iteration order."""
 

@@ -28,6 +28,6 @@ per topic; one whose name ends in `_3_12` is loaded from that Python on.
 
 Let the first call of a program do something to a tensor: Dynamo gives up a frame without ops for good, and then has no
 numbers to compare with. `graphs` counts graphs handed to the backend over all calls, `compiles` the frames (and
-continuations of frames) captured.
+continuations of frames) captured, `runs` the graphs that ran in each call: where that is none of Dynamo's, it gave up.
 `test_corpus.py` needs no torch.
 """

@@ -49,12 +49,9 @@ def _measure(eager: given.Program, program: given.Program) -> dict[str, Any]:
     counters.clear()
     counts = Counts()
 
-    def backend(graph: Any, examples: Any) -> Any:
-        counts.graphs += 1
-        return graph.forward
-
-    got = run(program, torch.compile(program.fn, backend=backend), torch)
-    found: dict[str, Any] = {"graphs": counts.graphs, "compiles": counters["frames"]["total"]}
+    backend = counts.backend(lambda graph, examples: graph.forward)
+    got = run(program, torch.compile(program.fn, backend=backend), torch, counts)
+    found: dict[str, Any] = {"graphs": counts.graphs, "compiles": counters["frames"]["total"], "runs": counts.runs}
     if not counters["frames"]["ok"]:
         found["skipped"] = True                                   # it gave up and ran the function eagerly
     wrong = differences(expected, got)
