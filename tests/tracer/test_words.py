@@ -232,3 +232,8 @@ def test_a_break_in_a_module_is_told_once():
             return branch(x)
     text = str(explain(Model())(tensor([1.0])))
     assert text.count("[data-dependent]") == 1, text
+
+
+def test_errors_have_pytorchs_names_too():
+    from flambeau import _dynamo
+    assert _dynamo.exc.Unsupported is GraphBreakError and _dynamo.exc.FailOnRecompileLimitHit is RecompileLimitError
