@@ -31,6 +31,7 @@ class Body:
 
     def __init__(self, graph: Graph, outputs: list[Any]) -> None:
         self.graph, self.outputs = graph, outputs
+        self.born: set[str] = set()                              # symbols of sizes that its own data decides
         own = {*graph.inputs, *graph.nodes}
         used = [n for node in graph.nodes for n in node.inputs] + [n for n in graph.output_nodes()]
         self.free = list(dict.fromkeys(n for n in used if n not in own))
@@ -146,6 +147,7 @@ class Bodies:
         tr = self.tr
         graph, outer, nested = Graph("body"), tr.builder.graph, tr.nested
         barrier, before = tr.effects.barrier, tr.builder.grad_enabled
+        shapes, known, counted = tr.shapes, dict(tr.shapes.unbacked), dict(tr.shapes.selected)
         symbols = [GraphTensor(graph.input(x.node.name, meta_of(x), x.requires_grad, tr.where())) for x in like]
         tr.builder.graph, tr.nested = graph, what
         tr.effects.barrier = Barrier(tr, what, barrier)
@@ -160,10 +162,13 @@ class Bodies:
         finally:
             tr.builder.graph, tr.nested, tr.effects.barrier = outer, nested, barrier
             tr.builder.grad_enabled = before
+            born, shapes.unbacked, shapes.selected = set(shapes.unbacked) - set(known), known, counted
         outputs = [_symbol(x) if isinstance(x, TensorLike) else x for x in found]
         graph.outputs = [x.node for x in outputs if isinstance(x, GraphTensor)]
         self.check_writes(graph, what)
-        return Body(graph, outputs)
+        body = Body(graph, outputs)
+        body.born = born
+        return body
 
     @staticmethod
     def check_writes(graph: Graph, what: str) -> None:
@@ -183,17 +188,24 @@ class Bodies:
         shapes = self.tr.shapes
         if shapes.env is None:
             return list(free)
-        wanted = {s for body in found for node in body.graph.walk() for part in (_shapes(node.meta), leaves(node.args))
-                  for size in part for s in shapes.names(size)}
+        wanted = {s for body in found for s in self.sizes_of(body) - body.born}
         shown = {s for x in (*(g.node for g in given), *free) for d in x.meta.shape for s in shapes.names(d) if str(d) == s}
         more = []
         for name in sorted(wanted - shown):
-            node = next((n for n in self.tr.graph.inputs if any(str(d) == name for d in n.meta.shape)), None)
+            tensor = shapes.unbacked.get(name, (None, 0))[0]
+            node = tensor.node if isinstance(tensor, GraphTensor) else next(
+                (n for n in self.tr.graph.inputs if any(str(d) == name for d in n.meta.shape)), None)
             if node is None:
                 raise Unsupported("control-flow", "a branch or loop depends on an int that changes between calls",
                                   "pass a tensor of that size among the operands")
             more.append(node)
         return [*free, *more]
+
+    def sizes_of(self, body: Body) -> set[str]:
+        """The symbols that a body speaks of."""
+        names = self.tr.shapes.names
+        return {s for node in body.graph.walk() for part in (_shapes(node.meta), leaves(node.args)) for size in part
+                for s in names(size)}
 
 
 class Barrier:
