@@ -27,8 +27,6 @@ def keep(point: Any, captured: Any, run: types.FunctionType, compiled: Any, valu
         key = store.key_of(point, values)
         if key is None:
             return "options that are no plain data"
-        if store.package_stamp() != store.stamp():
-            return "flambeau's own files have changed since they were loaded"
         data = _Entry(point, captured, run, compiled).data()
     except (NotKept, Unsteady) as error:
         return str(error)
@@ -40,8 +38,14 @@ def keep(point: Any, captured: Any, run: types.FunctionType, compiled: Any, valu
     if isinstance(compiled, Training):
         store.name_backward(compiled, data["backward"])
         compiled.offer_backward()
-    store.in_background(lambda: cache.update(key, store.SUFFIX, lambda old: _with(old, packed)))
+    store.in_background(lambda: _write(key, packed))
     return ""
+
+
+def _write(key: str, packed: bytes) -> None:
+    """Put an entry in its file, unless flambeau's own files have changed since this process has loaded them."""
+    if store.package_stamp() == store.stamp():
+        cache.update(key, store.SUFFIX, lambda old: _with(old, packed))
 
 
 def keep_passing(point: Any, values: Sequence[Any]) -> None:
@@ -49,7 +53,7 @@ def keep_passing(point: Any, values: Sequence[Any]) -> None:
     key = store.key_of(point, values)
     if key is not None:
         packed = marshal.dumps({"passes": True})
-        store.in_background(lambda: cache.update(key, store.SUFFIX, lambda old: _with(old, packed)))
+        store.in_background(lambda: _write(key, packed))
 
 
 def _with(old: bytes | None, packed: bytes) -> bytes:

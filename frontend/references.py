@@ -28,6 +28,7 @@ from flambeau.runtime.tensor import Size
 
 Plain = Any      # None, numbers, strings, bytes, and tuples that start with a tag
 
+_DTYPES = {d.short: d for d in vars(dtypes).values() if isinstance(d, dtypes.DType)}
 _SCALARS = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 
 
@@ -151,9 +152,9 @@ def _graph_code(encoder: Encoder, code: GraphCode) -> Plain:
 
 def _array_dtype(value: Any) -> Plain:
     """A NumPy dtype, by the dtype of ours that has it."""
-    for name, found in vars(dtypes).items():
-        if isinstance(found, dtypes.DType) and found.np == value:
-            return "numpy", name
+    for short, found in _DTYPES.items():
+        if found.np == value:
+            return "numpy", short
     raise NotKept(f"the NumPy dtype {value}")
 
 
@@ -177,13 +178,14 @@ _WRITERS: dict[type, Callable[[Encoder, Any], Plain]] = {
     slice: lambda e, v: ("slice", e.encode(v.start), e.encode(v.stop), e.encode(v.step)),
     range: lambda e, v: ("range", v.start, v.stop, v.step),
     TensorMeta: lambda e, v: ("meta", e.encode(tuple(v.shape)), e.encode(v.dtype), e.encode(v.device)),
+    dtypes.DType: lambda e, v: ("dtype", v.short),
     GraphCode: _graph_code,
     Op: _operator,
 }
 
-#: Modules in which objects are looked for that do not know where they are, the lighter ones first.
-_ORDER = ("flambeau.ir", "flambeau.runtime", "flambeau", "types", "builtins", "operator", "functools", "itertools", "collections",
-          "contextlib", "math")
+#: Modules in which objects are looked for that do not know where they are: the standard library's, and flambeau's.
+_LIBRARY = ("types", "builtins", "operator", "functools", "itertools", "collections", "contextlib", "math")
+_HEAVY = ("flambeau.frontend.trace", "flambeau.passes", "flambeau.codegen")
 _index: dict[int, tuple[str, str, Any]] = {}
 _indexed: set[str] = set()
 
@@ -223,21 +225,13 @@ def _resolved(module: str, path: str) -> Any:
 
 
 def _fill_index() -> None:
-    """Where the objects of flambeau are that have no name of their own (dtypes, states, tables)."""
-    for name in sorted(sys.modules, key=_rank):
-        if name in _indexed or _rank(name)[0] == len(_ORDER):
-            continue
-        _indexed.add(name)
+    """Where the objects of flambeau are that have no name of their own (states, tables); lighter modules come first."""
+    new = [name for name in sys.modules.keys() - _indexed if name in _LIBRARY or name.partition(".")[0] == "flambeau"]
+    _indexed.update(sys.modules)
+    for name in sorted(new, key=lambda n: (n.startswith(_HEAVY), n in _LIBRARY, n.partition(".")[2][:2] not in ("ir", "ru"), n)):
         for attribute, value in list(vars(sys.modules[name]).items()):
             if not isinstance(value, (int, float, str, bytes, tuple, type(None))):
                 _index.setdefault(id(value), (name, attribute, value))
-
-
-def _rank(name: str) -> tuple[int, str]:
-    if name.startswith(("flambeau.frontend.trace", "flambeau.passes", "flambeau.codegen")):
-        return _ORDER.index("flambeau"), "~" + name
-    return next((k for k, start in enumerate(_ORDER) if name == start or name.startswith("flambeau.") and
-                 name.startswith(start + ".")), len(_ORDER)), name
 
 
 # --------------------------------------------------------------------------- reading
@@ -335,7 +329,8 @@ def _read_graph(decoder: Decoder, data: bytes) -> Callable[[], GraphCode]:
 _READERS: dict[str, Callable[..., Any]] = {
     "tuple": lambda d, *v: tuple([d.decode(x) for x in v]),
     "size": lambda d, *v: Size([d.decode(x) for x in v]),
-    "numpy": lambda d, name: getattr(dtypes, name).np,
+    "dtype": lambda d, short: _DTYPES[short],
+    "numpy": lambda d, short: _DTYPES[short].np,
     "list": lambda d, *v: [d.decode(x) for x in v],
     "dict": lambda d, *v: {d.decode(v[k]): d.decode(v[k + 1]) for k in range(0, len(v), 2)},
     "set": lambda d, *v: {d.decode(x) for x in v},

@@ -41,7 +41,7 @@ from flambeau.runtime.tensor import Tensor
 PASSES: Any = object()      # `load` says: the function has no parts of its own
 SUFFIX = ".entries"
 BACKWARD = ".backward"
-FORMAT = 2
+FORMAT = 3
 #: Entries of one point that are kept; the oldest go first.
 MOST = 16
 #: From so many guards on it is worth while, after so many calls, to read them and remember what they find.

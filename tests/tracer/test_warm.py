@@ -1106,7 +1106,7 @@ def test_a_second_process_imports_neither_tracer_nor_compiler(how: str, tmp_path
              or name.startswith(("flambeau.passes", "flambeau.codegen", "flambeau.frontend.aot", "flambeau.frontend.targets"))
              or name.startswith("flambeau.frontend.trace.")]
     assert set(heavy) <= {"flambeau.codegen", "flambeau.codegen.cache", *(f"flambeau.frontend.trace.{light}" for light in (
-        "breaks", "codes", "decode", "resume", "source", "writer"))}, heavy
+        "breaks", "codes", "decode", "inert", "resume", "source", "writer"))}, heavy
     assert second[3] < first[3] / 4
 
 
