@@ -135,11 +135,11 @@ class Graph:
         return [x for x in leaves(self.outputs) if isinstance(x, Node)]
 
     def remove_dead(self) -> None:
-        """Drop calls whose value nobody reads and that write nothing."""
+        """Drop calls whose value nobody reads, that write nothing and draw no random numbers."""
         live = set(self.output_nodes())
         kept = []
         for node in reversed(self.nodes):
-            if node in live or node.op.mutates or "effect" in node.op.tags:  # type: ignore[union-attr]
+            if node in live or node.op.mutates or not node.op.tags.isdisjoint(("effect", "random")):  # type: ignore[union-attr]
                 kept.append(node)
                 live.update(node.inputs)
         self.nodes = kept[::-1]

@@ -145,7 +145,8 @@ class _Partition:
         kept = [n for n in kept if n in self.needed]
         forward = Graph("forward")
         env: dict[Node, Any] = {n: forward.input(n.name, n.meta, n.requires_grad, n.loc) for n in self.inputs}
-        copy_into(forward, self._order(self._needed_for([*self.outputs, *kept])), env)
+        drawn = [n for n in self.early if n.op is not None and "random" in n.op.tags]
+        copy_into(forward, self._order(self._needed_for([*self.outputs, *kept, *drawn])), env)
         outputs = [map_nodes(env.__getitem__, o) for o in self.outputs]
         extra = [env[n] for n in kept if n.op is not None and not any(env[n] is o for o in outputs)]
         forward.outputs = [*outputs, *dict.fromkeys(extra)]

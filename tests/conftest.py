@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
@@ -15,3 +17,19 @@ os.environ.setdefault("FLAMBEAU_CACHE_DIR", str(ROOT / "build" / "test-cache"))
 os.environ.setdefault("FLAMBEAU_WARM", "0")
 
 collect_ignore = [] if importlib.util.find_spec("torch") else ["peer"]
+
+#: Folders whose tests run under the compiler when FLAMBEAU_TEST_COMPILED is set: to "1", or to the name of a backend.
+COMPILED_FOLDERS = ("data", "distributions", "eager", "nn", "ops", "optim", "safety", "transforms")
+
+
+def pytest_pyfunc_call(pyfuncitem: Any) -> None:
+    """Each test's function becomes a compiled one: its body is captured, with a break wherever it asks for data."""
+    wanted = os.environ.get("FLAMBEAU_TEST_COMPILED", "0")
+    folder = Path(pyfuncitem.fspath).relative_to(ROOT / "tests").parts[0]
+    if wanted in ("", "0") or folder not in COMPILED_FOLDERS or pyfuncitem.get_closest_marker("not_compiled"):
+        return
+    import flambeau  # noqa: PLC0415 - only after the environment is set
+    from flambeau.frontend.points import FallbackWarning  # noqa: PLC0415
+    backend = "aot_eager" if wanted == "1" else wanted
+    warnings.filterwarnings("error", category=FallbackWarning, message=".*runs eagerly: (?!generators)")
+    pyfuncitem.obj = flambeau.compile(pyfuncitem.obj, backend=backend)

@@ -265,6 +265,8 @@ class SymValue(Value):
             return self
         if name in ("imag", "denominator"):
             return Const(0 if name == "imag" else 1)
+        if not hasattr(int, name):
+            raise tr.observe(AttributeError(f"'int' object has no attribute '{name}'"))
         return tr.bound_builtin(self, name)
 
     def rebuild(self, out: Rebuilder) -> str:
@@ -318,7 +320,7 @@ NEEDS_DATA = {"item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "_
               "__complex__", "__format__"}
 
 # Methods that run or change the tape (see `tape`).
-TAPE_METHODS = {"backward", "requires_grad_", "retain_grad"}
+TAPE_METHODS = {"backward", "register_hook", "requires_grad_", "retain_grad"}
 
 
 LAYOUT_METHODS = ("is_contiguous", "stride", "storage_offset")

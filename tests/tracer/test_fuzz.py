@@ -1,202 +1,175 @@
 """Random programs: compiled and eager agree on results, on what was changed, and on exceptions.
 
-Each program is made from a seed; a failure prints the seed and the program. FLAMBEAU_FUZZ_SECONDS runs new seeds for
-that long instead of the fixed few.
+Each program is made from a seed and called several times with changing inputs and globals; every call is checked as
+`FLAMBEAU_CHECK=1` checks it, or (every third program) on copies. A failure prints the seed and the program, made small, as
+a script. `FLAMBEAU_FUZZ_SECONDS` runs new seeds for that long instead of the fixed ones (from `FLAMBEAU_FUZZ_SEED` on).
 """
+import builtins
+import contextlib
+import io
 import linecache
 import os
 import random
+import sys
 import time
+import types
 import warnings
 
+import numpy as np
 import pytest
-from tracer.support import compile, copied, events, ops, outcome, plain, rand
+from tracer.fuzzing import PRELUDE, Maker, shrink
+from tracer.support import compile, copied, events, outcome, plain
 
 import flambeau
-from flambeau.frontend.compile import graph_break
+from flambeau.frontend.checking import CheckError
+from flambeau.runtime.tensor import Tensor
+
+CALLS = 3
 
 
-class Box:
-    def __init__(self, k):
-        self.k, self.seen = k, []
-
-    def scale(self, t):
-        self.seen.append(self.k)
-        return t * self.k
-
-    @property
-    def twice(self):
-        return self.k * 2
-
-    def __enter__(self):
-        self.k += 1
-        return self
-
-    def __exit__(self, kind, value, tb):
-        self.k -= 1
-        return kind is KeyError
+def module_of(source, seed):
+    """The program with its globals as a module of its own."""
+    text = PRELUDE + "\n\n" + source
+    name = f"<program {seed}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+    module = types.ModuleType(f"fuzz_{seed}")
+    sys.modules[module.__name__] = module             # dataclasses look their module up
+    exec(builtins.compile(text, name, "exec"), module.__dict__)
+    return module
 
 
-class Maker:
-    """Writes one random function of (x, y, n, items, table, box)."""
+def tensor(r, rows, dtype="float32", grad=False):
+    rng = np.random.default_rng(r.randrange(1 << 30))
+    array = rng.standard_normal((rows, 4)).astype(dtype) if dtype != "int64" else rng.integers(0, 5, (rows, 4))
+    t = Tensor(array)
+    return t.requires_grad_() if grad else t
 
-    def __init__(self, seed):
-        self.r = random.Random(seed)
-        self.lines = ["def program(x, y, n, items, table, box):", "    a, b, k = x, y, 1"]
-        self.loops = 0
 
-    def tensor(self):
-        return self.r.choice(["x", "y", "a", "b", "(a + k)", "(x * 2)", "a[0] * b", "ops.tanh(a)", "box.scale(b)",
-                              "(a - b.mean())", "b.reshape(a.shape)", "a.flatten()[:4].sum()"])
+def arguments(r, m):
+    """Arguments of one call: mostly alike, now and then of another size, dtype, type, or aliased."""
+    rows = r.choice([2, 2, 2, 3, 4, 1 if r.random() < 0.1 else 5])
+    x = tensor(r, rows)
+    y = x if r.random() < 0.07 else tensor(r, rows, "float32" if r.random() < 0.93 else "float64", r.random() < 0.35)
+    if r.random() < 0.1:
+        x = tensor(r, rows + 1)[:rows] if r.random() < 0.5 else Tensor(np.ascontiguousarray(x._a.T).T)
+    kind = m.Box if r.random() < 0.8 else m.Sub
+    fn = r.choice([m.Vec.half, lambda t: t + 1, m.Box(2).scale]) if r.random() < 0.3 else m.Vec.half
+    items = [3, 1, "s"][:r.randint(0, 2 if r.random() < 0.9 else 3)]
+    table = {"p": r.choice([1, 2])} if r.random() < 0.9 else {"q": 1, "p": 2}
+    return x, y, tensor(r, rows, r.choice(["int64", "int64", "int64", "float32"])), r.choice([1, 2, 2, 5, True]), items, table, \
+        kind(r.choice([2, 2, 3])), fn
 
-    def number(self):
-        return self.r.choice(["1", "2", "k", "n", "len(items)", "box.k", "box.twice", "x.shape[0]", "(k + n)", "(n % 3)",
-                              "table['p']", "sum(v for v in items if isinstance(v, int))"])
 
-    def test(self):
-        return self.r.choice([f"{self.number()} > {self.number()}", f"{self.number()} % 2 == 0", "'q' in table",
-                              "k < 4 and n", "not items", f"({self.tensor()}).sum() > 0", "a is b", "isinstance(n, int)",
-                              "a.requires_grad or k > 2"])
+def between(r, m):
+    """What the program's surroundings do between two calls."""
+    if r.random() < 0.15:
+        m.LEVEL = r.choice([1, 2, 3])
+    if r.random() < 0.1:
+        m.SCALES[1] = r.choice([0.5, 0.25])
+    if r.random() < 0.05:
+        m.Box.twice = property(lambda self: self.k + 5)
+    if r.random() < 0.05:
+        m.WEIGHT = m.WEIGHT.clone()
+    flambeau.manual_seed(r.randrange(100))
 
-    def block(self, depth, indent):
-        for _ in range(self.r.randint(1, 3)):
-            self.statement(depth, indent)
 
-    def statement(self, depth, indent):
-        simple = [self.assign, self.assign, self.number_step, self.container, self.in_place, self.effect, self.break_]
-        nested = [self.branch, self.loop, self.try_, self.with_, self.closure, self.comprehension]
-        self.r.choice(simple + (nested * 2 if depth else []))(depth, "    " * indent, indent)
+def failure(program, backend="eager", on_copies=False, dynamic=None):
+    """What is wrong with a program, as text; empty if nothing."""
+    try:
+        module = module_of(program.source(), program.seed)
+    except SyntaxError:
+        return ""
+    fn = module.program
+    compiled = compile(fn, backend=backend, dynamic=dynamic, options={} if on_copies else {"check": True})
+    r = random.Random(program.seed)
+    for call in range(CALLS):
+        between(r, module)
+        given = arguments(r, module)
+        with flambeau.set_grad_enabled(r.random() < 0.9), contextlib.redirect_stdout(io.StringIO()):
+            if on_copies:
+                found = _compared_on_copies(fn, compiled, module, given)
+            else:
+                found = _checked(compiled, given)
+        if found:
+            return f"call {call}: {found}\n{events(compiled)[:3000]}"
+        if not flambeau.is_grad_enabled():
+            flambeau.set_grad_enabled(True)
+            return f"call {call}: grad mode is left off"
+    internal = [e.text for e in compiled.__flambeau_context__.events if e.kind == "fallback" and "compiled" not in e.text]
+    return f"the compiler gave up: {internal[0]}" if internal else ""
 
-    def put(self, text):
-        self.lines.append(text)
 
-    def assign(self, depth, pad, indent):
-        self.put(f"{pad}{self.r.choice('ab')} = {self.tensor()} {self.r.choice('+-*')} {self.tensor()}")
+def _checked(compiled, given):
+    try:
+        compiled(*given)
+    except CheckError as error:
+        return str(error)
+    except Exception:                                 # the original raises it too, or the check had failed
+        return ""
+    return ""
 
-    def number_step(self, depth, pad, indent):
-        self.put(f"{pad}k = {self.number()} {self.r.choice(['+', '-', '*'])} {self.r.randint(1, 3)}")
-        self.put(f"{pad}k = k % 11")
 
-    def container(self, depth, pad, indent):
-        self.put(pad + self.r.choice([
-            f"items.append({self.number()})", f"table['q'] = {self.number()}", "items.reverse()", "table.pop('q', None)",
-            f"items[0:1] = [{self.number()}, k]", f"table.setdefault('z', []).append({self.number()})",
-            f"items += [{self.number()}]", "items.insert(0, k)", "items = list(items)", "table = dict(table, r=k)"]))
+def _compared_on_copies(fn, compiled, module, given):
+    here, there = copied(given), copied(given)
+    before = plain({k: v for k, v in vars(module).items() if k in ("LEVEL", "SCALES", "STATE")})
+    kept = {"LEVEL": module.LEVEL, "SCALES": list(module.SCALES), "STATE": dict(module.STATE), "total": module.Vec.total,
+            "WEIGHT": module.WEIGHT._a.copy()}
+    kept["STATE"] = {k: list(v) if isinstance(v, list) else v for k, v in kept["STATE"].items()}
+    random_state = flambeau.get_rng_state()
+    expected = outcome(fn, here, {}), plain(here), _space(module)
+    module.LEVEL, module.SCALES[:], module.Vec.total = kept["LEVEL"], kept["SCALES"], kept["total"]
+    module.WEIGHT._a[...] = kept["WEIGHT"]
+    module.STATE.clear()
+    module.STATE.update(kept["STATE"])
+    flambeau.set_rng_state(random_state)
+    got = outcome(compiled, there, {}), plain(there), _space(module)
+    for name, e, a in zip(("result", "arguments", "globals"), expected, got):
+        if repr(e) != repr(a):
+            return f"{name}: compiled {a}\n{' ' * len(name)}     eager {e}\nbefore: {before}"
+    return ""
 
-    def in_place(self, depth, pad, indent):
-        self.put(pad + self.r.choice([f"a = a.clone(); a += {self.number()}", "x.mul_(0.5)", f"y[0] = {self.number()}",
-                                      f"b = b * 1; b[..., 0] = {self.number()}", "a = x; a.add_(1)"]))
 
-    def effect(self, depth, pad, indent):
-        self.put(pad + self.r.choice([f"box.k = {self.number()}", "box.last = a", "box.seen.append(k)",
-                                      f"box.seen = [{self.number()}]", "box.made = {'k': k, 'a': [b]}"]))
+def _space(module):
+    return plain([module.LEVEL, module.SCALES, module.STATE, module.Vec.total, module.WEIGHT])
 
-    def break_(self, depth, pad, indent):
-        self.put(pad + self.r.choice(["graph_break()", "k = k + int(a.sum().item()) % 3", "str(a.tolist())",
-                                      "hash(k)"]))
 
-    def branch(self, depth, pad, indent):
-        self.put(f"{pad}if {self.test()}:")
-        self.block(depth - 1, indent + 1)
-        if self.r.random() < 0.6:
-            self.put(f"{pad}else:")
-            self.block(depth - 1, indent + 1)
-
-    def loop(self, depth, pad, indent):
-        kind = self.r.random()
-        self.loops += 1
-        if kind < 0.5:
-            self.put(f"{pad}for i{self.loops} in range({self.r.choice(['2', '3', 'n % 4', 'len(items) % 3'])}):")
-        elif kind < 0.8:
-            self.put(f"{pad}for i{self.loops}, v in enumerate(list(items)[:3]):")
-        else:
-            self.put(f"{pad}w{self.loops} = 0")
-            self.put(f"{pad}while w{self.loops} < 3:")
-            self.put(f"{pad}    w{self.loops} += 1")
-        self.block(depth - 1, indent + 1)
-        if self.r.random() < 0.3:
-            self.put(f"{pad}    if {self.test()}: {self.r.choice(['break', 'continue'])}")
-
-    def try_(self, depth, pad, indent):
-        self.put(f"{pad}try:")
-        self.block(depth - 1, indent + 1)
-        raises = ["k = table[chr(k + 65)]", "k = items[9]", "raise KeyError(k)", "k = 1 // (n - 2)", "k = 3"]
-        self.put(f"{pad}    {self.r.choice(raises)}")
-        self.put(f"{pad}except ({self.r.choice(['KeyError', 'LookupError'])}, ZeroDivisionError) as e:")
-        self.put(f"{pad}    items.append(str(type(e).__name__))")
-        self.block(depth - 1, indent + 1)
-        if self.r.random() < 0.5:
-            self.put(f"{pad}finally:")
-            self.block(0, indent + 1)
-
-    def with_(self, depth, pad, indent):
-        self.put(f"{pad}with {self.r.choice(['box as m', 'flambeau.no_grad()'])}:")
-        self.block(depth - 1, indent + 1)
-        if self.r.random() < 0.2:
-            self.put(f"{pad}    if {self.test()}: raise KeyError('w')" if "box" in self.lines[-1] else f"{pad}    pass")
-
-    def closure(self, depth, pad, indent):
-        self.put(f"{pad}def step(t, by={self.number()}):")
-        self.put(f"{pad}    nonlocal k")
-        self.put(f"{pad}    k = (k + by) % 7")
-        if self.r.random() < 0.3:
-            self.put(f"{pad}    graph_break()")
-        self.put(f"{pad}    return t + k")
-        self.put(f"{pad}a = step({self.tensor()}) + step({self.tensor()}, by=2)")
-
-    def comprehension(self, depth, pad, indent):
-        self.put(pad + self.r.choice([
-            "a = sum([a * j for j in range(3) if j != k])", "k = len({j % 2 for j in range(n)})",
-            "table = {key: v for key, v in table.items() if key != 'q'} | {'c': k}",
-            "k = max((v for v in items if isinstance(v, int)), default=k) % 9",
-            "b = ops.stack([b, b + k]).sum(0)"]))
-
-    def source(self):
-        self.block(3, 1)
-        self.block(3, 1)
-        self.put("    return a, b, k, items, table")
-        return "\n".join(self.lines) + "\n"
+def plan(seed):
+    """(backend, on copies, dynamic) for a seed: most programs test the tracer alone."""
+    backend = "numpy" if seed % 8 == 5 else "cpp" if seed % 40 == 7 else "eager"
+    return backend, seed % 3 == 0 and backend == "eager", (None, None, True, False)[seed // 3 % 4]
 
 
 def run(seed):
-    text = Maker(seed).source()
-    name = f"<program {seed}>"
-    linecache.cache[name] = (len(text), None, text.splitlines(True), name)
-    space = {"ops": ops, "graph_break": graph_break, "flambeau": flambeau}
-    exec(compile_text(text, name), space)
-    fn = space["program"]
-    compiled = compile(fn, backend="eager")
-    r = random.Random(seed)
-    for call in range(4):
-        rows = r.choice([2, 2, 3, 4])
-        args = (rand(rows, 4), rand(rows, 4, requires_grad=r.random() < 0.3), r.choice([1, 2, 2, 5]), [3, 1][:r.randint(0, 2)],
-                {"p": r.choice([1, 2])}, Box(r.choice([2, 2, 3])))
-        here, there = copied(args), copied(args)
-        expected, got = outcome(fn, here, {}), outcome(compiled, there, {})
-        where = f"seed {seed}, call {call}\n{text}\n{events(compiled)[:6000]}"
-        assert got == expected, where
-        assert plain(there) == plain(here), where
-        assert flambeau.is_grad_enabled(), where
-
-
-def compile_text(text, name):
-    return __builtins__["compile"](text, name, "exec") if isinstance(__builtins__, dict) else \
-        __builtins__.compile(text, name, "exec")
-
-
-@pytest.mark.parametrize("group", range(6))
-def test_random_programs(group):
+    backend, on_copies, dynamic = plan(seed)
+    program = Maker(seed, tame=backend != "eager").program()
     with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        for seed in range(group * 10, group * 10 + 10):
-            run(seed)
+        warnings.simplefilter("ignore")
+        found = failure(program, backend, on_copies, dynamic)
+        if not found:
+            sys.modules.pop(f"fuzz_{seed}", None)
+            return
+        program = shrink(program, lambda p: bool(failure(p, backend, on_copies, dynamic)))
+        found = failure(program, backend, on_copies, dynamic) or found
+    pytest.fail(f"seed {seed}, backend {backend!r}, {'on copies' if on_copies else 'checked'}, dynamic={dynamic}\n"
+                f"{program.source()}\n{found}", pytrace=False)
+
+
+@pytest.mark.parametrize("group", range(12))
+def test_random_programs(group):
+    for seed in range(group * 25, group * 25 + 25):
+        run(seed)
 
 
 @pytest.mark.skipif("FLAMBEAU_FUZZ_SECONDS" not in os.environ, reason="set FLAMBEAU_FUZZ_SECONDS to fuzz")
 def test_fuzz():
-    end, seed = time.monotonic() + float(os.environ["FLAMBEAU_FUZZ_SECONDS"]), int(time.time())
-    print("first seed", seed)
-    while time.monotonic() < end:
-        run(seed)
+    seed = int(os.environ.get("FLAMBEAU_FUZZ_SEED", time.time()))
+    first, end, failed = seed, time.monotonic() + float(os.environ["FLAMBEAU_FUZZ_SECONDS"]), 0
+    while time.monotonic() < end and failed < 40:
+        try:
+            run(seed)
+        except pytest.fail.Exception as error:
+            failed += 1
+            print(f"\n=== {error}", flush=True)
         seed += 1
+    print(f"seeds {first} to {seed - 1}: {failed} fail")
+    assert not failed
