@@ -26,6 +26,7 @@ from .tensor import Tensor
 
 _FIRST = 4096 >> 3  # addresses of words start here: NumPy takes no buffer at 0
 _MISSING = object()
+_CONSTANTS = (str, int, float, bool, bytes, type(None))
 HEAP = 1 << 9  # the flag of classes that programs make
 _DICTS = (dict, OrderedDict, defaultdict)
 _TYPE = 8  # where an object's class is
@@ -100,10 +101,12 @@ class Watcher:
             self.elements(x)
         if type(x) in (tuple, list):
             return x[key]
+        self._key(key)
         return self._value(self.contents(x), key)
 
     def contains(self, x: Any, key: Any) -> None:
         """Whether a dict has a key."""
+        self._key(key)
         names = self.contents(x)
         (names.present if key in x else names.absent).add(key)
 
@@ -189,6 +192,17 @@ class Watcher:
             self.stages[0][id(t) + offset] = None
 
     # ---- parts
+
+    def _key(self, key: Any) -> None:
+        """A key is found again as long as it is what it is: a constant, or an object known by its identity."""
+        kind = type(key)
+        if kind is tuple:
+            for part in key:
+                self._key(part)
+        elif kind not in _CONSTANTS:
+            if kind.__hash__ is not object.__hash__:
+                raise Unwatchable
+            self._class(kind, "__hash__")
 
     @staticmethod
     def _value(names: Names, key: Any) -> Any:

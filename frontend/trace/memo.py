@@ -22,7 +22,7 @@ from flambeau.runtime.words import Snapshot, Unwatchable, Watcher
 
 #: Fewer watched guards than this are cheaper as tests.
 WORTHWHILE = 64
-_MOST = 64                                   # anchors remembered of one entry
+_MOST = 256                                  # anchors remembered of one entry
 _FIXED = (int, float, str, bytes, bool, complex, type(None), type(...), range)
 
 
@@ -289,8 +289,12 @@ class Memo:
         self.looks += 1
         found = self._look(*values)
         waiting = self._waiting.get(key, 0)
-        if found is None or waiting:
-            self._waiting[key] = max(waiting - 1, 0)
+        if found is None:
+            return None
+        if waiting:
+            self._waiting[key] = waiting - 1
+            return found
+        if state is None and len(self.states) >= _MOST:            # the others are as likely to come again
             return found
         return self._remember(key, state, values, found)
 
@@ -308,8 +312,6 @@ class Memo:
             self._compare(state, walk)
             idle = 0 if state.used else state.idle + 1
         self._waiting[key] = 2 ** min(max(idle - 3, 0), 8) - 1     # what was of no use so often is made more and more rarely
-        if len(self.states) >= _MOST:
-            self.states.clear()
         refs = [self._ref(key, walk.anchors[s]) for s in self.anchors]
         self.states[key] = State(snapshot, found, (walk.values, walk.tensors), idle, refs)
         return found

@@ -426,6 +426,23 @@ def test_an_array_reshaped_behind_a_tensor():
     assert facts(c(X)) == facts(m(X))
 
 
+def test_keys_that_change_their_hash():
+    class Key:
+        k = 1
+
+        def __hash__(self):
+            return self.k
+
+        def __eq__(self, other):
+            return self.k == getattr(other, "k", None)
+    watcher, key = words.Watcher(), Key()
+    with pytest.raises(words.Unwatchable):
+        watcher.item({key: 1}, key)
+    with pytest.raises(words.Unwatchable):
+        watcher.contains({}, (1, key))
+    assert watcher.item({X: 5}, X) == 5
+
+
 def test_globals_and_cells_name_another_model():
     m = Net()
 
@@ -481,3 +498,20 @@ TRAPS = {f"{module.__name__.rpartition('_')[2]} {name}": trap for module in (
 @pytest.mark.filterwarnings("ignore::flambeau.frontend.points.RecompileWarning")
 def test_no_trap_springs_on_what_is_remembered(name):
     spring(TRAPS[name])
+
+
+def test_so_many_models_are_remembered_and_no_more(monkeypatch):
+    monkeypatch.setattr(memo, "_MOST", 3)
+
+    def call(m, x):
+        return m(x)
+    c = compile(call, backend="eager")
+    models = [Layer() for _ in range(5)]
+    for _ in range(3):
+        for m in models:
+            assert facts(c(m, X)) == facts(m(X))
+    [found] = memos(c)
+    assert len(found.states) == 3 and found.renewals == 3 and found.looks == 3 + 3 * 2
+    del m, models[0]
+    gc.collect()
+    assert len(found.states) == 2
