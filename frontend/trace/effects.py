@@ -143,8 +143,10 @@ class Rebuilder:
         if isinstance(value, DictValue):
             return self._replay_dict(value, target)
         if isinstance(value, SetValue):
-            items = ", ".join(self.expr(v) for v in value.entries.values())
-            return [] if value.entries == value.before else [f"{target}.clear()", f"{target}.update([{items}])"]
+            gone = [v for k, v in value.before.items() if k not in value.entries]
+            new = [v for k, v in value.entries.items() if k not in value.before]
+            return [f"{target}.{change}([{', '.join(map(self.expr, items))}])"
+                    for change, items in (("difference_update", gone), ("update", new)) if items]
         return self.tr.replay_object(self, value, target)
 
     def _replay_list(self, value: ListValue, target: str) -> list[str]:

@@ -251,6 +251,11 @@ def _contains_key(key: Source, present: bool) -> tuple[tuple[Any, ...], g.Test, 
     return ("contains", key, present), lambda w, v: f"{w.fetch(key)} {word} {v}", f"{g.escape(str(key))} {word} {{}}"
 
 
+def _in_order(keys: list[Any]) -> tuple[tuple[Any, ...], g.Test, str]:
+    wanted = tuple(keys)
+    return ("order", wanted), lambda w, v: f"tuple({v}) == {w.literal(wanted)}", "{} is iterated in the same order"
+
+
 def _is_plain(key: Any) -> bool:
     """Keys that can be compared by value without running user code."""
     return type(key) in (int, str, bytes, bool, float, type(None)) or \
@@ -441,13 +446,16 @@ class SetValue(Value):
     def __init__(self, items: dict[Any, Value], cls: type = set, source: Source | None = None) -> None:
         self.entries, self.cls, self.source = items, cls, source
         self.before = dict(items)
+        self.grown = False                               # made by adding one item after the other
 
     @classmethod
     def make(cls, tr: Tracer, values: Iterable[Value], kind: type = set) -> SetValue:
         items: dict[Any, Value] = {}
         for v in values:
             items.setdefault(dict_key(tr, v), v)                  # of equal elements the first stays
-        return cls(items, kind)
+        new = cls(items, kind)
+        new.grown = True
+        return new
 
     def pytype(self) -> type:
         return self.cls
@@ -471,11 +479,25 @@ class SetValue(Value):
         return found
 
     def iterate(self, tr: Tracer) -> Value:
-        """In the order of a real set where that is defined by the values (ints), else insertion order is not ours to give."""
+        return SequenceIterator([self.entries[k] for k in self._order(tr)], None)
+
+    def _order(self, tr: Tracer) -> list[Any]:
+        """The order of the real set: guarded if it is from outside, else known for small ints, and for others that were added
+        one by one. That of strings differs from process to process."""
         keys = list(self.entries)
-        if len(keys) > 1 and not all(type(k) is int for k in keys):
+        if len(keys) < 2:
+            return keys
+        if self.source is not None and keys == list(self.before) and all(map(_is_plain, keys)):
+            tr.guard(self.source, _in_order(keys))
+            return keys
+        if all(type(k) is int and 0 <= k < 8 for k in keys):     # no two share a place in the smallest table
+            return sorted(keys)
+        if not self.grown or not all(type(k) is int for k in keys):
             raise Unsupported("set-order", "the order of a set is not known while tracing", "iterate sorted(the_set)")
-        return SequenceIterator([self.entries[k] for k in set(keys)], None)
+        real: set[Any] = set()
+        for k in keys:
+            real.add(k)
+        return list(real)
 
     def as_python(self, tr: Tracer) -> Any:
         return self.cls(v.as_python(tr) for v in self.entries.values())
@@ -490,6 +512,7 @@ class SetValue(Value):
 
     def m_discard(self, tr: Tracer, item: Value) -> None:
         tr.effects.touch(self)
+        self.grown = False
         self.entries.pop(dict_key(tr, item), None)
 
     def m_remove(self, tr: Tracer, item: Value) -> None:
@@ -522,6 +545,7 @@ class SetValue(Value):
 
     def _become(self, tr: Tracer, result: SetValue) -> None:
         tr.effects.touch(self)
+        self.grown = False
         self.entries = result.entries
 
     def m_union(self, tr: Tracer, *others: Value) -> Value:

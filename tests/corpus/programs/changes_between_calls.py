@@ -324,3 +324,19 @@ def equal_numbers_of_other_types(x, n):
 def equal_items_of_other_containers(x, dims):
     a, b = dims
     return x * a + b, type(dims).__name__, list(dims), dims == (1, 2)
+
+
+@program((X, {0, 8}), (X, {8, 0}), (X, {"b", "a"}), (X, {16, 0, 8}))
+def order_of_a_set(x, s):
+    for v in s:
+        x = x * 2 + (v if isinstance(v, int) else ord(v))
+    return x, list(s)
+
+
+@program((X, {0, 8, 3}), (X, {8, 0, 3}))
+def order_of_a_set_that_changes(x, s):
+    s.add(5)
+    s.discard(3)
+    for v in {2, 1} | {7}:
+        x = x * v
+    return x, list(s), [k for k in {40, 8, 0, 16}], max(s)
