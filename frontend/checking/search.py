@@ -11,7 +11,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def _graphs_that_ran(checker: Any, args: tuple, kwargs: dict[str, Any], before: 
     for entry in _entries(checker.context):
         space = entry.run.__globals__
         real, graph = space.get("graph"), getattr(entry.captured, "graph", None)
-        if real is None or graph is None:
+        if real is None or not isinstance(graph, Graph):     # (of a version that an earlier process made)
             continue
 
         def noted(inputs: Sequence[Tensor], entry: Entry = entry, graph: Graph = graph, real: Any = real) -> Any:
@@ -140,7 +140,7 @@ def _around_the_graphs(checker: Any, args: tuple, kwargs: dict[str, Any], before
                        difference: Difference, ran: list[Ran]) -> Finding:
     """Every graph is compiled rightly: the graph is not the program (capture), no longer is (guard), or the effects are not."""
     before.restore()
-    fresh_context = Context(checker.context.settings)
+    fresh_context = Context(replace(checker.context.settings, warm=False))
     fresh = make_wrapper(fresh_context, checker.fn)
     again = checker.observe(fresh, "compiled", args, kwargs, before)
     still = compare_runs(before, expected, again)
