@@ -493,13 +493,15 @@ def make_wrapper(context: Context, fn: FunctionType) -> FunctionType:
     """A function with `fn`'s signature whose calls run compiled versions; the fast path has no call overhead but theirs."""
     code, point = fn.__code__, context.start(fn)
     parameters, bound, call = signature_text(code, {})
-    space: dict[str, Any] = {"__versions": point.versions, "__miss": point.miss, "__native": NATIVE, "__fn": fn,
+    space: dict[str, Any] = {"__versions": point.versions, "__miss": point.miss, "__native": NATIVE, "__fn": fn, "__code": code,
                              "__Broken": Broken, "__drive": drive}
     cells = ""
     for k, cell in enumerate(fn.__closure__ or ()):
         space[f"__cell{k}"] = cell
         cells += f"__cell{k}, "
     text = f"""def wrapper({parameters}):
+    if __fn.__code__ is not __code:
+        return __fn({call})
     for __guard, __run in __versions:
         __inputs = __guard({bound}{cells})
         if __inputs is not None:

@@ -15,7 +15,17 @@ from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
 from flambeau.frontend.trace.sequences import ListValue, SliceValue, TupleValue
 from flambeau.frontend.trace.source import Constant, Global
-from flambeau.frontend.trace.values import NO_TEXT, NONE, NULL_VALUE, Const, Observed, Unsupported, Value
+from flambeau.frontend.trace.values import (
+    NO_TEXT,
+    NONE,
+    NULL_VALUE,
+    Const,
+    Observed,
+    ScalarValue,
+    SymValue,
+    Unsupported,
+    Value,
+)
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -220,6 +230,9 @@ def compare(tr: Tracer, f: Frame, ins: Instr) -> None:
 @on("IS_OP")
 def is_op(tr: Tracer, f: Frame, ins: Instr) -> None:
     a, b = f.popn(2)
+    if a is not b and all(v.pytype() in (int, float) for v in (a, b)):       # numbers that change: which object is asked
+        a, b = (Const(v.as_python(tr)) if isinstance(v, ScalarValue) else Const(tr.index(v)) if isinstance(v, SymValue) else v
+                for v in (a, b))
     f.push(Const(tr.same(a, b) != bool(ins.arg)))
 
 

@@ -179,6 +179,7 @@ class Tracer:
         self._computed: dict[Any, ScalarValue] = {}
         self.root: Frame | None = None
         self.tick = 0                                            # native steps of the root frame so far
+        self.starts: list[int] = []                              # how many ops the graph had when each of them began
         self.stop_at = 0                                         # the step at which the root frame breaks (0: never)
         self.known: dict[int, Value] = {}
         self.tensors: dict[int, TensorValue] = {}
@@ -551,6 +552,7 @@ class Tracer:
                 self.instructions += 1
                 if frame is self.root and ins.group == frame.ip:
                     self.tick += 1
+                    self.starts.append(len(self.graph.nodes))
                     if self.tick == self.stop_at:
                         raise Stop
                 frame.ip += 1
@@ -601,6 +603,8 @@ class Tracer:
             for v in (a, b):
                 if isinstance(v, OutsideConst):
                     v.value                                      # noqa: B018 - the answer depends on it
+        if isinstance(a, (SymValue, ScalarValue)) or isinstance(b, (SymValue, ScalarValue)):
+            return False                                         # numbers are compared by value; see `is_op`
         if isinstance(a, Const) and isinstance(b, Const):
             return a.value is b.value or (type(a.value) is type(b.value) and type(a.value) in (int, str, bytes)
                                           and a.value == b.value)

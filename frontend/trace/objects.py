@@ -11,7 +11,7 @@ from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, BuiltinValue
 from flambeau.frontend.trace.mappings import InstanceDict
 from flambeau.frontend.trace.sequences import HostIterator, ListValue, TupleValue
-from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Source
+from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Namespace, Source
 from flambeau.frontend.trace.trust import MISSING, can_change, depend_on_fact, depend_on_lookup, find, mro_lookup, stored_or_found
 from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
 
@@ -267,6 +267,21 @@ def _namedtuple(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Value
     return TupleValue([items[n] for n in raw._fields], raw)
 
 
+def answers_itself(cls: type) -> bool:
+    """Whether the program's own code runs when an attribute of an object of the class is read."""
+    return isinstance(mro_lookup(cls.__mro__, "__getattribute__")[1], types.FunctionType)
+
+
+def namespace_of(raw: Any) -> dict[str, Any] | None:
+    """An object's own attributes, without running code of the program."""
+    if not answers_itself(type(raw)):
+        return getattr(raw, "__dict__", None)
+    try:
+        return object.__getattribute__(raw, "__dict__")
+    except AttributeError:
+        return None
+
+
 class ObjectValue(Value):
     """An instance of a class written in Python: one from outside (`raw`), or one made in the trace.
 
@@ -304,11 +319,13 @@ class ObjectValue(Value):
         if self.raw is None:
             return None
         if name not in self.read:
-            space = getattr(self.raw, "__dict__", None)
+            space = namespace_of(self.raw)
             if space is not None and name in space:
                 self.read[name] = tr.wrap(space[name], self._at(name))
             else:
-                if space is not None:
+                if space is not None and answers_itself(self.cls):
+                    tr.guard(self._namespace(), g.contains(name, False))
+                elif space is not None:
                     tr.guard_absent(self.source, name)
                 self.read[name] = None
         return self.read[name]
@@ -316,22 +333,27 @@ class ObjectValue(Value):
     def _at(self, name: str) -> Source:
         """Where an own attribute is read: plain access unless a data descriptor of the class would answer instead."""
         assert self.source is not None
-        if is_data_descriptor(mro_lookup(self.cls.__mro__, name)[1]):
-            return Item(Attr(self.source, "__dict__"), name)
+        if is_data_descriptor(mro_lookup(self.cls.__mro__, name)[1]) or answers_itself(self.cls):
+            return Item(self._namespace(), name)
         return Attr(self.source, name)
+
+    def _namespace(self) -> Source:
+        assert self.source is not None
+        return Namespace(self.source) if answers_itself(self.cls) else Attr(self.source, "__dict__")
 
     def has_really(self, name: str) -> bool:
         """Whether the real object has the attribute itself."""
-        space = getattr(self.raw, "__dict__", {})
+        space = namespace_of(self.raw) or {}
         return name in space or (name not in space and isinstance(
             mro_lookup(self.cls.__mro__, name)[1], types.MemberDescriptorType) and hasattr(self.raw, name))
 
     def own_names(self, tr: Tracer) -> list[str]:
         names: list[str] = []
         if self.raw is not None:
-            names = list(getattr(self.raw, "__dict__", ()))
-            if hasattr(self.raw, "__dict__"):
-                tr.guard(Attr(self.source, "__dict__"), g.has_keys(names))   # type: ignore[arg-type]
+            space = namespace_of(self.raw)
+            names = list(space or ())
+            if space is not None:
+                tr.guard(self._namespace(), g.has_keys(names))
         names += [n for n in self.attrs if n not in names
                   and not isinstance(mro_lookup(self.cls.__mro__, n)[1], types.MemberDescriptorType)]
         return [n for n in names if self.attrs.get(n, MISSING) is not None]

@@ -125,6 +125,23 @@ class Attr(Source):
 
 @_hash_once
 @dataclass(frozen=True)
+class Namespace(Source):
+    """The `__dict__` of an object whose class answers every attribute itself: read without asking it."""
+
+    base: Source
+
+    def code(self, w: Writer) -> str:
+        return f"{w.constant(object.__getattribute__)}({w.fetch(self.base)}, '__dict__')"
+
+    def step(self, base: Any) -> Any:
+        return object.__getattribute__(base, "__dict__")
+
+    def __str__(self) -> str:
+        return f"{self.base}.__dict__"
+
+
+@_hash_once
+@dataclass(frozen=True)
 class Item(Source):
     """`base[key]` for a constant key (of a list, tuple or dict)."""
 
