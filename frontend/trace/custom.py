@@ -5,13 +5,16 @@ otherwise, becomes further results of the step. `ctx` exists only while tracing.
 """
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.bodies import Bodies, Body, note_sharing
 from flambeau.frontend.trace.callables import FunctionValue
+from flambeau.frontend.trace.effects import CannotRebuild
 from flambeau.frontend.trace.objects import ClassValue
 from flambeau.frontend.trace.sequences import ListValue, TupleValue
+from flambeau.frontend.trace.sharing import At, root_of
 from flambeau.frontend.trace.source import Attr
 from flambeau.frontend.trace.values import NONE, Const, TensorValue, Unsupported, Value
 from flambeau.ir.graph import Graph, Node, map_nodes
@@ -141,8 +144,7 @@ class _Call:
             *forward.free, *(n for n in backward.free if n not in own)], operands)))
         first = forward.closed(free)
         first.outputs += read
-        found = tr.builder(get_op("custom_function"), (
-            first, _against(backward, first, free), [*operands, *map(GraphTensor, free)], len(results)))
+        found = _step(tr, first, _against(backward, first, free), [*operands, *map(GraphTensor, free)], len(results))
         note_sharing(tr, forward, [*(x.node for x in operands), *free], [x.node for x in found[:len(results)]],
                      f"a result of {self.name}")
         return self.returned(found)
@@ -162,6 +164,69 @@ class _Call:
         for t in rest:
             t.requires_grad = t.node.requires_grad = False
         return TupleValue(values) if isinstance(self.output, TupleValue) else values[0]
+
+
+def _step(tr: Tracer, forward: Graph, backward: Graph, operands: list[Any], results: int) -> list[GraphTensor]:
+    """The results of the step. Those that the backward does not read may be written to, as the tape does not keep them."""
+    found = list(tr.builder(get_op("custom_function"), (forward, backward, operands, results)))
+    read = {n for node in backward.nodes for n in node.inputs} | set(backward.output_nodes())
+    for i, n in enumerate(backward.inputs[len(operands):len(operands) + results]):
+        if n not in read:
+            found[i] = tr.call_host(ops.clone, found[i])
+    return found
+
+
+# --------------------------------------------------------------------------- hooks
+
+class HookHandle(Value):
+    """What `register_hook` returns: the hook stays, so it can only be dropped."""
+
+    def pytype(self) -> type:
+        return object
+
+    def getattr(self, tr: Tracer, name: str) -> Value:
+        raise Unsupported("tape", f"{name} of a hook's handle is used", "make the hook do nothing when it is not wanted")
+
+
+def register_hook(tr: Tracer, value: TensorValue, hook: Value) -> Value:
+    """A hook on the gradient of a tensor made in the trace: from here on, a function that returns the tensor as it is and has
+    the hook as its derivative stands for it."""
+    node = getattr(value.tensor, "node", None)
+    if node is None or value.source is not None or root_of(node) is not node or tr.tape.is_kept(value) or (
+            not value.tensor.requires_grad or tr.nested or tr.transform is not None):
+        raise Unsupported("tape", "a hook is registered on a tensor from outside, on a view or on a leaf",
+                          "register it on what an op has computed")
+    uses = [i for i, n in enumerate(tr.graph.nodes) if node in n.inputs]
+    if uses:                                                      # they must be on a tape that the hook sees: break before them
+        error = Unsupported("tape", "a hook is registered on a tensor that has been used before",
+                            "register it where the tensor is made, before it is used")
+        error.line = tr.where()
+        raise CannotRebuild(At(bisect.bisect_right(tr.starts, uses[0])), error)
+    bodies = Bodies(tr)
+    forward = bodies.trace(lambda t: [tr.call_host(ops.clone, t.symbol)], [value.tensor], "a tensor with a hook")  # type: ignore[list-item]
+
+    def on_gradient(g: Traced) -> list[Any]:
+        found = tr.call(hook, [tr.from_python(g)], {})
+        if isinstance(found, TensorValue):
+            return [found.tensor]
+        if isinstance(found, Const) and found.value is None:
+            return [tr.call_host(ops.clone, g.symbol)]
+        raise Unsupported("tape", f"a hook returns a {found.pytype().__name__}", "return a tensor or None")
+
+    like = [GraphTensor(Node("grad", None, (), node.meta, "", True))]  # type: ignore[union-attr]
+    backward = bodies.trace(on_gradient, like, "a tensor's hook")
+    free = list(dict.fromkeys(bodies.carried_sizes([forward, backward], [n for n in backward.free
+                                                                         if n not in forward.graph.inputs], [value.tensor])))  # type: ignore[list-item]
+    before, tr.builder.grad_enabled = tr.builder.grad_enabled, True
+    try:
+        first = forward.closed(free)
+        found = _step(tr, first, _against(backward, first, free), [value.tensor, *map(GraphTensor, free)], 1)
+    finally:
+        tr.builder.grad_enabled = before
+    value.tensor = found[0]
+    tr.tensors[id(found[0])] = value
+    tr.keep.append(found[0])
+    return HookHandle()
 
 
 def _against(backward: Body, forward: Graph, free: Sequence[Node]) -> Graph:

@@ -24,7 +24,7 @@ class _Shared(NamedTuple):
     line: str
 
 
-class _At(Value):
+class At(Value):
     """The step of the root frame to break at."""
 
     def __init__(self, born: int) -> None:
@@ -78,7 +78,7 @@ class Sharing:
                 common = owners & others
                 if common and root_of(a) is not root_of(b):
                     shared = next(s for s in self.found if self.owners(s.result) & common)
-                    raise CannotRebuild(_At(shared.born), _refusal(shared))
+                    raise CannotRebuild(At(shared.born), _refusal(shared))
 
 
 def _refusal(shared: _Shared) -> Unsupported:

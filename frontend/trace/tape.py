@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.builtins import on
+from flambeau.frontend.trace.custom import register_hook
 from flambeau.frontend.trace.guards import is_type
 from flambeau.frontend.trace.selections import refuse_beside_selections
 from flambeau.frontend.trace.sequences import TupleValue
@@ -474,4 +475,5 @@ def _retain_grad(tr: Tracer, value: TensorValue) -> Value:
     return NONE
 
 
-_METHODS: dict[str, Any] = {"backward": _tensor_backward, "requires_grad_": _requires_grad, "retain_grad": _retain_grad}
+_METHODS: dict[str, Any] = {"backward": _tensor_backward, "register_hook": register_hook, "requires_grad_": _requires_grad,
+                            "retain_grad": _retain_grad}
