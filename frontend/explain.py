@@ -25,6 +25,7 @@ class Explanation:
     ops_per_graph: list[list[str]] = field(default_factory=list)
     seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
+    loaded: list[Event] = field(default_factory=list)             # of the calls before, what the disk had (docs/warm-start.md)
 
     @property
     def graph_count(self) -> int:
@@ -46,6 +47,8 @@ class Explanation:
         lines = [f"{self.name}: {_count(self.graph_count, 'graph')}, {_count(self.graph_break_count, 'break')}, "
                  f"{_count(len(recompiles), 'recompile')}, {_count(self.op_count, 'op')}, "
                  f"{_count(guards, 'guard')}, compiled in {self.seconds * 1e3:.0f} ms"]
+        if self.loaded:
+            lines += ["", "Loaded from cache by the calls before this one:"] + [f"  {e.function}: {e.text}" for e in self.loaded]
         for title, found in (("Breaks", [e.text for e in self.events if e.kind == "break" and not e.repeated]),
                              ("Recompiles", [f"{e.line}: {e.text}" for e in recompiles]),
                              ("Runs eagerly", [e.text for e in fallbacks])):
@@ -67,7 +70,10 @@ def explain(fn: Any, *args: Any, backend: Any = "eager", **kwargs: Any) -> Any:
     once.
     """
     def run(*inputs: Any, **named: Any) -> Explanation:
-        return _explain(original_of(fn), backend, inputs, named)
+        found = _explain(original_of(fn), backend, inputs, named)
+        earlier = context_of(fn)
+        found.loaded = [e for e in earlier.events if e.kind == "loaded"] if earlier is not None else []
+        return found
 
     return run(*args, **kwargs) if args or kwargs else run
 

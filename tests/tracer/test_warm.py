@@ -1046,8 +1046,11 @@ def test_explain_traces_for_itself(server: Server, tmp_path: Path) -> None:
     assert server.run(tmp_path)["kinds"] == ["graph"]
     server.run(tmp_path, """
         from flambeau.frontend.explain import explain
-        found = explain(program.fn)(*program.args())
+        compiled = flambeau.compile(program.fn, backend="eager")
+        compiled(*program.args())
+        found = explain(compiled)(*program.args())
         assert found.graph_count == 1 and "ops.mul" in str(found), str(found)
+        assert len(found.loaded) == 1 and "fn: loaded from cache" in str(found), str(found)
         """)
 
 
@@ -1138,3 +1141,29 @@ def test_processes_that_start_together(tmp_path: Path) -> None:
             same, kinds, *_ = json.loads(process.communicate(timeout=120)[0])
             assert same and kinds in (["graph"], ["loaded"])
     assert kinds == ["loaded"]
+
+
+def test_sets_have_another_order_in_each_process(tmp_path: Path) -> None:
+    text = """
+        import json
+        import flambeau
+        from flambeau.frontend.compile import context_of
+        NAMES = {"sin", "cos", "tan", "exp"}
+        def outside(x):
+            for name in NAMES:
+                x = getattr(x, name)()
+            return x
+        def inside(x):
+            for name in {"sin", "cos", "tan", "exp"}:
+                x = getattr(x, name)()
+            return x
+        def keys(x):
+            found = {}
+            for name in frozenset(("sin", "cos", "tan", "exp")):
+                found[name] = getattr(x, name)()
+            return list(found.values())
+        x = flambeau.ones(2)
+        print(json.dumps([str(flambeau.compile(f, backend="eager")(x)) == str(f(x)) for f in (outside, inside, keys)]))
+        """
+    for seed in ("1", "2", "3"):
+        assert in_python(tmp_path, text, FLAMBEAU_CACHE_DIR=str(tmp_path / "cache"), PYTHONHASHSEED=seed) == [True] * 3
