@@ -161,6 +161,8 @@ def _wrap_list(tr: Tracer, raw: Any, source: Source) -> Value:
 
 def _wrap_dict(tr: Tracer, raw: Any, source: Source) -> Value:
     tr.guard(source, g.is_type(type(raw)))
+    if "__builtins__" in raw:                        # a module's globals, which the trace knows by their names
+        return OpaqueValue(raw, source)
     factory = getattr(raw, "default_factory", None)
     return DictValue(raw, source, type(raw),
                      None if factory is None else tr.wrap(factory, Attr(source, "default_factory")))

@@ -34,7 +34,8 @@ def plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
     if id(value) in seen:
         return "again"
     if isinstance(value, (list, tuple, set, frozenset)):
-        seen[id(value)] = value
+        if type(value) is not tuple:                              # which tuple it is makes no difference
+            seen[id(value)] = value
         items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
         return (type(value).__name__, [plain(v, seen) for v in items])
     if isinstance(value, dict):
