@@ -12,6 +12,9 @@ from .symint import DataDependentError as DataDependentError
 from .tensorlike import TensorLike
 from .tree import leaves, tree_map
 
+#: Tags of ops whose result may share the memory of their first argument.
+_VIEWS = frozenset({"view", "maybe_copy", "alias"})
+
 
 class SymbolicTensor(TensorLike):
     """A tensor of known meta and unknown data."""
@@ -39,13 +42,25 @@ class MetaTensor(SymbolicTensor):
 
 
 class GraphTensor(SymbolicTensor):
-    """The value of ``node``; ops on it append nodes to the graph that is being built."""
+    """The value of ``node``; ops on it append nodes to the graph that is being built.
 
-    __slots__ = ("node", "__weakref__")
+    ``base`` is the tensor that this one is a view of, as far as the tape knows: a recorded write to either gives both a
+    history.
+    """
 
-    def __init__(self, node: Node) -> None:
+    __slots__ = ("node", "base", "_recorded", "__weakref__")
+
+    def __init__(self, node: Node, base: GraphTensor | None = None) -> None:
+        self.node, self.base = node, base
         super().__init__(node.meta, node.requires_grad)
-        self.node = node
+
+    @property
+    def requires_grad(self) -> bool:  # type: ignore[override]
+        return self._recorded or (self.base is not None and self.base.requires_grad)
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self._recorded = value
 
     def __repr__(self) -> str:
         return f"GraphTensor({self.node.name}: {meta_of(self)})"
@@ -92,10 +107,12 @@ class GraphBuilder:
             return self._mutate(op, args, node_args, meta, grad)
         single = not isinstance(meta, tuple)
         node = self.graph.add(op, node_args, meta, self.loc, single and grad and meta.dtype.differentiable)
+        base = args[0] if self.grad_enabled and "nograd" not in op.tags and not _VIEWS.isdisjoint(op.tags) else None
+        base = base if isinstance(base, GraphTensor) else None
         if single:
-            return GraphTensor(node)
+            return GraphTensor(node, base)
         return tuple(None if m is None else GraphTensor(self.graph.add(
-            getitem, (node, i), m, self.loc, grad and m.dtype.differentiable)) for i, m in enumerate(meta))
+            getitem, (node, i), m, self.loc, grad and m.dtype.differentiable), base) for i, m in enumerate(meta))
 
     def infer(self, op: Op, args: tuple) -> Any:
         """The meta (or metas) of a call."""
@@ -108,7 +125,11 @@ class GraphBuilder:
             _check_written(written, infer_call(op.functional, args))
         grad = grad and written.dtype.differentiable
         self.graph.add(op, node_args, meta, self.loc, grad)
-        written.requires_grad = written.requires_grad or grad
+        shown = written if grad else None
+        while shown is not None:  # what a view shows a part of has the history too, and the view must be recorded for that
+            shown.requires_grad = True
+            shown.node.requires_grad = shown.node.requires_grad or shown.base is not None
+            shown = shown.base
         return written
 
     def _symbolic(self, value: Any) -> Any:

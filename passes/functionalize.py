@@ -8,7 +8,7 @@ into mutated inputs and makes the outputs that are views of inputs or of each ot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -113,13 +113,20 @@ def is_view(op: Op) -> bool:
 
 @dataclass(eq=False)
 class _Storage:
-    """What aliases share: its current value, how often it was written, and the input it belongs to."""
+    """What aliases share: its current value, how often it was written, and the input it belongs to.
+
+    ``recorded`` is the value as the tape knows it: before writes that were not recorded.
+    """
 
     current: GraphTensor
     origin: Node | None = None
     version: int = 0
     written_with_grad: bool = False
     layout: Layout = frozenset()
+    recorded: GraphTensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.recorded = self.current
 
 
 @dataclass(frozen=True)
@@ -282,7 +289,7 @@ class _Functionalizer:
         """Somebody will ask for the gradient of ``value``: make it a value of its own."""
         value.point, value.version = True, -1 if value.steps else value.version
         if not value.steps and value.storage.origin is None:
-            value.tensor = value.storage.current = self.point(value.storage.current)
+            value.tensor = value.storage.current = value.storage.recorded = self.point(value.storage.current)
 
     def point(self, tensor: GraphTensor) -> GraphTensor:
         return GraphTensor(self.graph.add(tape_point, (tensor.node, len(self.graph.nodes)), tensor.node.meta,
@@ -296,6 +303,8 @@ class _Functionalizer:
 
     def tape_place(self, value: _Value) -> Node:
         """Where the gradients of ``value`` arrive: before what was written behind the tape's back."""
+        if not value.steps:
+            return value.storage.recorded.node
         node = self.read(value).node
         while node.op is not None and node.op.name == "overwrite":
             node = node.args[0]
@@ -307,7 +316,7 @@ class _Functionalizer:
         new = GraphTensor(self.graph.add(as_leaf, (self.read(value).node,), node.meta, node.loc, True))
         value.tensor, value.version = new, value.storage.version
         if not value.steps:
-            value.storage.current = new
+            value.storage.current = value.storage.recorded = new
         self.values[node] = value
 
     # ---- reading and writing
@@ -324,11 +333,12 @@ class _Functionalizer:
 
     def replay(self, value: _Value, count: int | None = None) -> GraphTensor:
         """The first ``count`` (None: all) view steps of ``value`` on the storage's current value."""
-        found = value.storage.current
+        found, before = value.storage.current, self.builder.grad_enabled
         with use_handler(self.builder):
             for step in value.steps[:count]:
                 self.builder.loc, self.builder.grad_enabled = step.loc, found.requires_grad and "nograd" not in step.op.tags
                 found = self.builder(step.op, (found, *step.args))
+        self.builder.grad_enabled = before
         return found
 
     def write(self, node: Node) -> None:
@@ -351,6 +361,8 @@ class _Functionalizer:
                 new = ops.overwrite(old, new)
             self.store(target, new)
         target.storage.written_with_grad |= node.requires_grad
+        if node.requires_grad:
+            target.storage.recorded = target.storage.current
         self.values[node] = target
         if target.point and node.requires_grad:
             self.mark(target)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flambeau.ir.grad import fit_gradients, zeros_of
-from flambeau.ir.graph import Graph, Node, getitem, map_nodes
+from flambeau.ir.graph import Graph, Node, getitem, map_nodes, tape_point
 from flambeau.ir.op import Op, ops, use_handler
 from flambeau.ir.tracing import GraphBuilder, GraphTensor
 from flambeau.ir.tree import leaves
@@ -32,9 +32,12 @@ class Reverse:
         self.grads: dict[Node, Any] = {}
         self.saving: set[Node] = set()
         self._parts: dict[Node, dict[int, Node]] = {}
+        self._shown: dict[Node, Node] = {}  # for what a derivative reads of its result, the place where the tape has that
         for n in graph.nodes:
             if n.op is getitem:
                 self._parts.setdefault(n.args[0], {}).setdefault(n.args[1], n)
+            elif n.op is tape_point:
+                self._shown[n.args[0]] = n
 
     def run(self, nodes: Iterable[Node]) -> None:
         """Send what has arrived at ``nodes`` (in program order) on to their arguments."""
@@ -74,7 +77,7 @@ class Reverse:
             raise NotImplementedError(f"{op.name} has no derivative (called at {node.loc or 'an unknown place'})")
         if any_saved(op, needs, args):
             self.saving.add(node)
-        out: Any = GraphTensor(node) if not isinstance(node.meta, tuple) else self.results_of(node)
+        out: Any = GraphTensor(self._shown.get(node, node)) if not isinstance(node.meta, tuple) else self.results_of(node)
         if isinstance(g, list):
             g = tuple(zeros_of(m) if x is None and m is not None else x for x, m in zip(g, node.meta))
         found = fit_gradients(op, op.gradients(needs, g, out, args), args)
@@ -93,7 +96,7 @@ class Reverse:
 
     def results_of(self, node: Node) -> tuple:
         """The results of an op with several, each as its ``getitem``."""
-        found = self._parts.get(node, {})
+        found = {i: self._shown.get(n, n) for i, n in self._parts.get(node, {}).items()}
         return tuple(None if m is None else GraphTensor(
             found.get(i) or self.graph.add(getitem, (node, i), m, node.loc)) for i, m in enumerate(node.meta))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.ir.graph import Graph, Node, map_bodies, map_nodes
+from flambeau.ir.graph import Graph, Node, getitem, map_bodies, map_nodes, tape_point
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import get_op
 
@@ -30,6 +30,9 @@ class _Simplifier:
         self.source, self.graph = source, Graph(source.name)
         self.env: dict[Node, Node] = {}
         self.known: dict[Any, Node] = {}
+        #: What the tape of the program has as places of their own: equal values have gradients that differ.
+        self.apart = {n.args[0] for n in source.nodes if n.op is tape_point}
+        self.apart |= {n.args[0] for n in self.apart if n.op is getitem}
         self.windows: dict[Node, tuple[Node, np.ndarray]] = {}  # view -> (what it shows, how, on a stand-in)
 
     def run(self) -> Graph:
@@ -58,6 +61,8 @@ class _Simplifier:
     def visit(self, node: Node) -> Node:
         assert node.op is not None
         op, args = node.op.extra.get("relaxed", node.op), self.arguments(node)
+        if node in self.apart:
+            return self.graph.add(op, args, node.meta, node.loc, node.requires_grad, node.name)
         for rule in _RULES:
             found = rule(self, node, args)
             if found is not None and found.requires_grad == node.requires_grad:  # else it ends or resumes the tape

@@ -224,10 +224,14 @@ class KeyedItem(Source):
     key: Source
 
     def code(self, w: Writer) -> str:
-        return f"{w.fetch(self.base)}[{w.fetch(self.key)}]"
+        base, key = w.fetch(self.base), w.fetch(self.key)
+        return f"({base}[{key}] if {key} in {base} else {{}}[0])"  # looking must not make an item of a defaultdict
 
     def fetch(self, roots: Mapping[str, Any]) -> Any:
-        return self.base.fetch(roots)[self.key.fetch(roots)]
+        base, key = self.base.fetch(roots), self.key.fetch(roots)
+        if key not in base:
+            raise KeyError(key)
+        return base[key]
 
     def __str__(self) -> str:
         return f"{self.base}[{self.key}]"

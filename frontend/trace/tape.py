@@ -136,6 +136,14 @@ class Tape:
     def run(self, roots: list[TensorValue], given: list[TensorValue | None], wanted: list[TensorValue] | None,
             retain: bool, create: bool) -> tuple[list[TensorValue], list[Value | None]]:
         """The leaves (or what is `wanted`), and the gradients that reach them."""
+        try:
+            return self._run(roots, given, wanted, retain, create)
+        except Unsupported as error:  # only eager mode knows how one result of a graph depends on another
+            error.whole = error.whole or any(v.source is None and not self.is_leaf(v) for v in wanted or ())
+            raise
+
+    def _run(self, roots: list[TensorValue], given: list[TensorValue | None], wanted: list[TensorValue] | None,
+             retain: bool, create: bool) -> tuple[list[TensorValue], list[Value | None]]:
         tr = self.tr
         for root in roots:
             if not root.tensor.requires_grad:
@@ -151,12 +159,14 @@ class Tape:
         else:
             for value in wanted:
                 self._guard_watchers(value, False)
+            self._refuse_detours(inputs, wanted)
             steps = self._between(steps, wanted)
             if any(self.latest(v) & set(steps) for v in self.retained):
                 raise Unsupported("tape", "retain_grad() keeps an intermediate gradient while autograd.grad() asks for others",
                                   "ask autograd.grad for all of them")
         self._check(steps)
         if not retain:
+            self._refuse_written_inputs(steps)
             self._freed.update(s for s in steps if self._kept[s])
         if not wanted:
             return [], []
@@ -224,6 +234,24 @@ class Tape:
                 if self._versions.get(root, 0) != version:
                     raise _from_start(f"a tensor that the derivative of {step.op.name} needs was changed in place",  # type: ignore[union-attr]
                                       "use the out-of-place form of the operation that changed it")
+
+    def _refuse_detours(self, inputs: list[Node], wanted: list[TensorValue]) -> None:
+        """What is wanted must not be reached through the history that an input has outside."""
+        outside = {_node(v) for v in wanted if _node(v) in self.tr.inputs}
+        for node in inputs if outside else ():
+            source, raw = self.tr.inputs[_node(self._tensor_of(node))]
+            if not raw.is_leaf and outside != {node}:
+                raise Unsupported("tape", f"the gradient runs into the history that {source} has outside the compiled function",
+                                  "compute it inside the compiled function, or detach it")
+            self.tr.guard(source, _same_watchers(raw))
+
+    def _refuse_written_inputs(self, steps: list[Node]) -> None:
+        """An input that gets a history which is freed at once has it from eager mode."""
+        inputs = {self.env[n] for n in self.tr.graph.inputs}
+        for step in steps:
+            if step.op.mutates and step.requires_grad and self._root(step.args[step.op.mutates[0]]) in inputs:  # type: ignore[union-attr]
+                raise Unsupported("tape", "the gradient goes through a write to a tensor from outside",
+                                  "write to a clone() of the tensor")
 
     def latest(self, value: TensorValue) -> set[Node]:
         """The steps that made a value what it is."""
