@@ -377,8 +377,12 @@ def in_background(work: Callable[[], None]) -> None:
     """Run `work` beside the program; the process ends after it."""
     _writing[:] = [t for t in _writing if t.is_alive()]
     thread = threading.Thread(target=work, name="flambeau-keeping", daemon=False)
-    _writing.append(thread)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:                                          # the interpreter is on its way out
+        work()
+    else:
+        _writing.append(thread)
 
 
 def finish_writing() -> None:
