@@ -23,7 +23,7 @@ from flambeau.frontend.trace.callables import (
     PartialValue,
 )
 from flambeau.frontend.trace.computed import text_of
-from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs
+from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs, members
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
 from flambeau.frontend.trace.sequences import (
     ListValue,
@@ -416,12 +416,18 @@ def _fromkeys(tr: Tracer, keys: Value, value: Value = NONE) -> Value:
 
 @on(set)
 def _set(tr: Tracer, items: Value | None = None) -> Value:
-    return SetValue.make(tr, tr.unpack(items) if items is not None else [])
+    return _set_of(tr, items, set)
 
 
 @on(frozenset)
 def _frozenset(tr: Tracer, items: Value | None = None) -> Value:
-    return SetValue.make(tr, tr.unpack(items) if items is not None else [], frozenset)
+    return _set_of(tr, items, frozenset)
+
+
+def _set_of(tr: Tracer, items: Value | None, kind: type) -> Value:
+    new = SetValue.make(tr, members(tr, items) if items is not None else [], kind)
+    new.grown = new.grown and not isinstance(items, SetValue)
+    return new
 
 
 @on(slice)

@@ -108,19 +108,23 @@ def _reversed(tr: Tracer, items: Value) -> Value:
 
 @on(sorted)
 def _sorted(tr: Tracer, items: Value, *, key: Value = NONE, reverse: Value = FALSE) -> Value:
-    members = None
-    if isinstance(items, SetValue) and key is NONE:              # whatever its order, sorted it is the same
+    found = _in_any_order(tr, items) if key is NONE else tr.unpack(items)
+    return ListValue(sorted_values(tr, found, key, tr.truth(reverse)))
+
+
+def _in_any_order(tr: Tracer, items: Value) -> list[Value]:
+    """The items for a function to which their order is the same; for it, that of ints or strings in a set need not be known."""
+    if isinstance(items, SetValue):
         found = list(items.entries.values())
-        if len({v.pytype() for v in found}) == 1 and all(isinstance(v, Const) and v.pytype() in (int, str, bytes) for v in found):
-            members = found
-    members = tr.unpack(items) if members is None else members
-    return ListValue(sorted_values(tr, members, key, tr.truth(reverse)))
+        if all(isinstance(v, Const) for v in found) and {v.pytype() for v in found} in ({int}, {str}, {bytes}):
+            return found
+    return tr.unpack(items)
 
 
 @on(sum)
 def _sum(tr: Tracer, items: Value, start: Value = ZERO) -> Value:
     total = start
-    for item in tr.unpack(items):
+    for item in _in_any_order(tr, items):
         total = tr.binary("+", total, item)
     return total
 
@@ -137,7 +141,8 @@ def _all(tr: Tracer, items: Value) -> Value:
 
 def _extreme(op: str) -> Handler:
     def handler(tr: Tracer, *args: Value, key: Value = NONE, default: Value | None = None) -> Value:
-        items = tr.unpack(args[0]) if len(args) == 1 else list(args)
+        items = _in_any_order(tr, args[0]) if len(args) == 1 and key is NONE else \
+            tr.unpack(args[0]) if len(args) == 1 else list(args)
         if not items:
             if default is None:
                 raise tr.observe(ValueError("max() iterable argument is empty" if op == ">"

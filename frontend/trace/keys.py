@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.frontend.trace.values import Const, Unsupported, Value
 
 if TYPE_CHECKING:
+    from flambeau.frontend.trace.effects import Rebuilder
     from flambeau.frontend.trace.interp import Tracer
 
 
@@ -32,6 +33,15 @@ class HashedKey:
             return False
         theirs = other.value if isinstance(other, HashedKey) else Const(other)
         return theirs is self.value or self.tr.truth(self.tr.compare("==", self.value, theirs))
+
+
+def after_attributes(out: Rebuilder, lines: list[str], depth: int = 3) -> None:
+    """Write lines that hash rebuilt objects, once these (and objects in them, some levels deep) have their attributes."""
+    if depth:
+        out.later(lambda: after_attributes(out, lines, depth - 1))
+    else:
+        for line in lines:
+            out.line(line)
 
 
 def is_known(key: Any) -> bool:

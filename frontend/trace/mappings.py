@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
-from flambeau.frontend.trace.keys import HashedKey, is_known
+from flambeau.frontend.trace.keys import HashedKey, after_attributes, is_known
 from flambeau.frontend.trace.source import Attr, DictKey, Item, KeyedItem, Source
 from flambeau.frontend.trace.values import NONE, TRUE, Const, ScalarValue, SymValue, Unsupported, Value
 
@@ -162,6 +162,8 @@ class DictValue(Value):
         return self.cls((k.as_python(tr), v.as_python(tr)) for k, v in self.pairs(tr))
 
     def rebuild(self, out: Rebuilder) -> str:
+        if not all(map(is_known, self.entries)):
+            return self._rebuild_late(out)
         body = ", ".join(f"{out.expr(k)}: {out.expr(v)}" for k, v in self.pairs(out.tr))
         if self.factory is not None:
             return f"{out.constant(self.cls)}({out.expr(self.factory)}, {{{body}}})"
@@ -171,6 +173,15 @@ class DictValue(Value):
                 out.line(f"{name}.{attribute} = {out.expr(value)}")
             return name
         return f"{{{body}}}" if self.cls is dict else f"{out.constant(self.cls)}({{{body}}})"
+
+    def _rebuild_late(self, out: Rebuilder) -> str:
+        """Keys with a hash of their own go in when they have their attributes."""
+        factory = f"({out.expr(self.factory)})" if self.factory is not None else "()"
+        name = out.variable(f"{out.constant(self.cls)}{factory}")
+        out.remember(self, name)
+        items = [f"{name}[{out.expr(k)}] = {out.expr(v)}" for k, v in self.pairs(out.tr)]
+        after_attributes(out, items)
+        return name
 
     def m_keys(self, tr: Tracer) -> Value:
         return DictView(self, "keys")
@@ -438,6 +449,11 @@ class InstanceDict(Value):
         return found
 
 
+def members(tr: Tracer, value: Value) -> list[Value]:
+    """The items of an iterable for somebody who does not care about their order, as that of a set may not be known."""
+    return list(value.entries.values()) if isinstance(value, SetValue) else tr.unpack(value)
+
+
 class SetValue(Value):
     """A set or frozenset."""
 
@@ -503,6 +519,11 @@ class SetValue(Value):
         return self.cls(v.as_python(tr) for v in self.entries.values())
 
     def rebuild(self, out: Rebuilder) -> str:
+        if not all(map(is_known, self.entries)) and self.cls is set:
+            name = out.variable("set()")
+            out.remember(self, name)
+            after_attributes(out, [f"{name}.add({out.expr(v)})" for v in self.entries.values()])
+            return name
         body = ", ".join(out.expr(v) for v in self.entries.values())
         return f"{out.constant(self.cls)}(({body}{',' if len(self.entries) == 1 else ''}))"
 
@@ -522,8 +543,9 @@ class SetValue(Value):
 
     def m_update(self, tr: Tracer, *others: Value) -> None:
         for other in others:
-            for v in tr.unpack(other):
+            for v in members(tr, other):
                 self.m_add(tr, v)
+            self.grown = self.grown and not isinstance(other, SetValue)
 
     def m_clear(self, tr: Tracer) -> None:
         tr.effects.touch(self)
@@ -533,7 +555,7 @@ class SetValue(Value):
         return SetValue(dict(self.entries), self.cls)
 
     def combine(self, tr: Tracer, other: Value, keep: Callable[[set[Any], set[Any]], set[Any]]) -> SetValue:
-        theirs = {dict_key(tr, v): v for v in tr.unpack(other)}
+        theirs = {dict_key(tr, v): v for v in members(tr, other)}
         wanted = keep(set(self.entries), set(theirs))
         return SetValue({k: v for k, v in {**theirs, **self.entries}.items() if k in wanted}, self.cls)
 
@@ -567,7 +589,7 @@ class SetValue(Value):
         self._become(tr, self._combine_all(tr, others, set.difference))
 
     def m_issuperset(self, tr: Tracer, other: Value) -> Value:
-        return Const(all(self.contains(tr, v) for v in tr.unpack(other)))
+        return Const(all(self.contains(tr, v) for v in members(tr, other)))
 
     def m_pop(self, tr: Tracer) -> Value:
         if not self.entries:
@@ -581,4 +603,4 @@ class SetValue(Value):
         return Const(all(tr.truth(Const(other.contains(tr, v))) for v in self.entries.values()))
 
     def m_isdisjoint(self, tr: Tracer, other: Value) -> Value:
-        return Const(not any(self.contains(tr, v) for v in tr.unpack(other)))
+        return Const(not any(self.contains(tr, v) for v in members(tr, other)))

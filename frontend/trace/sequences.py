@@ -6,6 +6,7 @@ at (`Pending`). A change to one is only made in the symbolic value; `effects` re
 from __future__ import annotations
 
 import collections
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import GeneratorType
@@ -250,8 +251,12 @@ class ListValue(Sequence):
 
 
 def sorted_values(tr: Tracer, values: list[Value], key: Value, reverse: bool) -> list[Value]:
-    """Stable sort of values whose keys are constants."""
+    """Stable sort of values whose keys are constants, or objects that compare themselves."""
     keys = values if isinstance(key, Const) and key.value is None else [tr.call(key, [v], {}) for v in values]
+    if any(hasattr(k, "dunder") for k in keys):
+        def less(a: int, b: int) -> int:
+            return -1 if tr.truth(tr.compare("<", keys[a], keys[b])) else 0
+        return [values[k] for k in sorted(range(len(values)), key=functools.cmp_to_key(less), reverse=reverse)]
     try:
         plain = [k.as_python(tr) for k in keys]
         order = sorted(range(len(values)), key=plain.__getitem__, reverse=reverse)
