@@ -175,15 +175,16 @@ def _scan_run(combine: Graph, init: Sequence[Any], xs: Sequence[Any], extra: Seq
     k, n = len(init), xs[0].shape[0]
     carried: list[Any] = list(init)
     rows: list[Any] = [None] * n
+    slices = list(zip(*map(_rows, xs)))
     for i in reversed(range(n)) if reverse else range(n):
-        found = run_body(combine, [*carried, *(_row(x, i) for x in xs), *extra])
+        found = run_body(combine, [*carried, *slices[i], *extra])
         rows[i] = [*found[k:], *carried] if states else found[k:]
         carried = found[:k]
     return [*carried, *(_stack(column) for column in zip(*rows))]
 
 
-def _row(x: Any, i: int) -> Any:
-    return np.asarray(x[i]) if isinstance(x, np.ndarray) else ops.select(x, 0, i)
+def _rows(x: Any) -> Sequence[Any]:
+    return [np.asarray(row) for row in x] if isinstance(x, np.ndarray) else ops.unbind(x, 0)
 
 
 def _stack(column: Sequence[Any]) -> Any:
