@@ -198,7 +198,7 @@ class State:
 
 
 class Memo:
-    """The guards of an entry in two functions: ``function`` is what is called, ``_look`` the tests of what it remembers.
+    """The guards of an entry as ``function``, which asks the one with all tests where it does not remember.
 
     What was found is remembered for each set of anchors, and forgotten when one of them dies.
     """
@@ -206,24 +206,17 @@ class Memo:
     def __init__(self, guards: GuardFunction, chosen: Sequence[Guard], walk: _Walk, replace: Callable[[Any, Any], None]) -> None:
         self.guards, self.chosen, self.replace = guards, list(chosen), replace
         self.changing, self.moving = walk.changing, walk.moving
+        self._first: _Walk | None = walk
         self.states: dict[Any, State] = {}
         self.anchors = list(walk.anchors)
         self.looks = self.skips = self.renewals = 0               # full looks; memories mended, and made anew
         self._waiting: dict[Any, int] = {}
         self._seen: Counter[tuple[bool, Source]] = Counter()      # how often a value was another one, or a tensor had moved
         self._watched = [s for s in guards.inputs if s in walk.values]
-        self._look = self._write_look()
+        self._places = [k for k, s in enumerate(guards.inputs) if s in walk.values]
         self.function = self._write(walk)
 
     # ---- the functions
-
-    def _write_look(self) -> FunctionType:
-        """The tests of the watched guards; returns the watched inputs."""
-        w = Writer(self.guards.parameters)
-        for guard in self.chosen:
-            _write_test(w, guard)
-        w.line(f"return ({''.join(w.fetch(s) + ', ' for s in self._watched)})")
-        return w.build("look", ", ".join(self.guards.parameters), self.guards.filename.replace("guard", "look"))
 
     def _write(self, walk: _Walk) -> FunctionType:
         parameters = self.guards.parameters
@@ -298,10 +291,20 @@ class Memo:
             return found
         return self._remember(key, state, values, found)
 
+    def _look(self, *values: Any) -> tuple | None:
+        """The watched inputs if all guards hold."""
+        inputs = self.guards.function(*values)
+        return None if inputs is None else tuple([inputs[k] for k in self._places])
+
     def _remember(self, key: Any, state: State | None, values: tuple, found: tuple) -> tuple | None:
-        walk = _Walk(self.guards, dict(zip(self.guards.parameters, values)), self.changing, self.moving)
-        if not all([walk.admits(guard) for guard in self.chosen]) or set(walk.anchors) != set(self.anchors):
-            return found
+        roots = dict(zip(self.guards.parameters, values))
+        first, self._first = self._first, None
+        if first is not None and all([first.roots[name] is value for name, value in roots.items()]):
+            walk = first                                           # the guards were chosen by these very values
+        else:
+            walk = _Walk(self.guards, roots, self.changing, self.moving)
+            if not all([walk.admits(guard) for guard in self.chosen]) or set(walk.anchors) != set(self.anchors):
+                return found
         snapshot = walk.watcher.snapshot()
         found = self._look(*values)                                # between the words as they were and as they still are
         if found is None or snapshot is None or not snapshot.unchanged():
