@@ -1064,8 +1064,8 @@ MODEL = """
     flambeau.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     x = flambeau.randn(5, 8)
-    compiled = flambeau.compile(model)
     began = time.process_time()
+    compiled = flambeau.compile(model)
     if "train" in sys.argv:
         compiled(x).square().sum().backward()
         found = [p.grad for p in model.parameters()]
@@ -1128,6 +1128,16 @@ def test_a_backward_that_no_process_has_run(tmp_path: Path) -> None:
         library.write_bytes(b"damaged")
     fourth = in_python(tmp_path, MODEL, "train", **env)
     assert fourth[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("how", ["infer", "train"])
+def test_the_first_call_takes_sixty_milliseconds(how: str, tmp_path: Path) -> None:
+    """The smallest CPU time of several processes, `compile()` with its imports included: the machine may be busy."""
+    env = {"FLAMBEAU_CACHE_DIR": str(tmp_path / "cache")}
+    in_python(tmp_path, MODEL, how, **env)
+    assert min(in_python(tmp_path, MODEL, how, **env)[3] for _ in range(5)) < 0.06
 
 
 @pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
