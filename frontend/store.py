@@ -127,7 +127,8 @@ def outline(value: Any, depth: int) -> Any:
         return value.__module__, value.__qualname__
     kind = type(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
-    parts = getattr(value, "__dict__", {}).get("_modules") if not isinstance(value, type) else None
+    plain = kind.__getattribute__ is object.__getattribute__       # else code of the program may answer
+    parts = getattr(value, "__dict__", {}).get("_modules") if plain and not isinstance(value, type) else None
     if isinstance(parts, dict) and depth < 50:
         parameters = value.__dict__.get("_parameters") or {}
         return (name, [(k, outline(v, depth + 1)) for k, v in parts.items()],

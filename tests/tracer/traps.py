@@ -24,13 +24,12 @@ def facts(value: Any) -> Any:
 def both(fn: Any, **options: Any) -> Callable[..., tuple[Any, Any]]:
     """Calls `fn` compiled, then eager; exceptions count as results."""
     compiled = compile(fn, backend="eager", **options)
+    return lambda *args, **kwargs: (result(compiled, args, kwargs), result(fn, args, kwargs))
 
-    def run(one: Any, args: Any, kwargs: Any) -> Any:
-        def called() -> Any:
-            return facts(one(*args, **kwargs))
-        return outcome(called, (), {})
 
-    return lambda *args, **kwargs: (run(compiled, args, kwargs), run(fn, args, kwargs))
+def result(fn: Any, args: Any, kwargs: Any) -> Any:
+    """What a call gives or raises."""
+    return outcome(lambda: facts(fn(*args, **kwargs)), (), {})
 
 
 def spring(trap: Trap) -> None:
