@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flambeau.ir.graph import Graph, Node, getitem, map_nodes, parse_graph
-from flambeau.ir.interp import run_graph
 from flambeau.ir.op import call
 from flambeau.ir.symint import ShapeEnv, SymInt, bind_sizes, evaluate
 from flambeau.ir.tree import leaves, tree_map
-from flambeau.runtime.autograd import GradMode, mode
+from flambeau.runtime.autograd import GradMode
 
 MOST_VERSIONS = 4           # of a piece; what fits none of them runs op by op
 
@@ -54,7 +53,7 @@ class Selection:
         return list(dict.fromkeys(n for node in self.nodes for n in node.inputs if n not in self.nodes))
 
     def take(self, values: dict[Node, Any]) -> None:
-        with GradMode(mode.grad and any(node.requires_grad for node in self.nodes)):
+        with GradMode(any(node.requires_grad for node in self.nodes)):
             for node in self.nodes:
                 args = map_nodes(values.__getitem__, _with_sizes(node.args, values))
                 values[node] = args[0][args[1]] if node.op is getitem else call(node.op, args)      # type: ignore[arg-type]
@@ -77,8 +76,9 @@ class Piece:
         self.graph, self.inputs, self.outputs = graph
         self.backend, self.options, self.fullgraph = backend, options, fullgraph
         self.versions: list[tuple[Callable[[dict[str, int]], bool], Callable[..., Any]]] = []
+        self.ops: Callable[..., Any] | None = None
         self.data_sizes = {name for n in self.inputs for name in _data_symbols(n)}
-        self.names = {name: f"s{9000 + int(name[1:])}" for name in self.data_sizes}      # to the piece they are sizes like any other
+        self.names = {name: f"s{9000 + int(name[1:])}" for name in self.data_sizes}   # to the piece a size like any other
         if examples is not None:                                  # what it assumes of sizes, the guards of the whole say
             self.versions.append((lambda sizes: True, backend(self.graph, examples, dict(options), fullgraph)))
 
@@ -89,13 +89,13 @@ class Piece:
     def _version(self, inputs: list[Any]) -> Callable[..., Any]:
         bound = bind_sizes([n.meta.shape for n in self.inputs], [x.shape for x in inputs])
         if any(n < 2 for name, n in bound.items() if name in self.data_sizes):       # sizes of 0 and 1 mean something else
-            return lambda given: run_graph(self.graph, given)
+            return self._by_ops(inputs)
         sizes = {self.names.get(name, name): n for name, n in bound.items()}
         for fits, run in self.versions:
             if fits(sizes):
                 return run
         if len(self.versions) >= MOST_VERSIONS:
-            return lambda given: run_graph(self.graph, given)
+            return self._by_ops(inputs)
         env = ShapeEnv(hints=dict(sizes))
         graph = parse_graph(str(self.graph), lambda name: env.named(str(self.names.get(name, name))))
         run = self.backend(graph, inputs, dict(self.options), self.fullgraph)
@@ -103,6 +103,14 @@ class Piece:
         tests = compile(" and ".join(f"({guard.text})" for guard in env.guards) or "True", "<sizes of a piece>", "eval")
         self.versions.insert(0, (lambda sizes: bool(eval(tests, {}, sizes)), run))              # noqa: S307 - our own text
         return run
+
+
+    def _by_ops(self, inputs: list[Any]) -> Callable[..., Any]:
+        """The piece, op by op."""
+        if self.ops is None:
+            from .backends import lookup  # noqa: PLC0415 - they look each other up
+            self.ops = lookup("eager")(self.graph, inputs, {}, self.fullgraph)
+        return self.ops
 
 
 def _steps(graph: Graph, piece: Callable[..., Any]) -> list[Any]:

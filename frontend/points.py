@@ -29,12 +29,14 @@ from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state
 from flambeau.ir.op import use_handler
 from flambeau.ir.stage import begin, stage
+from flambeau.runtime.autograd import GradMode, mode
 from flambeau.runtime.tensor import Tensor
 
 if TYPE_CHECKING:           # the tracer is imported by the first capture: a process that finds all it needs on disk has none
     from flambeau.frontend.trace.capture import Break, Captured
     from flambeau.frontend.trace.source import Source
     from flambeau.frontend.words import Change
+    from flambeau.ir.graph import Graph
 
 NATIVE: Any = object()      # `miss` says: run the original
 
@@ -319,6 +321,7 @@ class Point:
         if captured.graph.nodes or captured.graph.outputs:
             compiled = _as_traced(_in_pieces(settings.backend, captured), captured.graph, captured.examples,
                                   dict(settings.options), settings.fullgraph)
+            compiled = _recording(compiled, captured.graph)
         if captured.seal():
             stage("guards", captured.guards)
         run = captured.attach(compiled)
@@ -430,6 +433,17 @@ def _as_traced(backend: Callable[..., Any], *args: Any) -> Any:
 
     def run(inputs: Any) -> Any:
         with use_handler(inner):
+            return compiled(inputs)
+    return run
+
+
+def _recording(compiled: Callable[..., Any], graph: Graph) -> Callable[..., Any]:
+    """The graph's function; one that is called under `no_grad()` and asks for gradients within records all the same."""
+    if mode.grad or not any(n.requires_grad for n in graph.output_nodes()) or any(n.op and n.op.mutates for n in graph.nodes):
+        return compiled
+
+    def run(inputs: Any) -> Any:
+        with GradMode(True):
             return compiled(inputs)
     return run
 

@@ -160,3 +160,19 @@ def test_a_piece_is_compiled_for_all_sizes_it_sees():
         x = torch.cat([torch.ones(n), torch.zeros(12 - n)])
         np.testing.assert_allclose(run(x).item(), n * np.e, rtol=1e-5)
     assert len(compiles) == 2 and "gt" in compiles[0] and "exp" in compiles[1], compiles
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("fn", [lambda x: x * 2, lambda x: x[x > 0] * 2], ids=["all", "some"])
+def test_enable_grad_within_a_call_without_gradients(fn, backend):
+    def f(x):
+        with torch.enable_grad():
+            y = fn(x)
+        return y, x + 1
+    x = torch.tensor([1.0, -1.0], requires_grad=True)
+    run = torch.compile(f, backend=backend, fullgraph=True)
+    for _ in range(2):
+        with torch.no_grad():
+            y, z = run(x)
+        assert y.requires_grad and not z.requires_grad
+        assert torch.autograd.grad(y.sum(), x)[0].tolist() == torch.autograd.grad(fn(x).sum(), x)[0].tolist()

@@ -102,12 +102,13 @@ def test_the_page_on_capture_shows_what_is_printed(name, text, printed):
     if name == "break":
         whole, text = whole + "\n", text.replace("must be\ncomputed", "must be computed")
     for part in re.split(r"^\.\.\.\n", text, flags=re.MULTILINE):
-        for line in ([part] if name not in ("resume", "guard function") else part.splitlines()):
+        for line in ([part] if name not in ("resume", "guard function", "run") else part.splitlines()):
             found = f"{whole}\n".find(line, at)
             assert found >= 0, f"{name} does not go on with\n{line}\nbut is\n{whole}"
             at = found + len(line)
 
 
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the page shows Python 3.11")
 def test_the_page_on_capture_shows_every_stage(printed):
     assert re.findall(r"^<!-- prints: ([\w ]+) -->", CAPTURE, re.MULTILINE) == list(printed)
 

@@ -50,8 +50,8 @@ def test_a_break_is_told_with_construct_line_cost_and_fix():
     text = str(explain(branch)(X).break_reasons[0])
     line = branch.__code__.co_firstlineno + 2
     assert text.startswith(f"[data-dependent] test_words.py:{line}: a branch depends on the data of a tensor.")
-    assert "Cost: the graph ends after 4 ops, the data must be computed before Python can go on, what follows is another " \
-        "graph." in text
+    assert re.search(r" Cost: the graph ends after [34] ops, the data must be computed before Python can go on, what follows is "
+                     r"another graph\. ", text)                    # (3.13 compares and branches in one step)
     assert text.endswith("Fix: use where(), or mark the branch as data with cond()")
 
 
@@ -113,7 +113,7 @@ def test_a_size():
     def f(x):
         return x + 1
     told, = recompiles(f, [(rand(4, 3),), (rand(5, 3),), (rand(6, 3),)])
-    assert told.startswith(f"x.shape[0] was 4 and is 5 (needed at test_words.py:{f.__code__.co_firstlineno})")
+    assert re.match(r"x\.shape\[0\] was 4 and is 5 \(needed at test_words\.py:\d+\)\. Fix: ", told)
     assert "mark_dynamic(x, 0)" in told and re.search(r"\(version 2 of at most 8, [\d.e-]+ s\)", told)
 
     def marked(n):
