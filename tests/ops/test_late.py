@@ -19,7 +19,7 @@ from flambeau.ir.op import OPS, PUBLIC
 
 def shown():
     found = {space: {n for n, f in names.items() if not hasattr(f, "__flambeau_late__")} for space, names in PUBLIC.items()}
-    return {**found, "ops": {n for n, op in OPS.items() if op.functional is None}}
+    return {**found, "ops": {n for n, op in OPS.items() if op.functional is None and "graph_only" not in op.tags}}
 
 before = shown()
 for module in sys.argv[1:]:  # each in a process of its own, as they may load each other
