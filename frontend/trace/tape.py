@@ -277,9 +277,10 @@ class Tape:
 
     def _guard_watchers(self, value: TensorValue, all_leaves: bool) -> None:
         """What gradients reach must be seen by nobody but the hooks of a leaf, which are traced; `all_leaves`: and be a leaf."""
-        source, raw = self.tr.inputs.get(_node(value), (None, None))
-        if source is None or not raw.requires_grad:
+        known = self.tr.inputs.get(_node(value))
+        if known is None or not known[1].requires_grad:
             return
+        source, raw = known
         if not raw.is_leaf:
             if all_leaves:
                 raise Unsupported("tape", f"the gradient runs into the history that {source} has outside the compiled function",
@@ -313,9 +314,10 @@ class Tape:
             tr.builder.grad_enabled = before
 
     def _hooks(self, value: TensorValue, table: str) -> list[Value]:
-        source, raw = self.tr.inputs.get(_node(value), (None, None))
-        if source is None or not raw.is_leaf:
+        known = self.tr.inputs.get(_node(value))
+        if known is None or not known[1].is_leaf:
             return []
+        source, raw = known
         at = Attr(source, table) if table == "_hooks" else Item(Attr(source, "__dict__"), table)
         found = raw._hooks if table == "_hooks" else raw.__dict__.get(table)
         return [self.tr.wrap(hook, Item(at, key)) for key, hook in (found or {}).items()]

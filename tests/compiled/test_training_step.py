@@ -256,6 +256,31 @@ def test_writes_behind_the_tape(backend: str) -> None:
 
 
 @BACKENDS
+def test_a_write_through_a_view_gives_a_history(backend: str) -> None:
+    def step(x, w):
+        base = x * 2
+        base[0] = w
+        base.t().mul_(3)
+        found = grad((base * base).sum() + base[0].sum(), [w, base], retain_graph=True)
+        with ft.no_grad():
+            base.t().mul_(0.5)
+        return *found, *grad(base.sum(), [w, base]), base.requires_grad
+
+    both(step, lambda: (leaf(2, 3).detach(), leaf(3, seed=1)), backend)
+
+
+@BACKENDS
+def test_derivatives_that_read_their_result(backend: str) -> None:
+    """The gradient of a gradient goes through the result that the first derivative reads, which is asked about."""
+    def step(q):
+        s, equal = q.sigmoid(), q.sigmoid()
+        g, = grad(s.sum(), q, create_graph=True)
+        return grad((g * g).sum() + equal.sum(), [s, equal, q], allow_unused=True)
+
+    both(step, lambda: (leaf(3),), backend)
+
+
+@BACKENDS
 @pytest.mark.parametrize("program", ["stale_input", "stale_output", "freed", "no_grad", "no_scalar", "unused", "stale_view"])
 def test_errors_are_the_eager_ones(program: str, backend: str) -> None:
     def stale_input(x):
