@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+_FOLDERS = [os.path.dirname(os.path.abspath(sys.modules[name].__file__ or "")) for name in (
+    "flambeau", "flambeau.ir", "flambeau.runtime", "flambeau.frontend")]
 #: Folders whose code changes only with the installation, which the key of an entry names.
-_OURS = tuple(os.path.join(os.path.dirname(os.path.abspath(file)), "") for file in (
-    os.path.join(os.path.dirname(os.path.abspath(__file__)), ""), sys.modules["flambeau.ir"].__file__,
-    sys.modules["flambeau.runtime"].__file__, sys.modules["flambeau"].__file__) if file)
+FOLDERS = tuple(dict.fromkeys([*_FOLDERS, *(os.path.join(os.path.dirname(_FOLDERS[1]), name) for name in ("passes", "codegen"))]))
+_OURS = tuple(os.path.join(folder, "") for folder in FOLDERS)
 _LIBRARY = os.path.join(os.path.dirname(os.path.abspath(os.__file__)), "")
 _PACKAGES = tuple(os.path.join(_LIBRARY, name, "") for name in ("site-packages", "dist-packages"))
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range, slice)
@@ -43,6 +44,12 @@ def is_ours(fn: types.FunctionType) -> bool:
     if path.startswith("<") and not path.startswith("<frozen"):
         return str(fn.__globals__.get("__name__") or fn.__module__).partition(".")[0] == "flambeau"
     return is_installed(path)
+
+
+def is_registered(space: dict[str, Any]) -> bool:
+    """Whether a namespace is that of the module that `sys.modules` has under its name (a file may be loaded twice)."""
+    module = sys.modules.get(str(space.get("__name__")))
+    return module is not None and vars(module) is space
 
 
 def is_program_class(cls: type) -> bool:
@@ -175,7 +182,7 @@ def identity(value: Any) -> Any:
             generated = "__file__" not in value.__globals__            # an op's function gets its code at its first call
             what = getattr(value.__globals__.get("_op"), "name", "") if generated else code.co_firstlineno
             return "ours", value.__module__, value.__qualname__, what
-        return "def", value.__module__, value.__qualname__, code_hash(value.__code__)
+        return "def", value.__module__, value.__qualname__, code_hash(value.__code__), is_registered(value.__globals__)
     if isinstance(value, type):
         found = value.__module__, value.__qualname__
         return ("class", *found, class_print(value)) if is_program_class(value) else ("ours", *found)

@@ -62,6 +62,10 @@ def _with(old: bytes | None, packed: bytes) -> bytes:
     return marshal.dumps((store.FORMAT, [packed, *(k for k in known if k != packed)][:store.MOST]))
 
 
+#: Where the classes are that programs derive from, and may add to.
+_OPEN = ("flambeau.nn.", "flambeau.optim.", "flambeau.distributions.", "flambeau.utils.", "flambeau.autograd.")
+
+
 class _Entry:
     """One entry on its way to plain data."""
 
@@ -129,7 +133,7 @@ class _Entry:
             if fingerprints.is_program_class(cls):
                 found[encode(cls)] = None
             for base in cls.__mro__:
-                if base.__module__.startswith("flambeau.nn.") and not issubclass(base, Tensor):
+                if base.__module__.startswith(_OPEN) and not issubclass(base, Tensor):
                     found["names", encode(base), fingerprints.names_print(base)] = None
         for space, name, value in self.captured.seen.assumed:
             found["member", encode(space), name, fingerprints.identity(value)] = None

@@ -292,7 +292,11 @@ def _checked_code(found: Any, digest: bytes) -> types.CodeType:
 
 
 def _read_code(decoder: Decoder, where: Plain, digest: bytes) -> types.CodeType:
-    return _checked_code(getattr(decoder.decode(where), "__code__", None), digest)
+    function = decoder.decode(where)
+    if isinstance(function, types.FunctionType) and not (fingerprints.is_ours(function) or
+                                                         fingerprints.is_registered(function.__globals__)):
+        raise Gone("a function of a module that was loaded again")
+    return _checked_code(getattr(function, "__code__", None), digest)
 
 
 def _read_globals(decoder: Decoder, module: str) -> dict[str, Any]:

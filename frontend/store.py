@@ -11,7 +11,6 @@ This module reads; `keeping` writes. It imports neither tracer nor compiler.
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
 import marshal
 import os
@@ -62,9 +61,8 @@ def stamp() -> str:
 def package_stamp() -> str:
     """The same, read from the disk now."""
     found: list[str] = []
-    folders = {os.path.dirname(os.path.abspath(importlib.import_module(name).__file__ or "")) for name in (
-        "flambeau", "flambeau.ir", "flambeau.runtime", "flambeau.frontend", "flambeau.codegen")}
-    waiting = [*folders, os.path.join(os.path.dirname(_folder_of("flambeau.codegen")), "passes")]
+    folders = fingerprints.FOLDERS
+    waiting = [folder for folder in folders if not any(folder.startswith(os.path.join(other, "")) for other in folders)]
     while waiting:
         folder = waiting.pop()
         with os.scandir(folder) as files:
@@ -77,10 +75,6 @@ def package_stamp() -> str:
                     stat = f.stat()
                     found.append(f"{f.path} {stat.st_size} {stat.st_mtime_ns}")
     return "\n".join(sorted(set(found)))
-
-
-def _folder_of(module: str) -> str:
-    return os.path.dirname(os.path.abspath(importlib.import_module(module).__file__ or ""))
 
 
 @functools.cache
@@ -104,6 +98,8 @@ def usable(settings: Any) -> bool:
 def key_of(point: Any, values: Sequence[Any]) -> str | None:
     """The name of the file with the entries of a point for values like these; None where there is none."""
     settings, code = point.context.settings, point.code
+    if not fingerprints.is_registered(point.globals) and point.globals.get("__name__") != "flambeau":
+        return None
     try:
         chosen = fingerprints.plain_text((settings.fullgraph, settings.dynamic, settings.options))
     except fingerprints.Unsteady:

@@ -666,6 +666,38 @@ def fn(x):
 """, env={"PROGRAM_MODE": "1"})
 
 
+PLUGIN = """
+import importlib.util, sys
+from pathlib import Path
+def load(scale):
+    spec = importlib.util.spec_from_file_location("plugin", Path(__file__).with_name("other.py"))
+    module = sys.modules["plugin"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.SCALE = scale
+    return module
+first, second = load(2.0), load(3.0)
+chosen = first if os.environ.get("PROGRAM_MODE") else second
+"""
+trap("a function of a module that was loaded twice", PLUGIN + """
+fn = chosen.helper
+""", more={"other": "SCALE = 1.0\ndef helper(x):\n    return x * SCALE\n"}, env={"PROGRAM_MODE": "1"})
+trap("a helper of a module that was loaded twice", PLUGIN + """
+helper = chosen.helper
+def fn(x):
+    return helper(x)
+""", more={"other": "SCALE = 1.0\ndef helper(x):\n    return x * SCALE\n"}, env={"PROGRAM_MODE": "1"})
+trap("an argument of a module that was loaded twice", PLUGIN + """
+def fn(act, x):
+    return act(x)
+def args():
+    return [chosen.helper, torch.ones(3)]
+""", more={"other": "SCALE = 1.0\ndef helper(x):\n    return x * SCALE\n"}, env={"PROGRAM_MODE": "1"})
+trap("an object of a module that was loaded twice", PLUGIN + """
+model = chosen.Model()
+def fn(x):
+    return model(x)
+""", more={"other": "SCALE = 1.0\nclass Model:\n    def __call__(self, x):\n        return x * SCALE\n"},
+     env={"PROGRAM_MODE": "1"})
 trap("a model that breaks inside", """
 class Inner(nn.Module):
     def forward(self, x):
