@@ -124,6 +124,7 @@ class _Storage:
     written_with_grad: bool = False
     layout: Layout = frozenset()
     recorded: GraphTensor = field(init=False)
+    point: bool = False  # the gradient of the whole is asked for
 
     def __post_init__(self) -> None:
         self.recorded = self.current
@@ -288,6 +289,7 @@ class _Functionalizer:
     def mark(self, value: _Value) -> None:
         """Somebody will ask for the gradient of ``value``: make it a value of its own."""
         value.point, value.version = True, -1 if value.steps else value.version
+        value.storage.point |= not value.steps
         if not value.steps and value.storage.origin is None:
             value.tensor = value.storage.current = value.storage.recorded = self.point(value.storage.current)
 
@@ -362,10 +364,11 @@ class _Functionalizer:
             self.store(target, new)
         target.storage.written_with_grad |= node.requires_grad
         if node.requires_grad:
-            target.storage.recorded = target.storage.current
+            storage = target.storage
+            storage.recorded = storage.current = self.point(storage.current) if storage.point else storage.current
+            target.tensor = target.tensor if target.steps else storage.current
+            target.version = -1 if target.point and target.steps else target.version
         self.values[node] = target
-        if target.point and node.requires_grad:
-            self.mark(target)
 
     def store(self, target: _Value, new: GraphTensor) -> None:
         storage = target.storage
