@@ -150,7 +150,7 @@ class Bodies:
         shapes, known, counted = tr.shapes, dict(tr.shapes.unbacked), dict(tr.shapes.selected)
         symbols = [GraphTensor(graph.input(x.node.name, meta_of(x), x.requires_grad, tr.where())) for x in like]
         tr.builder.graph, tr.nested = graph, what
-        tr.effects.barrier = Barrier(tr, what, barrier)
+        tr.effects.barrier = inner = Barrier(tr, what, barrier)
         try:
             found = fn(*(tr.recorder.dressed(s) for s in symbols))
         except Observed as error:                                 # the program may never come here
@@ -160,6 +160,7 @@ class Bodies:
                 raise
             raise Unsupported("control-flow", f"in {what}, {error.why}") from error
         finally:
+            inner.lift()
             tr.builder.graph, tr.nested, tr.effects.barrier = outer, nested, barrier
             tr.builder.grad_enabled = before
             born, shapes.unbacked, shapes.selected = set(shapes.unbacked) - set(known), known, counted
@@ -217,7 +218,19 @@ class Barrier:
         self.before = _reached([*roots, *tr.known.values(), *tr.tensors.values()])
         if outer is not None:
             self.before |= outer.before
-        self.keep = list(self.before.values())
+        # An iterator from before must not move on: each of them is told so for as long as the body is traced.
+        self.stopped = [v for v in self.before.values() if type(v).next is not Value.next and "next" not in vars(v)]
+        for iterator in self.stopped:
+            vars(iterator).update(next=self.refuse_next, resume=self.refuse_next)
+
+    def lift(self) -> None:
+        """The body has been traced."""
+        for iterator in self.stopped:
+            del iterator.next, iterator.resume                   # type: ignore[attr-defined]
+
+    def refuse_next(self, *_: Any) -> Any:
+        raise Unsupported("control-flow", f"{self.what} advances an iterator from outside itself",
+                          "make a list of its items before")
 
     def __call__(self, value: Value) -> None:
         if isinstance(value, ModeValue):

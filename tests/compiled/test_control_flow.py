@@ -366,6 +366,18 @@ def a_number_carried(x: Any, seen: list[int]) -> Any:
     return while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x * 2), (0, x))[1]
 
 
+def advances_an_iterator(x: Any, seen: list[int]) -> Any:
+    steps = iter([1.0, 2.0, 3.0])
+    y = cond(x.sum() > 0, lambda x: x * next(steps), lambda x: x - next(steps), (x,))
+    return y * next(steps)
+
+
+def advances_a_generator(x: Any, seen: list[int]) -> Any:
+    steps = (float(k) for k in range(2, 5))
+    y = cond(x.sum() > 0, lambda x: x * next(steps), lambda x: x - 1, (x,))
+    return y * next(steps)
+
+
 def raises_where_nobody_goes(x: Any, seen: list[int]) -> Any:
     def bad(x: Any) -> Any:
         raise ValueError("never")
@@ -384,6 +396,7 @@ REFUSED = {appends: "changes a list outside itself", counts_in_a_cell: "changes 
            prints: "print", other_shapes: "the true branch returns f32[2] and the false branch f32[3]",
            other_dtypes: "the true branch returns f64[3] and the false branch f32[3]", other_constants: "returns 1 and",
            a_carry_that_grows: "the carry was f32[0] and combine_fn returns f32[1]", a_number_carried: "a Python number",
+           advances_an_iterator: "advances an iterator", advances_a_generator: "a generator made in the traced code",
            raises_where_nobody_goes: "the false branch of cond raises ValueError",
            fails_where_nobody_goes: "in the false branch of cond, "}
 
