@@ -306,9 +306,10 @@ class Memo:
             if not all([walk.admits(guard) for guard in self.chosen]) or set(walk.anchors) != set(self.anchors):
                 return found
         snapshot = walk.watcher.snapshot()
-        found = self._look(*values)                                # between the words as they were and as they still are
-        if found is None or snapshot is None or not snapshot.unchanged():
-            return found
+        again = self._look(*values)                                # between the words as they were and as they still are
+        if again is None or snapshot is None or not snapshot.unchanged():
+            return again
+        found = again
         self.renewals += 1
         idle = 0
         if state is not None:
