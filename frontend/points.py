@@ -214,7 +214,10 @@ class Point:
             return self.native(values)
         if self.passes:
             return self._pass(values)
+        known = len(self.entries)
         with self.context.lock:
+            if len(self.entries) > known:                # another thread has made one meanwhile
+                return self.enter(values)
             if len(self.entries) >= self._limit():
                 self._give_up(values)
                 return self.native(values)

@@ -140,7 +140,7 @@ def load(point: Any, values: Sequence[Any]) -> Any:
     data = cache.read(key, SUFFIX) if key is not None else None
     if data is None:
         return None
-    asked = any(getattr(v, "__dict__", {}).get("_flambeau_dynamic_dims") for v in values if isinstance(v, Tensor))
+    asked = any(map(_is_marked, values))
     try:
         for packed in _unpacked(data):
             found = _read(point, values, packed, asked)
@@ -151,6 +151,13 @@ def load(point: Any, values: Sequence[Any]) -> Any:
             raise
         _say_once(f"an entry of the warm start cannot be read and is captured again: {type(error).__name__}: {error}")
     return None
+
+
+def _is_marked(value: Any) -> bool:
+    """Whether `mark_dynamic` was called on a tensor, or on one of several arguments."""
+    if isinstance(value, tuple):
+        return any(map(_is_marked, value))
+    return isinstance(value, Tensor) and bool(getattr(value, "__dict__", {}).get("_flambeau_dynamic_dims"))
 
 
 def _read(point: Any, values: Sequence[Any], packed: bytes, symbolic: bool) -> Any:
