@@ -37,11 +37,23 @@ def takes_functions(raw: Any) -> bool:
     return type(raw) is types.FunctionType and bool(raw.__dict__.keys() & {"__flambeau_higher_order__", "__flambeau_transform__"})
 
 
+class _AsOneStep:
+    """A break inside is a break of the call, which eager mode then does as a whole, not of a function it was given."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, Unsupported):
+            error.inlined = None
+
+
 class HigherOrder(BuiltinValue):
     """A function for which `takes_functions` holds."""
 
     def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
-        return _call(tr, self.raw, self.source, args, kwargs)
+        with _AsOneStep():
+            return _call(tr, self.raw, self.source, args, kwargs)
 
 
 def _call(tr: Tracer, raw: Any, source: Source | None, args: list[Value], kwargs: dict[str, Value]) -> Value:
@@ -142,8 +154,9 @@ class HostCall(Value):
         return out.variable(f"{out.constant(maker)}({', '.join(given)})")
 
     def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
-        given = [to_host(tr, a) for a in args], {k: to_host(tr, v) for k, v in kwargs.items()}
-        return from_host(tr, self.on_host(tr, *given))
+        with _AsOneStep():
+            given = [to_host(tr, a) for a in args], {k: to_host(tr, v) for k, v in kwargs.items()}
+            return from_host(tr, self.on_host(tr, *given))
 
     def on_host(self, tr: Tracer, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Run the function with ops recorded; its errors are those of the traced program, or a break."""
@@ -156,10 +169,7 @@ class HostCall(Value):
                 return self.fn(*args, **kwargs)
         except DataDependentError as error:
             raise Unsupported("data-dependent", f"{self.label} needs the data of a tensor: {error}") from error
-        except Unsupported as error:
-            error.inlined = None                                  # the call breaks, not the function it was given
-            raise
-        except Observed:
+        except (Unsupported, Observed):
             raise
         except NotImplementedError as error:
             raise Unsupported("op", f"{self.label}: {error}") from error
