@@ -32,7 +32,7 @@ class Config:
     def is_watched(self) -> bool:
         """Whether something looks at every operation now (a mode of `overrides`)."""
         return any(getattr(owner, name) for owner, name, _ in self.watched)
-    warm_start: bool = os.environ.get("FLAMBEAU_WARM", "1") not in ("", "0")   # keep captured entries on disk, and find them there
+    warm_start: bool = os.environ.get("FLAMBEAU_WARM", "1") not in ("", "0")   # entries are kept on disk, and found there
     check: bool = os.environ.get("FLAMBEAU_CHECK", "0") not in ("", "0")   # compare every call with the original
     check_tolerance: float = 1.0              # factor on the tolerances of checked calls
 

@@ -187,7 +187,7 @@ class Tracer:
         self.keep: list[Any] = []                               # objects whose ids are keys above
         self.instructions = 0
         self.inlined: list[FunctionValue] = []
-        self.assumed: list[tuple[dict[str, Any], str, Any]] = []  # names of trusted modules that were read: (namespace, name, value)
+        self.assumed: list[tuple[dict[str, Any], str, Any]] = []  # read of trusted modules: (namespace, name, value)
 
     # ------------------------------------------------------------------ where we are
 
