@@ -52,6 +52,14 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
             b = Const(tr.index(b))                   # the sign of a divisor is known; zero raises
         return tr.fold(_BINARY[plain_op][0], [a, b], {})
     word = _BINARY[plain_op][1]
+    if op == "|=" and isinstance(a, DictValue) and not isinstance(b, DictValue):
+        a.m_update(tr, b)                            # from anything that gives pairs
+        return a
+    if op == "+=" and isinstance(a, ListValue):
+        a.m_extend(tr, b)
+        return a
+    if op == "%" and isinstance(a, Const) and isinstance(a.value, (str, bytes)):
+        return tr.fold(operator.mod, [a, b], {})     # formatting
     if _defines(a, f"__{word}__", f"__i{word}__") or _defines(b, f"__r{word}__"):
         return _object_binary(tr, op, plain_op, a, b)
     if isinstance(a, TensorValue) or isinstance(b, TensorValue):
@@ -64,8 +72,6 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
         return found
     if op == "|" and (isinstance(a, ClassValue) or isinstance(b, ClassValue)):
         return tr.fold(operator.or_, [a, b], {})
-    if isinstance(a, Const) and isinstance(a.value, str) and plain_op == "%":
-        return tr.fold(operator.mod, [a, b], {})
     raise tr.observe(TypeError(f"unsupported operand type(s) for {op}: '{a.pytype().__name__}' and "
                                f"'{b.pytype().__name__}'")) if _both_known(a, b) else \
         Unsupported("operator", f"{op} between a {a.pytype().__name__} and a {b.pytype().__name__}")
@@ -80,8 +86,8 @@ def _container_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) ->
     if plain_op == "+" and isinstance(a, ListValue) and inplace:
         a.m_extend(tr, b)
         return a
-    if plain_op == "+" and isinstance(a, ListValue) and isinstance(b, ListValue):
-        return ListValue(a.values(tr) + b.values(tr), cls=a.cls)
+    if plain_op == "+" and isinstance(a, ListValue) and isinstance(b, ListValue) and a.cls is b.cls:
+        return a.joined(tr, a.values(tr) + b.values(tr))
     if plain_op == "+" and isinstance(a, TupleValue) and isinstance(b, TupleValue):
         return TupleValue(a.values(tr) + b.values(tr), a.cls if a.cls is b.cls and not hasattr(a.cls, "_fields")
                           else tuple)
@@ -93,12 +99,15 @@ def _container_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) ->
                     tr.effects.touch(seq)
                     seq.items[:] = items
                     return seq
-                return ListValue(items) if isinstance(seq, ListValue) else TupleValue(items)
+                return seq.joined(tr, items) if isinstance(seq, ListValue) else TupleValue(items)
     if plain_op == "|" and isinstance(a, DictValue) and isinstance(b, DictValue):
         if inplace:
             a.m_update(tr, b)
             return a
-        return DictValue.make(tr, dict_pairs(tr, a) + dict_pairs(tr, b), a.cls)
+        kind = b if a.cls is not b.cls and issubclass(b.cls, a.cls) else a         # a subclass answers first
+        new = DictValue.make(tr, dict_pairs(tr, a) + dict_pairs(tr, b), kind.cls)
+        new.factory = kind.factory
+        return new
     if isinstance(a, (SetValue, DictView)) and isinstance(b, (SetValue, DictView)):
         left = a if isinstance(a, SetValue) else SetValue.make(tr, tr.unpack(a))
         keep: Any = {"|": set.union, "&": set.intersection, "-": set.difference, "^": set.symmetric_difference}.get(plain_op)
@@ -146,6 +155,10 @@ def _object_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) -> Va
         found = _try_dunder(tr, owner, method, other)
         if found is not None:
             return found
+    if plain_op == "|" and op == plain_op and issubclass(a.pytype(), dict) and issubclass(b.pytype(), dict):
+        new = DictValue.make(tr, dict_pairs(tr, a) + dict_pairs(tr, b), b.cls if isinstance(b, DictValue) else dict)
+        new.factory = b.factory if isinstance(b, DictValue) else None
+        return new
     raise tr.observe(TypeError(f"unsupported operand type(s) for {op}: '{a.pytype().__name__}' and "
                                f"'{b.pytype().__name__}'"))
 

@@ -425,6 +425,8 @@ def _frozenset(tr: Tracer, items: Value | None = None) -> Value:
 
 
 def _set_of(tr: Tracer, items: Value | None, kind: type) -> Value:
+    if kind is frozenset and isinstance(items, SetValue) and items.cls is frozenset:
+        return items
     new = SetValue.make(tr, members(tr, items) if items is not None else [], kind)
     new.grown = new.grown and not isinstance(items, SetValue)
     return new

@@ -59,10 +59,24 @@ class DequeValue(ListValue):
             raise tr.observe(IndexError("deque already at its maximum size"))
         super().m_insert(tr, at, item)
 
-    def m_pop(self, tr: Tracer, *at: Value) -> Value:
+    def as_python(self, tr: Tracer) -> Any:
+        return collections.deque((v.as_python(tr) for v in self.values(tr)), self.maxlen)
+
+    def joined(self, tr: Tracer, items: list[Value]) -> DequeValue:
+        """A deque like this one of these items, of which the last fit."""
+        new = DequeValue([], maxlen=self.maxlen)
+        new._put(tr, items, False)
+        return new
+
+    def m_pop(self, tr: Tracer) -> Value:                         # type: ignore[override]
         if not self.truth(tr):
             raise tr.observe(IndexError("pop from an empty deque"))
-        return super().m_pop(tr, *at)
+        return super().m_pop(tr)
+
+    def m_popleft(self, tr: Tracer) -> Value:
+        if not self.truth(tr):
+            raise tr.observe(IndexError("pop from an empty deque"))
+        return super().m_pop(tr, Const(0))
 
     def m_rotate(self, tr: Tracer, steps: Value = ONE) -> None:
         self.change(tr)

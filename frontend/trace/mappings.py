@@ -159,7 +159,10 @@ class DictValue(Value):
         return DictIterator(tr, self, "keys")
 
     def as_python(self, tr: Tracer) -> Any:
-        return self.cls((k.as_python(tr), v.as_python(tr)) for k, v in self.pairs(tr))
+        pairs = [(k.as_python(tr), v.as_python(tr)) for k, v in self.pairs(tr)]
+        if self.cls is collections.defaultdict:
+            return collections.defaultdict(None if self.factory is None else self.factory.as_python(tr), pairs)
+        return self.cls(pairs)
 
     def rebuild(self, out: Rebuilder) -> str:
         if not all(map(is_known, self.entries)):
@@ -211,7 +214,12 @@ class DictValue(Value):
         self.delitem(tr, key)
         return found
 
-    def m_popitem(self, tr: Tracer, last: Value = TRUE) -> Value:
+    def m_popitem(self, tr: Tracer, *args: Value, **kwargs: Value) -> Value:
+        if len(args) + len(kwargs) > (self.cls is collections.OrderedDict) or kwargs.keys() - {"last"}:
+            raise tr.observe(TypeError(f"{self.cls.__name__}.popitem() gets the wrong arguments"))
+        return self._popitem(tr, *args, **kwargs)
+
+    def _popitem(self, tr: Tracer, last: Value = TRUE) -> Value:
         pairs = self.pairs(tr)
         if not pairs:
             raise tr.observe(KeyError("popitem(): dictionary is empty"))
@@ -235,6 +243,8 @@ class DictValue(Value):
         return new
 
     def m_move_to_end(self, tr: Tracer, key: Value, last: Value = TRUE) -> None:
+        if self.lookup(tr, key) is None:
+            raise tr.observe_with(KeyError, [key])
         self.change(tr)
         entry = self.entries.pop(dict_key(tr, key))
         rest = {} if tr.truth(last) else self.entries
@@ -275,7 +285,9 @@ def _is_plain(key: Any) -> bool:
 
 def dict_key(tr: Tracer, key: Value) -> Any:
     """How a key is found again: constants by value, everything hashed by identity as its (unique) symbolic value."""
-    if isinstance(key, (ListValue, DictValue, SetValue)):
+    if isinstance(key, SetValue) and key.cls is frozenset and all(map(is_known, key.entries)):
+        return frozenset(key.entries)
+    if isinstance(key, (ListValue, DictValue, SetValue)) and not (isinstance(key, SetValue) and key.cls is frozenset):
         raise tr.observe(TypeError(f"unhashable type: '{key.pytype().__name__}'"))
     if isinstance(key, TupleValue):
         return tuple(dict_key(tr, v) for v in key.values(tr))
@@ -486,7 +498,7 @@ class SetValue(Value):
         return bool(self.entries)
 
     def contains(self, tr: Tracer, item: Value) -> bool:
-        at = dict_key(tr, item)
+        at = self._sought(tr, item)
         found = at in self.entries
         if isinstance(at, Value) and self.source is not None:
             _same_object(tr, at)
@@ -534,7 +546,11 @@ class SetValue(Value):
     def m_discard(self, tr: Tracer, item: Value) -> None:
         tr.effects.touch(self)
         self.grown = False
-        self.entries.pop(dict_key(tr, item), None)
+        self.entries.pop(self._sought(tr, item), None)
+
+    def _sought(self, tr: Tracer, item: Value) -> Any:
+        """The key of a member to look for; a set is looked for as the frozenset of its members."""
+        return dict_key(tr, SetValue(item.entries, frozenset) if isinstance(item, SetValue) else item)
 
     def m_remove(self, tr: Tracer, item: Value) -> None:
         if not self.contains(tr, item):
@@ -552,7 +568,7 @@ class SetValue(Value):
         self.entries.clear()
 
     def m_copy(self, tr: Tracer) -> Value:
-        return SetValue(dict(self.entries), self.cls)
+        return self if self.cls is frozenset else SetValue(dict(self.entries), self.cls)
 
     def combine(self, tr: Tracer, other: Value, keep: Callable[[set[Any], set[Any]], set[Any]]) -> SetValue:
         theirs = {dict_key(tr, v): v for v in members(tr, other)}
@@ -600,7 +616,8 @@ class SetValue(Value):
         return item
 
     def m_issubset(self, tr: Tracer, other: Value) -> Value:
-        return Const(all(tr.truth(Const(other.contains(tr, v))) for v in self.entries.values()))
+        theirs = {dict_key(tr, v) for v in members(tr, other)}
+        return Const(all(k in theirs for k in self.entries))
 
     def m_isdisjoint(self, tr: Tracer, other: Value) -> Value:
         return Const(not any(self.contains(tr, v) for v in members(tr, other)))

@@ -173,10 +173,14 @@ def index_of(items: Iterable[Any], wanted: Any) -> int:
 
 
 def concatenate(a: Any, b: Any) -> Any:
+    if isinstance(a, dict) or not hasattr(a, "__getitem__"):
+        raise TypeError("the object can't be concatenated")
     return a + b
 
 
 def concatenate_in_place(a: Any, b: Any) -> Any:
+    if isinstance(a, dict) or not hasattr(a, "__getitem__"):
+        raise TypeError("the object can't be concatenated")
     a += b
     return a
 

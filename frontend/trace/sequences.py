@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.source import Source
-from flambeau.frontend.trace.values import FALSE, LAST, NONE, Const, NotConstant, Unsupported, Value
+from flambeau.frontend.trace.values import FALSE, LAST, NONE, ZERO, Const, NotConstant, Unsupported, Value
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.effects import Rebuilder
@@ -68,8 +68,10 @@ class Sequence(Value):
     def like(self, items: list[Value]) -> Value:
         raise NotImplementedError
 
-    def m_index(self, tr: Tracer, item: Value) -> Value:
-        for k, v in enumerate(self.values(tr)):
+    def m_index(self, tr: Tracer, item: Value, start: Value = ZERO, stop: Value | None = None) -> Value:
+        items = self.values(tr)
+        bounds = slice(tr.index(start), None if stop is None else tr.index(stop)).indices(len(items))
+        for k, v in list(enumerate(items))[bounds[0]:bounds[1]]:
             if tr.same(v, item) or tr.truth(tr.compare("==", v, item)):
                 return Const(k)
         raise tr.observe(ValueError(f"item is not in {self.pytype().__name__}"))
@@ -177,6 +179,10 @@ class ListValue(Sequence):
     def change(self, tr: Tracer) -> None:
         self.look(tr)
         tr.effects.touch(self)
+
+    def joined(self, tr: Tracer, items: list[Value]) -> ListValue:
+        """What adding to and repeating this list makes of these items."""
+        return ListValue(items)
 
     def as_python(self, tr: Tracer) -> Any:
         return self.cls(v.as_python(tr) for v in self.values(tr))

@@ -86,9 +86,8 @@ class ContentsObject(ObjectValue):
 
     def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
         tr.effects.touch(self)
-        own = getattr(self, "m_" + name, None)
-        if own is not None:
-            return own(tr, *args, **kwargs) or NONE
+        if hasattr(self, "m_" + name):
+            return super().method(tr, name, args, kwargs)
         if name in _BINARY and len(args) == 1:
             return self._binary(tr, _BINARY[name], self.contents, _bare(args[0]))
         if name[2:] in _REFLECTED and len(args) == 1:
