@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
+from flambeau.frontend.checking.compare import Difference
 from flambeau.frontend.checking.examples import weights
 from flambeau.frontend.checking.report import CheckError
 from flambeau.frontend.checking.repro import save_call
 from flambeau.frontend.checking.runs import Run, compare_runs
-from flambeau.frontend.checking.search import diagnose
+from flambeau.frontend.checking.search import diagnose, wrongly_raised
 from flambeau.frontend.checking.state import Picture, roots_of
 from flambeau.frontend.points import Context, GraphBreakError, Point
+from flambeau.frontend.trace.breaks import on_graph_error
 from flambeau.ir.autocast import Autocast
 from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state
@@ -27,6 +29,10 @@ from flambeau.runtime.tensor import Tensor
 
 class CheckWarning(UserWarning):
     """A call that could not be checked."""
+
+
+_raised: list[str] = []                 # what compiled graphs have raised in this process
+on_graph_error.append(lambda error: _raised.append(f"{type(error).__name__}: {error}"))
 
 
 class _Running(threading.local):
@@ -93,11 +99,13 @@ class Checker:
         self.calls += 1
         expected = self.observe(self.fn, "original", args, kwargs, before)
         before.restore()
-        versions = self._versions()
+        versions, raised = self._versions(), len(_raised)
         actual = self.observe(self.wrapper, "compiled", args, kwargs, before)
         if isinstance(actual.error, GraphBreakError) or _from_the_compiler(actual.error):
             raise actual.error                       # type: ignore[misc]
         difference = compare_runs(before, expected, actual)
+        if difference is None and len(_raised) > raised and wrongly_raised(self, args, kwargs, before, actual.after):
+            difference = Difference("the compiled graph", f"raises {_raised[-1]}, which the program does not")
         if difference is not None:
             left = actual.after
             before.restore()

@@ -66,6 +66,15 @@ def _fill(report: Report, checker: Any, args: tuple, kwargs: dict[str, Any], bef
         before.restore()
 
 
+def wrongly_raised(checker: Any, args: tuple, kwargs: dict[str, Any], before: Picture, after: Picture) -> bool:
+    """Whether a compiled graph of the call raises where the graph, op by op, does not."""
+    before.restore()
+    ran = _graphs_that_ran(checker, args, kwargs, before)
+    found = any(not run_example(reference(r.graph), r.example).error and run_example(r.run, r.example).error for r in ran)
+    after.restore()
+    return found
+
+
 # --------------------------------------------------------------------------- the graphs that ran
 
 @dataclass
@@ -368,4 +377,4 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _codes(const)
 
 
-__all__ = ["Outcome", "diagnose"]
+__all__ = ["Outcome", "diagnose", "wrongly_raised"]

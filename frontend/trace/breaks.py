@@ -126,6 +126,18 @@ class Step:
                             stack)
 
 
+#: Told when a graph raises; checked calls look whether it should have.
+on_graph_error: list[Callable[[Exception], None]] = []
+
+
+def rerun(error: Exception, step: Step, state: tuple[Any, ...]) -> Any:
+    """The graph raised before anything was changed: the frame runs natively instead, so that what it does before the error,
+    and what handles it, is the program's own."""
+    for tell in on_graph_error:
+        tell(error)
+    return step.take(state)[1]
+
+
 def native_layout(layout: Layout, program: Program) -> Layout:
     """`layout` with handler offsets where it has indices."""
     blocks = tuple((program.instrs[target].offset, level) for target, level in layout.blocks)

@@ -11,7 +11,7 @@ import numpy as np
 
 from flambeau.frontend.trace import codes
 from flambeau.frontend.trace import guards as g
-from flambeau.frontend.trace.breaks import Broken, Points, Step, can_perform
+from flambeau.frontend.trace.breaks import Broken, Points, Step, can_perform, rerun
 from flambeau.frontend.trace.callables import CellValue
 from flambeau.frontend.trace.decode import Program
 from flambeau.frontend.trace.effects import CannotRebuild, Rebuilder
@@ -232,13 +232,12 @@ class Capture:
             space = Constant(devices.__dict__, "devices")
             tr.guards.add(Item(space, "_default"), *g.is_object(devices.as_device(None))[:2], "the default device is the same",
                           lambda: "")
-        if not any("random" in n.op.tags for n in graph.nodes if n.op is not None):
+        if not any("random" in n.op.tags for n in graph.walk()):
             graph.remove_dead()
         if broke is not None:
             broke.ops = sum(n.op is not None for n in graph.nodes)
         sources, examples = self._inputs(tr)
-        prologue = ["    o = graph(i)"] if graph.nodes or graph.outputs else []
-        w.lines[:0] = prologue
+        w.lines[:0] = self._running(graph, w) if graph.nodes or graph.outputs else []
         for statement in statements:
             w.line(statement)
         w.line(ending)
@@ -247,6 +246,17 @@ class Capture:
         guards = g.GuardFunction(tr.guards.finished() + tr.shapes.guards() + tr.alias_guards(), names, sources, file)
         return Captured(graph, sources, examples, guards, w, names, broke, tr.instructions, file, tr.shapes,
                         seen_by(tr))
+
+    def _running(self, graph: Graph, w: Writer) -> list[str]:
+        """Lines that run the graph; one that changes nothing may raise, and then the frame raises in its own time."""
+        changes = any(n.op is not None and (n.op.mutates or not n.op.tags.isdisjoint(("random", "effect"))) for n in graph.walk())
+        if changes or (self.index == 0 and self.code.co_cellvars):
+            return ["    o = graph(i)"]
+        step = Step(self.points, self.program, self.globals, self.index, self.layout, True, False)
+        names = parameter_names(self.layout)
+        state = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+        return ["    __failed = None", "    try: o = graph(i)", "    except Exception as __error: __failed = __error",
+                f"    if __failed is not None: return {w.constant(rerun)}(__failed, {w.constant(step)}, {state})"]
 
     def _inputs(self, tr: Tracer) -> tuple[list[Source], list[Any]]:
         """Sources and example values of the graph's inputs; inputs nobody reads are dropped unless they carry a size."""

@@ -63,7 +63,9 @@ class Sequence(Value):
         try:
             return force(tr, self.items, range(len(self.items))[index])
         except IndexError:
-            raise tr.observe(IndexError(f"{self.pytype().__name__} index out of range")) from None
+            kind = self.pytype()
+            name = "tuple" if issubclass(kind, tuple) else "list" if issubclass(kind, list) else kind.__name__
+            raise tr.observe(IndexError(f"{name} index out of range")) from None
 
     def like(self, items: list[Value]) -> Value:
         raise NotImplementedError
