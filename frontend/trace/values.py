@@ -7,6 +7,7 @@ object would, and can be rebuilt as a real object in an entry's run function. Ev
 from __future__ import annotations
 
 import enum
+import functools
 import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -396,5 +397,9 @@ class TensorValue(Value):
         name = out.variable(text)
         out.remember(self, name)
         for attribute, value in stored.items():
-            out.later(lambda attribute=attribute, value=value: out.line(f"{name}.{attribute} = {out.expr(value)}"))
+            out.later(functools.partial(_store, out, f"{name}.{attribute}", value))
         return name
+
+
+def _store(out: Rebuilder, target: str, value: Value) -> None:
+    out.line(f"{target} = {out.expr(value)}")
