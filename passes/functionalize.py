@@ -13,7 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.ir.graph import Graph, Node, as_leaf, bodies, copy_into, getitem, gradients, map_bodies, map_nodes, parse_graph, tape_point
+from flambeau.ir.graph import (
+    Graph,
+    Node,
+    as_leaf,
+    bodies,
+    copy_into,
+    getitem,
+    gradients,
+    map_bodies,
+    map_nodes,
+    parse_graph,
+    tape_point,
+)
 from flambeau.ir.op import Op, get_op, ops, use_handler
 from flambeau.ir.tracing import GraphBuilder, GraphTensor
 from flambeau.ir.tree import leaves
@@ -86,7 +98,8 @@ def functional_body(body: Graph) -> Graph:
     graph, builder = found.graph, GraphBuilder(found.graph, grad_enabled=True)
     env: dict[Node, Any] = {param: _named(graph, param.name) for param in found.epilogue.inputs}
     copy_into(graph, found.epilogue.nodes, env)
-    graph.outputs, taken = map_nodes(env.__getitem__, found.epilogue.outputs), set(graph.inputs)
+    graph.outputs = map_nodes(env.__getitem__, found.epilogue.outputs)
+    taken: set[Any] = set(graph.inputs)
     for i, out in enumerate(graph.outputs):  # each a value of its own
         if out is not None and root_of(out) in taken:
             with use_handler(builder):
@@ -217,8 +230,8 @@ class _Functionalizer:
         taped = any(n.op is getitem and n.args[0] is node and n.requires_grad for n in self.source.nodes)
         if taped and node.op.family == "control" and any(  # type: ignore[union-attr]
                 "random" in n.op.tags for body in bodies(node) for n in body.walk()):  # type: ignore[union-attr]
-            raise NotImplementedError(f"{node.name} ({node.loc}) draws random numbers in a branch or loop whose gradient computes "
-                                      "it again; draw them outside and pass them in")
+            raise NotImplementedError(f"{node.name} ({node.loc}) draws random numbers in a branch or loop whose gradient "
+                                      "computes it again; draw them outside and pass them in")
         if form is None or not taped:
             return args, node.meta
         args = form(*args)
