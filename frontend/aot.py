@@ -149,7 +149,7 @@ class _Training(Training):
         self.symbolic = bool(used_sizes(self.joint.graph))
         # What a second derivative starts from; with symbolic sizes all inputs, as any shape may be asked for.
         self.again = tuple(range(self.joint.n_inputs)) if self.symbolic else self._inputs_of_gradients()
-        self.random = any("random" in n.op.tags for n in graph.nodes)  # type: ignore[union-attr]
+        self.random = any("random" in n.op.tags for n in graph.walk())  # type: ignore[union-attr]
         self.ending = _ending(graph, functional)
         self.epilogue = self.ending.after(self.run_values)
         if self.symbolic:  # what is assumed of the sizes on the way must be known when the guards are written

@@ -98,7 +98,7 @@ def _caller_of(fn: FunctionType) -> FunctionType:
         return fn(*args, **kwargs)
 
     call.__dict__.pop("__flambeau_transform__")
-    return call
+    return call                                                   # type: ignore[return-value]
 
 
 def _compile_object(model: Any, settings: Settings) -> Any:

@@ -139,7 +139,8 @@ class Graph:
         live = set(self.output_nodes())
         kept = []
         for node in reversed(self.nodes):
-            if node in live or node.op.mutates or not node.op.tags.isdisjoint(("effect", "random")):  # type: ignore[union-attr]
+            if node in live or node.op.mutates or (  # type: ignore[union-attr]
+                    not node.op.tags.isdisjoint(("effect", "random")) or draws_inside(node)):  # type: ignore[union-attr]
                 kept.append(node)
                 live.update(node.inputs)
         self.nodes = kept[::-1]
@@ -406,6 +407,11 @@ def bodies(node: Node) -> list[Graph]:
     return [a for a in node.args if isinstance(a, Graph)]
 
 
+def draws_inside(node: Node) -> bool:
+    """Whether a body of a call draws random numbers, so that leaving it out would change those drawn later."""
+    return any("random" in n.op.tags for body in bodies(node) for n in body.walk())  # type: ignore[union-attr]
+
+
 def map_bodies(fn: Any, args: Any) -> Any:
     """``args`` with ``fn`` applied to the graphs in it."""
     return tuple([fn(a) if isinstance(a, Graph) else a for a in args])
@@ -420,4 +426,5 @@ def copy_into(target: Graph, nodes: Iterable[Node], env: dict[Node, Any]) -> Non
         env[node] = new
 
 
-__all__ = ["Graph", "Node", "bodies", "copy_into", "getitem", "map_bodies", "map_nodes", "ops", "parse_graph", "show"]
+__all__ = ["Graph", "Node", "bodies", "copy_into", "draws_inside", "getitem", "map_bodies", "map_nodes", "ops", "parse_graph",
+           "show"]

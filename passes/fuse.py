@@ -55,6 +55,7 @@ class Unit:
     writes: frozenset[str] = frozenset()
     bits: int = 0
     before: int = 0
+    draws: bool = False  # takes random numbers, and so stays behind those that took some before it
 
     @property
     def space(self) -> tuple[Index, ...]:
@@ -83,11 +84,15 @@ class Fusion:
     def _order(self) -> None:
         """Fill in what each unit needs."""
         self.producer = {name: u for u in self.units for name in u.writes}
+        drawn = 0
         for u in self.units:
             for name in sorted(u.reads):
                 p = self.producer.get(name)
                 if p is not None and p is not u:
                     u.before |= p.bits | p.before
+            if u.draws:
+                u.before |= drawn
+                drawn = u.before | u.bits
 
     def run(self) -> list[Unit]:
         """The units, merged."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flambeau.ir.graph import Graph, Node, copy_into, map_nodes
+from flambeau.ir.graph import Graph, Node, copy_into, draws_inside, map_nodes
 from flambeau.ir.program import Partitioned
 from flambeau.ir.tree import leaves
 
@@ -145,7 +145,7 @@ class _Partition:
         kept = [n for n in kept if n in self.needed]
         forward = Graph("forward")
         env: dict[Node, Any] = {n: forward.input(n.name, n.meta, n.requires_grad, n.loc) for n in self.inputs}
-        drawn = [n for n in self.early if n.op is not None and "random" in n.op.tags]
+        drawn = [n for n in self.early if n.op is not None and ("random" in n.op.tags or draws_inside(n))]
         copy_into(forward, self._order(self._needed_for([*self.outputs, *kept, *drawn])), env)
         outputs = [map_nodes(env.__getitem__, o) for o in self.outputs]
         extra = [env[n] for n in kept if n.op is not None and not any(env[n] is o for o in outputs)]

@@ -8,8 +8,10 @@ from typing import Any
 
 from flambeau.ir import index as ix
 from flambeau.ir import loops as lo
+from flambeau.ir.graph import Graph
 from flambeau.ir.index import Index, IndexLike
 from flambeau.ir.loops import Buffer, Loop
+from flambeau.ir.op import get_op
 from flambeau.ir.program import Extern, Group, Ref, Schedule, Target
 from flambeau.ir.tree import leaves
 from flambeau.passes.cost import Facts, Read, choose_inline, effective_reads, facts, nbytes
@@ -22,6 +24,12 @@ from flambeau.passes.split import split_reductions
 def schedule(lowered: Schedule, target: Target) -> Schedule:
     """The groups and externs that compute ``lowered``, in order; buffers that no longer exist are gone."""
     return _Scheduler(split_reductions(lowered, target), target).run()
+
+
+def _draws(step: Extern) -> bool:
+    """Whether a step takes random numbers, itself or in a body."""
+    return "random" in get_op(step.op).tags or any(
+        "random" in n.op.tags for a in step.args if isinstance(a, Graph) for n in a.walk())  # type: ignore[union-attr]
 
 
 class _Scheduler:
@@ -40,7 +48,7 @@ class _Scheduler:
         self.reads = {f.name: effective_reads(f, self.by_name, memo) for f in self.facts}
         units = [unit_of(f, self.reads[f.name]) for f in self.facts if not f.inline]
         units += [Unit(reads=frozenset(_refs(e)), writes=frozenset(e.outs if isinstance(e, Extern) else e.stores),
-                       bits=1 << i) for i, e in self.externs.items()]
+                       bits=1 << i, draws=isinstance(e, Extern) and _draws(e)) for i, e in self.externs.items()]
         units.sort(key=lambda u: u.bits)
         fusion = Fusion(units, self.buffers, self.pinned)
         taken = attach_epilogues(fusion, self.externs, self.by_name, self.buffers, self.target)

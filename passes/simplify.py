@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.ir.graph import Graph, Node, getitem, map_bodies, map_nodes, tape_point
+from flambeau.ir.graph import Graph, Node, draws_inside, getitem, map_bodies, map_nodes, tape_point
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import get_op
 
@@ -67,7 +67,7 @@ class _Simplifier:
             found = rule(self, node, args)
             if found is not None and found.requires_grad == node.requires_grad:  # else it ends or resumes the tape
                 return found
-        if "random" in op.tags or op.mutates or "effect" in op.tags:
+        if "random" in op.tags or op.mutates or "effect" in op.tags or draws_inside(node):
             return self.graph.add(op, args, node.meta, node.loc, node.requires_grad, node.name)
         key = (op, _key(args), node.requires_grad)
         found = self.known.get(key)
@@ -152,7 +152,7 @@ def _is_view(node: Node) -> bool:
 def _live(graph: Graph) -> set[Node]:
     live = set(graph.output_nodes())
     for node in reversed(graph.nodes):
-        if node in live or node.op.mutates or {"effect", "random"} & node.op.tags:  # type: ignore[union-attr]
+        if node in live or node.op.mutates or {"effect", "random"} & node.op.tags or draws_inside(node):  # type: ignore[union-attr]
             live.add(node)
             live.update(node.inputs)
     return live

@@ -286,6 +286,20 @@ def test_random_numbers_in_a_branch_are_those_of_eager_mode() -> None:
             assert_close(got, want)
 
 
+def test_a_branch_that_draws_keeps_its_place_among_the_draws() -> None:
+    def fn(x: Any) -> Any:
+        cond(x.sum() > 0, lambda x: x + flambeau.rand(3), lambda x: x, (x.detach(),))
+        return x + flambeau.rand(3)
+
+    compiled = flambeau.compile(fn, backend="numpy", fullgraph=True)
+    for sign in (1, -1):
+        x = (rand(3).abs() * sign).detach().requires_grad_()
+        flambeau.manual_seed(5)
+        want = run(fn, x)
+        flambeau.manual_seed(5)
+        assert_close(run(compiled, x), want)
+
+
 def test_sizes_that_change() -> None:
     def fn(x: Any) -> Any:
         y = cond(x.sum() > 0, lambda x: x.reshape(x.shape[0] // 2, 2).sum(1), lambda x: x[: x.shape[0] // 2] * 2, (x,))
