@@ -154,7 +154,7 @@ def run(seed):
                 f"{program.source()}\n{found}", pytrace=False)
 
 
-@pytest.mark.parametrize("group", range(12))
+@pytest.mark.parametrize("group", range(24))
 def test_random_programs(group):
     for seed in range(group * 25, group * 25 + 25):
         run(seed)
