@@ -16,6 +16,9 @@ class Config:
     assume_static_by_default: bool = True     # the first trace takes every size as it is
     suppress_errors: bool = True              # an internal error of the compiler falls back to eager (with a warning)
     disable: bool = False                     # compiled functions run eagerly
+    warm_start: bool = os.environ.get("FLAMBEAU_WARM", "1") not in ("", "0")   # entries are kept on disk, and found there
+    check: bool = os.environ.get("FLAMBEAU_CHECK", "0") not in ("", "0")   # compare every call with the original
+    check_tolerance: float = 1.0              # factor on the tolerances of checked calls
     #: (object, attribute, what it means): while such an attribute is not empty, functions run eagerly
     watched: list[tuple[Any, str, str]] = field(default_factory=list)
 
@@ -32,9 +35,6 @@ class Config:
     def is_watched(self) -> bool:
         """Whether something looks at every operation now (a mode of `overrides`)."""
         return any(getattr(owner, name) for owner, name, _ in self.watched)
-    warm_start: bool = os.environ.get("FLAMBEAU_WARM", "1") not in ("", "0")   # entries are kept on disk, and found there
-    check: bool = os.environ.get("FLAMBEAU_CHECK", "0") not in ("", "0")   # compare every call with the original
-    check_tolerance: float = 1.0              # factor on the tolerances of checked calls
 
 
 config = Config()

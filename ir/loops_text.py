@@ -16,9 +16,9 @@ from . import index as ix
 from . import loops as lo
 from .device import Device
 from .dtype import DType
+from .graph import parse_graph
 from .index import Index, IndexLike
 from .loops import Buffer, Expr, Loop
-from .graph import parse_graph
 from .program import Extern, Group, Kernel, Plan, Ref, Schedule, Slot
 
 _NUMBERS = {"inf": math.inf, "nan": math.nan}

@@ -72,7 +72,8 @@ _memory.keep_freed_memory()
 _LAZY = {  # public names that live in a sub-module which is imported when they are first used
     "Generator": "_interop", "UntypedStorage": "storage", "TypedStorage": "storage",
     "save": "serialization", "load": "serialization",
-    "cond": "_higher_order_ops", "compile": "compiler", "is_compiling": "compiler", "as_torch": "dropin", "default_generator": "random",
+    "cond": "_higher_order_ops", "compile": "compiler", "is_compiling": "compiler", "as_torch": "dropin",
+    "default_generator": "random",
     **dict.fromkeys(("autocast", "clear_autocast_cache", "autocast_increment_nesting", "autocast_decrement_nesting",
                      *(f"{verb}_autocast_{what}" for verb in ("get", "set") for what in ("dtype", "cpu_dtype", "gpu_dtype")),
                      *(f"{verb}_autocast_{what}enabled" for verb in ("is", "set") for what in ("", "cpu_", "cache_"))), "amp"),

@@ -360,8 +360,9 @@ class Tracer:
         before = len(self.builder.graph.nodes)
         for as_tensors in (False, True):
             try:
-                return self.from_python(self.call_host(fn, *(self._scalar_input(a).tensor if as_tensors and isinstance(a, SymValue)
-                                                             else r for a, r in zip(args, real)), **named))
+                given = [self._scalar_input(a).tensor if as_tensors and isinstance(a, SymValue) else r
+                         for a, r in zip(args, real)]
+                return self.from_python(self.call_host(fn, *given, **named))
             except Unsupported as error:
                 if not isinstance(error.cause, TypeError) or len(self.builder.graph.nodes) != before:
                     raise
