@@ -132,6 +132,9 @@ class ClassValue(Value):
             return depend_on_fact(tr, self.raw, name, getattr(self.raw, name))
         if name == "__class__":
             return tr.class_value(type(self.raw))
+        if name == "__dict__":                       # of the class, not what its instances find under this name
+            raise Unsupported("attribute", f"the namespace of the class {self.raw.__name__} is asked",
+                              "use hasattr() or getattr() on the class")
         if name in ("__mro__", "__bases__"):
             return TupleValue(tr.class_value(c) for c in getattr(self.raw, name))
         owner, found = find(tr, self.raw, name)
@@ -570,9 +573,17 @@ class ObjectValue(Value):
         return None
 
     def m___eq__(self, tr: Tracer, other: Value) -> Value:
+        self._of_object(tr, "__eq__")
         return Const(True) if other is self else Const(NotImplemented)
 
+    def _of_object(self, tr: Tracer, name: str) -> None:
+        """Identity decides only where the comparison is that of `object`."""
+        owner, found = mro_lookup(self.cls.__mro__, name)
+        if owner is not object and isinstance(found, types.WrapperDescriptorType):
+            raise Unsupported("operator", f"{name} of a {self.cls.__name__} is written in C")
+
     def m___ne__(self, tr: Tracer, other: Value) -> Value:
+        self._of_object(tr, "__ne__")
         return Const(False) if other is self else Const(NotImplemented)
 
     def m_with_traceback(self, tr: Tracer, tb: Value) -> Value:
@@ -602,6 +613,12 @@ class ObjectValue(Value):
 
     def _set(self, out: Rebuilder, name: str, attribute: str, value: Value) -> None:
         out.line(f"{out.constant(object.__setattr__)}({name}, {attribute!r}, {out.expr(value)})")
+
+
+def made_in_c(cls: type) -> bool:
+    """Whether a class has methods of its own that are written in C; from 3.12 on many of those are on the heap too."""
+    return any(isinstance(v, (types.MethodDescriptorType, types.WrapperDescriptorType)) and v.__objclass__ is cls
+               for v in cls.__dict__.values())
 
 
 def native_new(cls: type) -> Any:

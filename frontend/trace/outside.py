@@ -23,7 +23,7 @@ from flambeau.frontend.trace.deques import DequeValue
 from flambeau.frontend.trace.higher_order import HigherOrder, takes_functions
 from flambeau.frontend.trace.library import getter_from_outside
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_key
-from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue
+from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, made_in_c
 from flambeau.frontend.trace.sequences import ListValue, Pending, SliceValue, TupleValue
 from flambeau.frontend.trace.shapes import SizeOf
 from flambeau.frontend.trace.source import Attr, Constant, DictKey, Global, Item, Root, Source
@@ -118,7 +118,7 @@ def _wrap_object(tr: Tracer, raw: Any, source: Source) -> Value:
     if kind is not None:
         return wrap_contents(tr, raw, kind, source)
     written_in_python = bool(cls.__flags__ & (1 << 9)) and not isinstance(raw, (list, dict, set, str, int, float)) \
-        or cls is types.SimpleNamespace
+        and not made_in_c(cls) or cls is types.SimpleNamespace
     return ObjectValue(cls, raw, source) if written_in_python else OpaqueValue(raw, source)
 
 
