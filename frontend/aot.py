@@ -145,6 +145,8 @@ class _Training(Training):
         self.metas = [self.joint.graph.outputs[i].meta for i in self.tangents]
         self.input_metas = [n.meta for n in self.joint.graph.inputs[:self.n_inputs]]
         self.places = self._saved_places(parts.saved)
+        read = {n for node in self.backward_graph.nodes for n in node.inputs} | set(self.backward_graph.output_nodes())
+        self.only_sizes = tuple(k for k, n in enumerate(self.backward_graph.inputs[:len(self.places)]) if n not in read)
         self.protected = self._inputs_to_protect(functional)
         self.symbolic = bool(used_sizes(self.joint.graph))
         # What a second derivative starts from; with symbolic sizes all inputs, as any shape may be asked for.

@@ -226,6 +226,7 @@ class Training:
     tangents: tuple[int, ...]
     wanted: tuple[int, ...]
     places: list[tuple[bool, int]]
+    only_sizes: tuple[int, ...] = ()  # positions in ``places`` of values whose sizes alone the backward reads
     protected: list[int]
     again: tuple[int, ...]
     random: bool
@@ -305,7 +306,7 @@ class Training:
                 None if backward is not None else self._backward_text(), (code.text, code.constants))
 
 
-_FACTS = ("n_inputs", "n_outputs", "tangents", "wanted", "places", "protected", "again", "random", "symbolic")
+_FACTS = ("n_inputs", "n_outputs", "tangents", "wanted", "places", "only_sizes", "protected", "again", "random", "symbolic")
 
 
 class KeptTraining(Training):
@@ -378,7 +379,9 @@ class CompiledBackward(GradNode):
         full = [zeros_of(m) if g is None else g for g, m in zip(grads, self.metas)]  # type: ignore[arg-type]
         if mode.grad:
             return self._recorded(full)
-        return list(self.owner.backward([s.get(self) for s in self.saved], full))
+        sizes = self.owner.only_sizes
+        saved = [s.tensor if k in sizes else s.get(self) for k, s in enumerate(self.saved)]
+        return list(self.owner.backward(saved, full))
 
     def _recorded(self, grads: list[Any]) -> list[Any]:
         """The gradients computed op by op on the tape, to be differentiated again."""
