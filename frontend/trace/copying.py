@@ -5,14 +5,17 @@ import copy
 import types
 from typing import TYPE_CHECKING
 
+from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.builtins import on
 from flambeau.frontend.trace.callables import BuiltinValue, FunctionValue
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_key
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue
 from flambeau.frontend.trace.sequences import ListValue, SliceValue, TupleValue
+from flambeau.frontend.trace.sharing import root_of
 from flambeau.frontend.trace.subclasses import ContentsObject
 from flambeau.frontend.trace.trust import find
 from flambeau.frontend.trace.values import Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
+from flambeau.ir.graph import Node
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -52,6 +55,7 @@ class _Memo(DictValue):
     def __init__(self) -> None:
         super().__init__()
         self.copies: dict[int, tuple[Value, Value]] = {}
+        self.memories: dict[Node, TensorValue] = {}              # the tensors copied so far, by whose memory they show
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
         raise Unsupported("copy", "the memo of deepcopy is looked into")
@@ -83,10 +87,26 @@ def _deep(tr: Tracer, value: Value, memo: _Memo) -> Value:
     if isinstance(value, SliceValue):
         return SliceValue([_deep(tr, p, memo) for p in value.parts])
     if isinstance(value, TensorValue) and not value.tensor.requires_grad:
+        _own_memory(tr, value, memo)
         return _remember(memo, value, tr.call_pure(type(value.tensor).clone, [value], {}))    # type: ignore[attr-defined]
     if isinstance(value, ObjectValue):
         return _deep_object(tr, value, memo)
     raise Unsupported("copy", f"a {value.pytype().__name__} is copied deeply", "copy it outside the compiled function")
+
+
+def _own_memory(tr: Tracer, value: TensorValue, memo: _Memo) -> None:
+    """Copies of tensors that share memory share it too, which clones do not: such a copy is left to Python."""
+    node = root_of(value.tensor.node)                             # type: ignore[attr-defined]
+    outside = tr.inputs.get(node)
+    for other in memo.memories:
+        source, raw = tr.inputs.get(other, (None, None))
+        if other is node or (outside is not None and raw is not None and raw._storage is outside[1]._storage):
+            raise Unsupported("copy", "tensors that share memory are copied deeply", "copy them outside the compiled function")
+        if outside is not None and source is not None:
+            tr.guards.add(outside[0], ("own memory", source),
+                          lambda w, v, s=source: f"{v}._storage is not {w.fetch(s)}._storage",       # type: ignore[misc]
+                          "{} has memory of its own, not that of " + g.escape(str(source)), tr.where)
+    memo.memories[node] = value
 
 
 def _remember(memo: _Memo, value: Value, new: Value) -> Value:
