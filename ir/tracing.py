@@ -7,7 +7,7 @@ from typing import Any
 from .dtype import can_cast
 from .graph import Graph, Node, getitem
 from .meta import TensorMeta, meta_of
-from .op import Op, type_name, use_handler
+from .op import Op, state, type_name, use_handler
 from .symint import DataDependentError as DataDependentError
 from .tensorlike import TensorLike
 from .tree import leaves, tree_map
@@ -63,6 +63,8 @@ class GraphTensor(SymbolicTensor):
         self._recorded = value
 
     def __repr__(self) -> str:
+        if isinstance(state.handler, GraphBuilder):  # the traced program asks, and it would see the data
+            return self._no_data()
         return f"GraphTensor({self.node.name}: {meta_of(self)})"
 
 

@@ -353,7 +353,13 @@ def format_text(tr: Tracer, value: Value, conversion: str | None, spec: Value) -
     if isinstance(value, ClassValue):
         value = Const(value.raw)
     convert: Any = {"str": str, "repr": repr, "ascii": ascii, None: lambda v: v}[conversion]
-    return tr.fold(lambda v, s: format(convert(v), s), [value, spec], {})
+
+
+    def shown(v: Any, s: Any) -> str:
+        return format(convert(v), s)
+
+    shown.__qualname__ = "a text that shows a value"              # what words about breaks call it
+    return tr.fold(shown, [value, spec], {})
 
 
 def _object_text(tr: Tracer, value: ObjectValue, conversion: str | None) -> Value | None:

@@ -1,5 +1,6 @@
 """Python semantics: each program gives eager's result in one graph, without a break."""
 import collections
+import copy
 import dataclasses
 import enum
 import functools
@@ -10,7 +11,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import pytest
-from tracer.support import check, ops, rand
+from tracer.support import check, copied, count, ops, plain, rand
+
+import flambeau
 
 #: a program that runs eagerly after all has not been tested
 pytestmark = pytest.mark.filterwarnings("error::flambeau.frontend.points.FallbackWarning")
@@ -702,3 +705,35 @@ def test_values_that_c_code_compares_are_compared_by_it():
             found.append("no order")
         return x * 2, found, {first: 1}.get(again), sorted({"b", "a"}), [first, later].index(again)
     check(f, X)
+
+
+def shows(x):
+    y = x * 2
+    return repr(y), repr([y]), "%r %s" % (y, y), "{}".format((y,)), str({"a": y}), f"{[y]} {y!r}"  # noqa: UP031, UP032
+
+
+def copies_of_what_shares_memory(x):
+    new = copy.deepcopy({"rows": x, "flat": x.view(-1)})
+    new["rows"].add_(1)
+    return new["flat"] * 1, x
+
+
+@pytest.mark.parametrize("fn", [shows, copies_of_what_shares_memory])
+def test_what_only_data_or_memory_can_tell_ends_the_graph(fn):
+    assert count(compile_and_check(fn, rand(2, 2)), "break")
+
+
+def compile_and_check(fn, *args):
+    compiled = flambeau.compile(fn, backend="eager")
+    assert plain(compiled(*copied(args))) == plain(fn(*copied(args)))
+    return compiled
+
+
+def test_tensors_copied_together_keep_their_memory_apart_or_not():
+    def f(x, y):
+        new = copy.deepcopy([x, y])
+        new[0].add_(1)
+        return new[1] * 1
+    compiled, a, b = flambeau.compile(f, backend="eager"), rand(3), rand(3)
+    for x, y in ((a, b), (a, a), (a, a.view(3)), (a, b), (a[:2], a[1:])):
+        assert flambeau.equal(compiled(x, y), f(x, y))
