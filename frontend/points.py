@@ -250,7 +250,7 @@ class Point:
 
     def _from_disk(self, values: Sequence[Any]) -> Entry | None:
         """An entry that some process has captured for values like these, if nothing has changed since."""
-        from flambeau.frontend import store  # noqa: PLC0415 - not needed by a call that finds its version
+        from flambeau.frontend.warm import store  # noqa: PLC0415 - not needed by a call that finds its version
         if not store.usable(self.context.settings):
             return None
         began = time.perf_counter()
@@ -269,7 +269,7 @@ class Point:
 
     def _keep(self, captured: Captured, run: Any, compiled: Any, values: Sequence[Any]) -> None:
         """Keep a new entry for later processes."""
-        from flambeau.frontend import keeping, store  # noqa: PLC0415 - see above
+        from flambeau.frontend.warm import keeping, store  # noqa: PLC0415 - see above
         if store.usable(self.context.settings):
             captured.not_kept = keeping.keep(self, captured, run, compiled, values)
             if logs.wanted and captured.not_kept:
@@ -278,7 +278,7 @@ class Point:
 
     def _keep_passing(self, values: Sequence[Any]) -> None:
         """Keep for later processes that this function only leads to others."""
-        from flambeau.frontend import keeping, store  # noqa: PLC0415 - see above
+        from flambeau.frontend.warm import keeping, store  # noqa: PLC0415 - see above
         if store.usable(self.context.settings):
             keeping.keep_passing(self, values)
 

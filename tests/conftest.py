@@ -28,6 +28,7 @@ NOT_COMPILED = {
     "test_random.py::test_wrong_parameters": "errors of ops that draw come when the graph runs",
     "test_fast.py::test_numbers_out_of_range_behave_as_before": "dead ops raise nothing",
     # Steps of the tape are those of the graph.
+    "test_amp.py::test_regions_nest_and_end": "asks which handler of ops is in force, which is the compiler's own business",
     "test_amp.py::test_a_parameter_is_cast_once_unless_it_changes": "asks which node of the tape it is",
     "test_autograd.py::test_function_is_recorded_and_differentiable_again": "asks for the name of a node of the tape",
     # A frame that goes on behind a break holds its values until it ends.

@@ -917,7 +917,7 @@ def test_other_versions_and_machines_share_the_folder(name: str, value: str, ser
         def fn(x):
             return x * 2
         """)
-    before = f"import sys\nfrom flambeau.frontend import store\n{name} = {value}"
+    before = f"import sys\nfrom flambeau.frontend.warm import store\n{name} = {value}"
     if name == "store.stamp":
         before += "\nstore.package_stamp = store.stamp"
     assert server.run(tmp_path)["kinds"] == ["graph"]
@@ -1000,7 +1000,7 @@ def test_gradients_of_both_orders(backend: str, server: Server, tmp_path: Path) 
     check = """
         import types
         from flambeau.frontend.compile import context_of
-        from flambeau.frontend import store
+        from flambeau.frontend.warm import store
         x, = program.args()
         found, expected = program.step(program.compiled, x), program.step(program.inner, program.args()[0])
         assert all((a - b).abs().max() < 1e-5 for a, b in zip(found, expected)), (found, expected)

@@ -46,7 +46,7 @@ def serve() -> None:
     import flambeau.frontend.trace.capture
     import flambeau.nn.functional
     import flambeau.runtime.graphs
-    from flambeau.frontend import keeping, store  # noqa: F401
+    from flambeau.frontend.warm import keeping, store  # noqa: F401
 
     stamp = store.package_stamp()
     store.package_stamp = lambda: stamp           # somebody may be at work on flambeau while the tests run

@@ -1,7 +1,7 @@
 """Objects as plain data: how another process finds the same object again, and how it tells that it is the same.
 
 Numbers, texts and containers are written as they are. Ops, dtypes, functions, classes and modules are written as where they
-are found, with their :func:`identity <flambeau.frontend.fingerprints.identity>`. What has no name (closures, functions made
+are found, with their :func:`identity <flambeau.frontend.warm.fingerprints.identity>`. What has no name (closures, functions made
 in functions) is found the way the trace found it, by its source from the frame's own values.
 """
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.frontend import fingerprints
-from flambeau.frontend.fingerprints import Unsteady, identity
 from flambeau.frontend.runners import NotKept
+from flambeau.frontend.warm import fingerprints
+from flambeau.frontend.warm.fingerprints import Unsteady, identity
 from flambeau.ir import dtype as dtypes
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import OPS, Op, get_op

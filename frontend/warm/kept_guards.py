@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
 
-from flambeau.frontend.fingerprints import Unsteady
-from flambeau.frontend.references import Decoder, Encoder, Plain
 from flambeau.frontend.runners import NotKept
 from flambeau.frontend.trace.guards import Guard, GuardFunction
 from flambeau.frontend.trace.writer import Writer
+from flambeau.frontend.warm.fingerprints import Unsteady
+from flambeau.frontend.warm.references import Decoder, Encoder, Plain
 
 _HOLE = re.compile(r"\b(SOURCE|CONSTANT|VALUE)(\d+)_\b")
 _BY_OBJECT = ("is", "code")            # kinds of guards whose key is the address of an object

@@ -25,14 +25,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flambeau.codegen import cache
-from flambeau.frontend import fingerprints
 from flambeau.frontend.backends import KEPT
 from flambeau.frontend.config import config
-from flambeau.frontend.references import Decoder, Encoder, Gone
 from flambeau.frontend.runners import KeptTraining, Libraries, NotKept, Recipe, Runner, runner_of
 from flambeau.frontend.trace.breaks import Step
 from flambeau.frontend.trace.decode import decode
 from flambeau.frontend.trace.resume import Layout
+from flambeau.frontend.warm import fingerprints
+from flambeau.frontend.warm.references import Decoder, Encoder, Gone
 from flambeau.ir.stage import watched
 from flambeau.runtime import native
 from flambeau.runtime.tensor import Tensor
@@ -344,7 +344,7 @@ class KeptGuards:
     def restored(self) -> Any:
         """The guards themselves, as the tracer's `GuardFunction`."""
         if self._restored is None:
-            from flambeau.frontend.trace.kept_guards import restored  # noqa: PLC0415 - when one fails, or when there are many
+            from flambeau.frontend.warm.kept_guards import restored  # noqa: PLC0415 - when one fails, or when there are many
             self._restored = restored(self.owner.words["tests"], self.function)
         return self._restored
 

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flambeau.codegen import cache
-from flambeau.frontend import fingerprints, store
 from flambeau.frontend.config import config
-from flambeau.frontend.fingerprints import Unsteady
-from flambeau.frontend.references import Encoder, Plain
 from flambeau.frontend.runners import NotKept, Training, recipe_of
-from flambeau.frontend.trace import kept_guards
 from flambeau.frontend.trace.breaks import Step
+from flambeau.frontend.warm import fingerprints, kept_guards, store
+from flambeau.frontend.warm.fingerprints import Unsteady
+from flambeau.frontend.warm.references import Encoder, Plain
 from flambeau.runtime.tensor import Tensor
 
 
