@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend import logs
 from flambeau.frontend.config import config
-from flambeau.frontend.trace.breaks import Broken, GraphBreakError, native_layout, pass_through
+from flambeau.frontend.trace.breaks import Broken, FallbackWarning, GraphBreakError, native_layout, pass_through
 from flambeau.frontend.trace.codes import anchor
 from flambeau.frontend.trace.decode import Program, decode
 from flambeau.frontend.trace.resume import NULL, Layout, Resume, parameter_names
@@ -47,10 +47,6 @@ class RecompileLimitError(GraphBreakError):
 
 class RecompileWarning(UserWarning):
     """A function was recompiled up to the limit and now runs eagerly when no compiled version fits."""
-
-
-class FallbackWarning(UserWarning):
-    """A function runs eagerly although it was to be compiled."""
 
 
 @dataclass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import CellType, CodeType, FunctionType, MethodType
@@ -20,6 +21,10 @@ from flambeau.frontend.trace.resume import NULL, Layout, Resume
 
 class GraphBreakError(RuntimeError):
     """`fullgraph=True` and the function cannot be captured as one graph."""
+
+
+class FallbackWarning(UserWarning):
+    """A function, or one call, runs eagerly although it was to be compiled."""
 
 
 class Broken:
@@ -135,7 +140,10 @@ def rerun(error: Exception, step: Step, state: tuple[Any, ...]) -> Any:
     and what handles it, is the program's own."""
     for tell in on_graph_error:
         tell(error)
-    return step.take(state)[1]
+    result = step.take(state)[1]
+    warnings.warn(f"a call of {step.program.code.co_name} ran eagerly: its compiled graph raised {type(error).__name__}: "
+                  f"{error}, which the program itself does not", FallbackWarning, stacklevel=3)
+    return result
 
 
 def native_layout(layout: Layout, program: Program) -> Layout:

@@ -18,7 +18,8 @@ BACKENDS = [name for name in list_backends() if name not in ("eager", "inductor"
 # What has no shape rule has a result whose size depends on data, and is never captured.
 NAMES = [name for name in sampled_ops() if OPS[name].infer is not None or OPS[name].decompose is not None]
 DTYPES = (_dtype.float32, _dtype.int64, _dtype.bool_, _dtype.complex64)  # the first that a sample holds for
-SAMPLES = {f"{name}-{i}": (OPS[name], i, sample) for name in NAMES for i, sample in enumerate(OPS[name].samples())}
+SAMPLES = {f"{name}-{i}": (OPS[name], i, sample) for name in NAMES for i, sample in enumerate(OPS[name].samples())
+           if dtypes_of(OPS[name], sample)}
 
 
 def close(actual, expected, what):
