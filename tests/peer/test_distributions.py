@@ -307,6 +307,7 @@ def test_constraints(name):
     lambda D, t: D.MixtureSameFamily(D.Normal(0.0, 1.0), D.Normal(t.zeros(2), t.ones(2))), lambda D, t: D.LKJCholesky(1),
     lambda D, t: D.TransformedDistribution(D.Normal(0.0, 1.0), 3)])
 def test_errors(wrong):
+    torch.distributions.Distribution.set_default_validate_args(True)  # PyTorch's compiler switches it off when it is first used
     with pytest.raises(Exception) as theirs:
         wrong(torch.distributions, torch)
     with pytest.raises(Exception) as ours:

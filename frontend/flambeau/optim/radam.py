@@ -36,8 +36,9 @@ class RAdam(Optimizer):
         blend(mean, g, 1 - beta1)
         blend_square(square, g, beta2)
         update = mean / (1 - beta1**step) * options["lr"]
-        if is_compiling():
-            length, factor = _variance_known(step, beta2)
+        if is_compiling():  # the number of steps is a runtime number there: both ways are computed
+            length = _known(step, beta2)
+            factor = _factor(length, beta2)
             adapted = (1 - beta2**step) ** 0.5 / (square.sqrt() + options["eps"]) * factor
             add_scaled(p, update * flambeau.where(length > 5, adapted, flambeau.ones_like(adapted)), -1.0)
             return
@@ -49,15 +50,22 @@ class RAdam(Optimizer):
 
 def _rectification(step: float, beta2: float) -> float | None:
     """The factor that makes up for a variance estimated from ``step`` gradients; None while those are too few."""
-    length, factor = _variance_known(step, beta2)
-    return None if length <= 5 else factor
+    length = _known(step, beta2)
+    return None if length <= 5 else _factor(length, beta2)
 
 
-def _variance_known(step: Any, beta2: float) -> tuple[Any, Any]:
-    """How many gradients the variance is estimated from (more than 5 are enough), and the factor that makes up for it."""
-    limit = 2 / (1 - beta2) - 1
-    length = limit - 2 * step * beta2**step / (1 - beta2**step)
-    return length, abs((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)) ** 0.5
+def _known(step: Any, beta2: float) -> Any:
+    """How many gradients the variance is as good as estimated from: more than 5 are enough."""
+    return _limit(beta2) - 2 * step * beta2**step / (1 - beta2**step)
+
+
+def _factor(length: Any, beta2: float) -> Any:
+    limit = _limit(beta2)
+    return abs((length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)) ** 0.5
+
+
+def _limit(beta2: float) -> float:
+    return 2 / (1 - beta2) - 1
 
 
 __all__ = ["RAdam"]
