@@ -45,7 +45,7 @@ def expand_gradients(graph: Graph) -> Expanded:
     for node in spent:
         node.requires_grad = False
     run.graph.outputs = run.distinct(outputs)
-    _without_points(run.graph)
+    without_points(run.graph)
     run.graph.remove_dead()
     return Expanded(simplify(run.graph), [i for i, n in enumerate(outputs) if n in spent])
 
@@ -125,7 +125,7 @@ class _Expander:
         return {n for n in leaves(outputs) if isinstance(n, Node) and n.requires_grad and n in memo}
 
 
-def _without_points(graph: Graph) -> None:
+def without_points(graph: Graph) -> None:
     """Let readers of a point of the tape, or of a leaf made on the way, read the value itself."""
     instead: dict[Node, Node] = {}
     kept = []

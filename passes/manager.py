@@ -12,7 +12,7 @@ from flambeau.ir.stage import stage
 
 from .decompose import decompose
 from .functionalize import Functional, functionalize
-from .gradients import expand_gradients
+from .gradients import expand_gradients, without_points
 from .joint import Joint, joint, parse_joint
 from .partition import partition
 from .patterns import use_kernels
@@ -30,6 +30,7 @@ def functional(graph: Graph) -> Functional:
         found.graph = _renamed_outputs(found, expanded.graph)
         found.spent = frozenset(found.graph.outputs[i].name for i in expanded.spent)
         return stage("gradients", found)
+    without_points(found.graph)
     return stage("functional", found)
 
 

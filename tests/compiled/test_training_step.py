@@ -575,3 +575,19 @@ def test_updates_are_fused_and_written_in_place(monkeypatch: pytest.MonkeyPatch)
     assert len(kernels) == 1                                      # all vectors in one; matrices behind the products
     by_products = [s for s in plan.schedule.steps if {*getattr(s, "stores", ())} & {*in_place}]
     assert len(by_products) == 3
+
+
+@BACKENDS
+def test_a_leaf_made_of_a_copy_is_not_what_was_copied(backend: str) -> None:
+    start = ft.tensor([0.7, -0.4])
+
+    def f(x):
+        p = start.clone().requires_grad_()
+        p = p * 1
+        p.grad = x * x
+        return p.add_(p.grad)
+
+    compiled = ft.compile(f, backend=backend)
+    for _ in range(3):
+        assert ft.equal(compiled(ft.ones(2)), ft.tensor([1.7, 0.6]))
+    assert ft.equal(start, ft.tensor([0.7, -0.4])) and not start.requires_grad
