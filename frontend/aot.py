@@ -18,7 +18,7 @@ from flambeau.ir.op import Op
 from flambeau.ir.stage import stage
 from flambeau.ir.tree import leaves
 from flambeau.passes import manager
-from flambeau.passes.functionalize import Functional, root_of
+from flambeau.passes.functionalize import Functional, is_view
 from flambeau.passes.joint import Joint
 from flambeau.passes.layout import UnknownLayout
 from flambeau.passes.partition import partition
@@ -90,7 +90,7 @@ def _ending(graph: Graph, functional: Functional) -> Ending:
     written input has an alias."""
     outputs = functional.graph.outputs
     epilogue, backs = _write_backs(functional)
-    spent = [i for i, n in enumerate(epilogue.outputs) if isinstance(n, Node) and root_of(n).name in functional.spent]
+    spent = [i for i, n in enumerate(epilogue.outputs) if isinstance(n, Node) and _is_spent(n, functional.spent)]
     by_op = ByOps(lambda: graph_code(graph))
     laid_out = [i for i, n in enumerate(functional.graph.inputs) if n.name in functional.row_major]
     written = [i for i, n in enumerate(functional.graph.inputs) if n.name in functional.written]
@@ -98,6 +98,15 @@ def _ending(graph: Graph, functional: Functional) -> Ending:
     plain = not written and not epilogue.nodes and names == [n.name for n in outputs] and len(epilogue.outputs) == len(outputs)
     return Ending(None if plain else ByOps(lambda: graph_code(epilogue)), [] if plain else _places(functional, epilogue), written,
                   backs, spent, by_op if written else None, laid_out, by_op if functional.row_major else None)
+
+
+def _is_spent(node: Node, spent: frozenset[str]) -> bool:
+    """Whether a result of the epilogue has a place on a tape that is freed; what was detached from it has none."""
+    while node.op is not None and is_view(node.op):
+        if node.op.name == "detach":
+            return False
+        node = node.args[0]
+    return node.name in spent
 
 
 def _write_backs(functional: Functional) -> tuple[Graph, list[tuple[int, int]]]:

@@ -6,6 +6,7 @@ The facts come from the ops: ``extra["neutral"]`` (pairs of position and number 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -125,7 +126,11 @@ class _Simplifier:
         """An operand that leaves the other one as it is."""
         for position, number in node.op.extra.get("neutral", ()):  # type: ignore[union-attr]
             value, other = args[position], args[1 - position]
-            if _is_number(value, number) and isinstance(other, Node) and other.meta == node.meta and not any(
+            if not isinstance(other, Node):
+                continue
+            if number == 0 and not other.meta.dtype.is_integral:  # -0.0 + 0.0 is 0.0
+                number = -0.0 if node.op.name == "add" else 0.0  # type: ignore[union-attr]
+            if _is_number(value, number) and other.meta == node.meta and not any(
                     a != p.default for a, p in zip(args[2:], node.op.schema.params[2:])):  # type: ignore[union-attr]
                 return other
         return None
@@ -171,7 +176,8 @@ def _is_number(value: Any, number: float) -> bool:
     """Whether an operand is this number everywhere: the number itself, or a tensor filled with it."""
     if isinstance(value, Node):
         return value.op is not None and "filled" in value.op.tags and _is_number(value.args[1], number)
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and value == number
+    same = not isinstance(value, bool) and isinstance(value, (int, float)) and value == number
+    return same and (value != 0 or math.copysign(1, value) == math.copysign(1, number))
 
 
 def _widens(narrow: Any, wide: Any) -> bool:

@@ -591,3 +591,14 @@ def test_a_leaf_made_of_a_copy_is_not_what_was_copied(backend: str) -> None:
     for _ in range(3):
         assert ft.equal(compiled(ft.ones(2)), ft.tensor([1.7, 0.6]))
     assert ft.equal(start, ft.tensor([0.7, -0.4])) and not start.requires_grad
+
+
+@BACKENDS
+def test_what_was_detached_from_a_freed_tape_has_none(backend: str) -> None:
+    def f(x):
+        loss = (x * x).sum()
+        g, = ft.autograd.grad(loss, [x])
+        return loss.detach(), loss, g
+
+    detached, loss, g = ft.compile(f, backend=backend)(ft.ones(2, requires_grad=True))
+    assert not detached.requires_grad and loss.requires_grad and not g.requires_grad
