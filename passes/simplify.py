@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from flambeau.ir.dtype import DType
 from flambeau.ir.graph import Graph, Node, draws_inside, getitem, map_bodies, map_nodes, tape_point
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import get_op
@@ -126,11 +127,7 @@ class _Simplifier:
         """An operand that leaves the other one as it is."""
         for position, number in node.op.extra.get("neutral", ()):  # type: ignore[union-attr]
             value, other = args[position], args[1 - position]
-            if not isinstance(other, Node):
-                continue
-            if number == 0 and not other.meta.dtype.is_integral:  # -0.0 + 0.0 is 0.0
-                number = -0.0 if node.op.name == "add" else 0.0  # type: ignore[union-attr]
-            if _is_number(value, number) and other.meta == node.meta and not any(
+            if isinstance(other, Node) and other.meta == node.meta and _is_number(value, number, other.meta.dtype) and not any(
                     a != p.default for a, p in zip(args[2:], node.op.schema.params[2:])):  # type: ignore[union-attr]
                 return other
         return None
@@ -172,12 +169,13 @@ def _key(value: Any) -> Any:
     return value if isinstance(value, (Node, Graph)) else (type(value).__name__, repr(value))
 
 
-def _is_number(value: Any, number: float) -> bool:
-    """Whether an operand is this number everywhere: the number itself, or a tensor filled with it."""
+def _is_number(value: Any, number: float, dtype: DType) -> bool:
+    """Whether an operand is this number everywhere, as ``dtype`` tells numbers apart: the number itself, or a tensor filled
+    with it."""
     if isinstance(value, Node):
-        return value.op is not None and "filled" in value.op.tags and _is_number(value.args[1], number)
+        return value.op is not None and "filled" in value.op.tags and _is_number(value.args[1], number, dtype)
     same = not isinstance(value, bool) and isinstance(value, (int, float)) and value == number
-    return same and (value != 0 or math.copysign(1, value) == math.copysign(1, number))
+    return same and (value != 0 or dtype.is_integral or math.copysign(1, value) == math.copysign(1, number))
 
 
 def _widens(narrow: Any, wide: Any) -> bool:

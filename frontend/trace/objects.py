@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from flambeau.frontend.trace.effects import Rebuilder
     from flambeau.frontend.trace.interp import Tracer
 
-def _mro(cls: Any) -> tuple[type, ...]:
-    return cls.__mro__
-
 
 def is_data_descriptor(found: Any) -> bool:
     return hasattr(type(found), "__set__") or hasattr(type(found), "__delete__")

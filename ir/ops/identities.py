@@ -6,8 +6,8 @@ from typing import Any
 
 from ..op import OPS
 
-#: op -> (position, number): with the number at the position, the result is the other operand.
-_NEUTRAL = {"add": ((0, 0), (1, 0)), "mul": ((0, 1), (1, 1)), "sub": ((1, 0),), "div": ((1, 1),), "pow": ((1, 1),)}
+#: op -> (position, number): with the number at the position, the result is the other operand (0.0 + -0.0 is 0.0).
+_NEUTRAL = {"add": ((0, -0.0), (1, -0.0)), "mul": ((0, 1), (1, 1)), "sub": ((1, 0),), "div": ((1, 1),), "pow": ((1, 1),)}
 _INVOLUTIONS = ("neg", "conj", "logical_not", "bitwise_not")
 _IDEMPOTENT = ("abs", "relu", "sign", "floor", "ceil", "round", "trunc")
 _COMMUTATIVE = ("add", "mul", "maximum", "minimum", "eq", "ne", "logical_and", "logical_or")
