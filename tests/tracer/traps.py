@@ -1,6 +1,7 @@
 """Traps: programs that change something between two calls. A trap yields (compiled, eager) results after each change."""
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,3 +45,18 @@ def spring(trap: Trap) -> None:
 def rand(*shape: int, requires_grad: bool = False, seed: int = 0) -> Tensor:
     t = Tensor(np.random.default_rng([seed, *shape]).standard_normal(shape).astype(np.float32))
     return t.requires_grad_() if requires_grad else t
+
+
+@contextlib.contextmanager
+def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """An attribute exchanged for a while, or added where the owner itself had none."""
+    missing = object()
+    before = owner.__dict__.get(name, missing)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is missing:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
