@@ -70,23 +70,18 @@ def _shown(value: Value) -> str:
     return repr(_hint(value))
 
 
-#: Ops with a number as an option: the option, how the operands behind the first are joined, and what is done with the
-#: first and the product of the joined ones and the number.
-_SCALED: dict[str, tuple[str, Callable[..., Any] | None, str]] = {
-    "add": ("alpha", None, "add"), "add_": ("alpha", None, "add_"), "sub": ("alpha", None, "sub"),
-    "sub_": ("alpha", None, "sub_"), "addcmul": ("value", operator.mul, "add"), "addcmul_": ("value", operator.mul, "add_"),
-    "addcdiv": ("value", operator.truediv, "add"), "addcdiv_": ("value", operator.truediv, "add_"),
-}
-
-
 def with_number_option(tr: Tracer, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value | None:
     """`x.add_(y, alpha=s)` and its like for a changing float, with the number as an operand; None for anything else."""
-    option, join, then = _SCALED.get(getattr(getattr(fn, "op", None), "name", ""), ("", None, ""))
+    op = getattr(fn, "op", None)
+    if op is None or "scaled" not in (op.functional or op).extra:
+        return None
+    option, join, then = (op.functional or op).extra["scaled"]
     number = kwargs.get(option)
     if len(kwargs) != 1 or not isinstance(number, ScalarValue) or not all(
             isinstance(a, TensorValue) and a.tensor.dtype.is_floating_point for a in args):
         return None
     if len(args) != (2 if join is None else 3):
         return None
-    joined = args[1] if join is None else tr.call_pure(join, args[1:], {})
-    return tr.call_pure(getattr(ops, then), [args[0], tr.call_pure(operator.mul, [joined, number], {})], {})
+    joined = args[1] if join is None else tr.call_pure(getattr(ops, join), args[1:], {})
+    scaled = tr.call_pure(operator.mul, [joined, number], {})
+    return tr.call_pure(getattr(ops, then + "_" if op.functional else then), [args[0], scaled], {})
