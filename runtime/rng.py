@@ -17,13 +17,13 @@ from flambeau.ir import device as _device
 from flambeau.ir.device import Device, as_device
 
 from . import draws
+from .mersenne import WORDS, Words
 
 DEFAULT_SEED = 67280421310721
 _LOW24, _LOW53, _HIGH, _UNIT24 = np.uint64(0xFFFFFF), np.uint64((1 << 53) - 1), np.uint64(32), np.float32(2.0**-24)
-_WORDS = 624
 #: PyTorch's state of a CPU generator, so that states saved by one are read by the other
 _STATE = np.dtype([
-    ("seed", "<u8"), ("left", "<i4"), ("seeded", "<i4"), ("next", "<u8"), ("key", "<u8", (_WORDS,)), ("unused", "<f8"),
+    ("seed", "<u8"), ("left", "<i4"), ("seeded", "<i4"), ("next", "<u8"), ("key", "<u8", (WORDS,)), ("unused", "<f8"),
     ("kept", "<f8"), ("unused2", "<f8"), ("is_kept", "<i4"), ("gap", "<i4"), ("kept32", "<f4"), ("is_kept32", "?"),
     ("gap2", "u1", (3,))])
 _LEGACY_BYTES = _STATE.itemsize - 8  # older states end before the kept float32
@@ -36,7 +36,7 @@ class Generator:
         self.device: Device = as_device(device)
         if self.device.type != "cpu":
             raise RuntimeError(f"generators live on the CPU, not on {self.device}: numbers are drawn there and copied")
-        self._bits = np.random.MT19937()
+        self._words = Words(DEFAULT_SEED)
         self._lock = threading.Lock()
         self._seed = DEFAULT_SEED
         self._kept: float | None = None  # the second number of the last pair of normals
@@ -48,7 +48,7 @@ class Generator:
         if not -(1 << 63) <= seed < 1 << 64:
             raise ValueError(f"Overflow when unpacking long long: the seed {seed} does not fit in 64 bits")
         self._seed = seed % (1 << 64)
-        self._bits._legacy_seeding(self._seed & 0xFFFFFFFF)
+        self._words.seed(self._seed & 0xFFFFFFFF)
         self._kept, self._fresh = None, True
         return self
 
@@ -65,11 +65,10 @@ class Generator:
     def get_state(self) -> Any:
         """The whole state as a uint8 tensor, laid out as PyTorch's."""
         from .tensor import wrap  # noqa: PLC0415 - tensors print and pickle without ever drawing numbers
-        bits = self._bits.state["state"]
         state = np.zeros((), _STATE)
-        position = int(bits["pos"])
-        state["seed"], state["seeded"], state["key"] = self._seed, 1, bits["key"]
-        state["left"] = 1 if self._fresh else _WORDS + 1 - position
+        key, position = self._words.state
+        state["seed"], state["seeded"], state["key"] = self._seed, 1, key
+        state["left"] = 1 if self._fresh else WORDS + 1 - position
         state["next"] = 0 if self._fresh else position
         if self._kept is not None:
             state["is_kept"], state["kept"] = 1, self._kept
@@ -90,11 +89,10 @@ class Generator:
                                f"size to be {len(packed)}")
         found = np.frombuffer(packed.ljust(_STATE.itemsize, b"\0"), _STATE)[0]
         left, position = int(found["left"]), int(found["next"])
-        if not found["seeded"] or not 1 <= left <= _WORDS or position > _WORDS:
+        if not found["seeded"] or not 1 <= left <= WORDS or position > WORDS:
             raise RuntimeError("Invalid mt19937 state")
         self._seed, self._fresh = int(found["seed"]), left == 1 and position == 0
-        self._bits.state = {"bit_generator": "MT19937", "state": {
-            "key": found["key"].astype(np.uint32), "pos": _WORDS if left == 1 else position}}
+        self._words.state = found["key"].astype(np.uint32), WORDS if left == 1 else position
         self._kept = float(found["kept"]) if found["is_kept"] else None
         return self
 
@@ -119,7 +117,7 @@ class Generator:
         """32-bit words, as uint64."""
         with self._lock:
             self._fresh = self._fresh and not n
-            return self._bits.random_raw(n)
+            return self._words.draw(n)
 
     def bits64(self, n: int) -> np.ndarray:
         """64-bit words: the first of two draws is the high half."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import flambeau
-from flambeau.runtime import draws
+from flambeau.runtime import draws, mersenne
 
 GOLDEN = {  # after torch.manual_seed(0), on a CPU with AVX2
     "rand": (lambda: flambeau.rand(3), [0.49625658988952637, 0.7682217955589294, 0.08847743272781372]),
@@ -120,3 +120,21 @@ def test_compiled_normals_are_the_same_numbers(monkeypatch: pytest.MonkeyPatch) 
         pytest.skip("no compiler")
     draws.normal_blocks(by_numpy, 0.3, 1.7)
     np.testing.assert_array_equal(compiled, by_numpy)
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**32 - 1])
+def test_the_words_are_numpys_before_and_after_numpy_makes_them(seed: int) -> None:
+    expected = np.random.MT19937()
+    expected._legacy_seeding(seed)
+    words = mersenne.Words(seed)
+    for n in (0, 1, 623, 7, mersenne.MANY - 700, 300, 1000):      # the last but one goes over to NumPy
+        assert np.array_equal(words.draw(n), expected.random_raw(n))
+        key, position = words.state
+        other = mersenne.Words(1)
+        other.state = key, position
+        copy = np.random.MT19937()
+        copy.state = expected.state
+        assert np.array_equal(other.draw(700), copy.random_raw(700))
+    words.seed(seed)
+    expected._legacy_seeding(seed)
+    assert np.array_equal(words.draw(5), expected.random_raw(5))
