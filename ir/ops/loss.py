@@ -366,6 +366,9 @@ def triplet_margin_with_distance_loss(anchor: Any, positive: Any, negative: Any,
     return reduced(_margin(near - far + margin), reduction)
 
 
+triplet_margin_with_distance_loss.__flambeau_pure__ = False  # traced inside: its distance is a function or a module
+
+
 def _check_multi_margin(x: Any, target: Any, weight: Any) -> None:
     if x.ndim > 2 or any(isinstance(s, int) and s == 0 for s in x.shape[-1:]):
         raise RuntimeError("multi_margin_loss: Expected non-empty vector or matrix with optional 0-dim batch size, but got: "
