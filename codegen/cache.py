@@ -1,6 +1,6 @@
 """The on-disk store of built artifacts: content-addressed, atomic, verified.
 
-An entry is two files, `<key><suffix>` and `<key><suffix>.sum`; the second holds the size and the SHA-256 of the first.
+An entry is two files, `<key><suffix>` and `<key><suffix>.sum`; the second holds the size and a hash of the first.
 Both are written to a temporary name, flushed to disk and renamed, so that a reader sees a whole entry or none, and
 an entry whose bytes do not match its sum is built again rather than loaded.
 """
@@ -9,31 +9,36 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import platform
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 try:
-    import fcntl
-except ImportError:  # a platform without flock: atomic renames alone keep entries whole, a build may merely run twice
-    fcntl = None  # type: ignore[assignment]
+    from _blake2 import blake2b  # type: ignore[import-not-found]  # `hashlib` loads OpenSSL, which takes longer than an entry
+except ImportError:
+    from hashlib import blake2b
 
 _private_root: Path | None = None
 _making_private_root = threading.Lock()  # kernels are built by several threads
 
 
+def new_digest() -> Any:
+    """A hash of 128 bits to feed (BLAKE2b)."""
+    return blake2b(digest_size=16)
+
+
 def key_of(*parts: str) -> str:
     """Return a key that changes when any of the strings does (their boundaries count too)."""
-    digest = hashlib.sha256()
+    digest = new_digest()
     for part in parts:
         data = part.encode()
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
-    return digest.hexdigest()[:32]
+    return str(digest.hexdigest())
 
 
 def root() -> Path:
@@ -163,7 +168,7 @@ def _lock_path(path: Path) -> Path:
 
 
 def _sum_of(data: bytes) -> str:
-    return f"{len(data)} {hashlib.sha256(data).hexdigest()}\n"
+    return f"{len(data)} {blake2b(data, digest_size=32).hexdigest()}\n"
 
 
 def _build_into(path: Path, build: Callable[[Path], None]) -> None:
@@ -212,7 +217,9 @@ def _write_atomically(path: Path, text: str) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the entry's lock: other processes wait for this build instead of repeating it."""
-    if fcntl is None:
+    try:
+        import fcntl  # noqa: PLC0415 - who only reads the cache starts sooner without it
+    except ImportError:  # no flock: atomic renames alone keep entries whole, a build may merely run twice
         yield
         return
     with open(_lock_path(path), "w") as lock:

@@ -2,11 +2,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass
 class Config:
     """The one mutable settings object of the frontend."""
 
@@ -20,7 +18,10 @@ class Config:
     check: bool = os.environ.get("FLAMBEAU_CHECK", "0") not in ("", "0")   # compare every call with the original
     check_tolerance: float = 1.0              # factor on the tolerances of checked calls
     #: (object, attribute, what it means): while such an attribute is not empty, functions run eagerly
-    watched: list[tuple[Any, str, str]] = field(default_factory=list)
+    watched: list[tuple[Any, str, str]]
+
+    def __init__(self) -> None:
+        self.watched = []
 
     @property
     def cache_size_limit(self) -> int:

@@ -14,16 +14,12 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend import logs
 from flambeau.frontend.config import config
-from flambeau.frontend.trace.breaks import Broken, FallbackWarning, GraphBreakError, native_layout, pass_through
-from flambeau.frontend.trace.codes import anchor
-from flambeau.frontend.trace.decode import Program, decode
-from flambeau.frontend.trace.resume import NULL, Layout, Resume, parameter_names
+from flambeau.frontend.trace.frames import NULL, Broken, FallbackWarning, GraphBreakError, Layout, parameter_names
 from flambeau.ir.autocast import Autocast
 from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state
@@ -34,6 +30,8 @@ from flambeau.runtime.tensor import Tensor
 
 if TYPE_CHECKING:           # the tracer is imported by the first capture: a process that finds all it needs on disk has none
     from flambeau.frontend.trace.capture import Break, Captured
+    from flambeau.frontend.trace.decode import Program
+    from flambeau.frontend.trace.resume import Resume
     from flambeau.frontend.trace.source import Source
     from flambeau.frontend.words import Change
     from flambeau.ir.graph import Graph
@@ -49,16 +47,13 @@ class RecompileWarning(UserWarning):
     """A function was recompiled up to the limit and now runs eagerly when no compiled version fits."""
 
 
-@dataclass
 class Event:
     """Something `explain` reports: a graph, a break, a recompile, a fallback."""
 
-    kind: str
-    function: str
-    line: str
-    text: str
-    captured: Captured | None = None
-    seconds: float = 0.0
+    def __init__(self, kind: str, function: str, line: str, text: str, captured: Captured | None = None,
+                 seconds: float = 0.0) -> None:
+        self.kind, self.function, self.line, self.text = kind, function, line, text
+        self.captured, self.seconds = captured, seconds
 
     @property
     def repeated(self) -> bool:
@@ -69,15 +64,12 @@ class Event:
         return self.kind == "recompile" and self.captured is not None and self.captured.empty
 
 
-@dataclass
 class Settings:
-    """What `compile(...)` was called with."""
+    """What `compile(...)` was called with. `warm`: whether entries of other processes may serve."""
 
-    backend: Callable[..., Any]
-    fullgraph: bool = False
-    dynamic: bool | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    warm: bool = True                         # whether entries of other processes may serve
+    def __init__(self, backend: Callable[..., Any], fullgraph: bool = False, dynamic: bool | None = None,
+                 options: dict[str, Any] | None = None, warm: bool = True) -> None:
+        self.backend, self.fullgraph, self.dynamic, self.options, self.warm = backend, fullgraph, dynamic, options or {}, warm
 
 
 class Entry:
@@ -168,6 +160,7 @@ class Point:
         self.versions: list[tuple[Any, Any]] = []     # (guard, run) newest first, for generated wrappers
         self.sizes: dict[tuple[str, int | None], set[Any]] = {}
         self.given_up = ""
+        self.made: set[str] = set()                   # parameters that the step before makes anew each time
         self.through: Any = None                      # see `pass_through`
         self.passes = False                           # breaks happen in what this function leads to: it has no parts itself
         self._resume: Resume | None = None
@@ -175,6 +168,7 @@ class Point:
     @property
     def program(self) -> Program:
         if self._program is None:
+            from flambeau.frontend.trace.decode import decode  # noqa: PLC0415 - see above
             self._program = decode(self.code)
         return self._program
 
@@ -294,6 +288,7 @@ class Point:
 
     def _pass(self, values: Sequence[Any]) -> Any:
         """Call what this function leads to, by its parts, without parts of its own (`Module.__call__`)."""
+        from flambeau.frontend.trace.breaks import pass_through  # noqa: PLC0415 - see above
         owner, args, kwargs = values
         return pass_through(self.context, self.through, [owner, *args], dict(kwargs))
 
@@ -345,8 +340,8 @@ class Point:
             seen = self.sizes.setdefault((str(source), dim), set())
             seen.add(size)
             asked = self.context.settings.dynamic
-            return asked is not False and (len(seen) > 1 or (asked is True and source.is_argument))
-        if size < 2 or size >> 53:                     # too big for a size: what it is, it stays
+            return asked is not False and (len(seen) > 1 or (asked is True and source.is_argument) or self._is_made(source))
+        if size < (0 if dim is None else 2) or size >> 53:    # too big for a size: what it is, it stays
             self.sizes.setdefault((str(source), dim), set()).add(size)
             return False
         marks = getattr(raw, "__dict__", {}) if dim is not None else {}
@@ -360,12 +355,17 @@ class Point:
             return True
         seen = self.sizes.setdefault((str(source), dim), set())
         seen.add(size)
-        return len(seen) > 1
+        return len(seen) > 1 or (dim is None and self._is_made(source))
+
+    def _is_made(self, source: Source) -> bool:
+        """Whether a number is what the broken step made, or a count of a loop that goes on here: it will be another next time."""
+        return source.base is None and getattr(source, "name", "") in self.made and config.automatic_dynamic_shapes
 
     # ---- words
 
     def _one_graph(self, broke: Break) -> None:
         """`fullgraph=True`: a break is an error, but for an exception that the program itself raises when it runs."""
+        from flambeau.frontend.trace.codes import anchor  # noqa: PLC0415 - see above
         words = f"{self.program.code.co_name} is to be one graph (fullgraph=True) but breaks: {broke}"
         if broke.code != "raises" or broke.step is None:
             raise GraphBreakError(f"{words} See {anchor(broke.code)}") from broke.cause
@@ -403,6 +403,8 @@ class Point:
         if self.index == 0:
             return NATIVE
         if self._resume is None:
+            from flambeau.frontend.trace.breaks import native_layout  # noqa: PLC0415 - see above
+            from flambeau.frontend.trace.resume import Resume  # noqa: PLC0415
             self._resume = Resume(self.program.code, self.program.instrs[self.index].offset,
                                   native_layout(self.layout, self.program))
         layout = self.layout

@@ -7,7 +7,6 @@ nobody observes, ops run without a look at any of this.
 from __future__ import annotations
 
 import threading
-import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -217,6 +216,7 @@ class Anomaly(Observer):
 
     def seen(self, result: Any, args: tuple, nodes: list[GradNode]) -> None:
         if nodes:
+            import traceback  # noqa: PLC0415 - programs without anomaly detection start sooner
             lines = traceback.format_stack()[:-3]
             for node in nodes:
                 node.metadata["traceback_"] = lines

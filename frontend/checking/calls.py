@@ -19,7 +19,7 @@ from flambeau.frontend.checking.runs import Run, compare_runs
 from flambeau.frontend.checking.search import diagnose, wrongly_raised
 from flambeau.frontend.checking.state import Picture, roots_of
 from flambeau.frontend.points import Context, GraphBreakError, Point
-from flambeau.frontend.trace.breaks import on_graph_error
+from flambeau.frontend.trace.frames import on_graph_error
 from flambeau.ir.autocast import Autocast
 from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state

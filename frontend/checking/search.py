@@ -11,7 +11,8 @@ import sys
 import types
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,9 @@ def _around_the_graphs(checker: Any, args: tuple, kwargs: dict[str, Any], before
                        difference: Difference, ran: list[Ran]) -> Finding:
     """Every graph is compiled rightly: the graph is not the program (capture), no longer is (guard), or the effects are not."""
     before.restore()
-    fresh_context = Context(replace(checker.context.settings, warm=False))
+    settings = copy(checker.context.settings)
+    settings.warm = False
+    fresh_context = Context(settings)
     fresh = make_wrapper(fresh_context, checker.fn)
     again = checker.observe(fresh, "compiled", args, kwargs, before)
     still = compare_runs(before, expected, again)

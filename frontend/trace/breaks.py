@@ -8,32 +8,16 @@ from __future__ import annotations
 
 import builtins
 import operator
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Protocol
 
 from flambeau.frontend.trace import inert
+from flambeau.frontend.trace.made import made_numbers
 from flambeau.frontend.trace.decode import Instr, Program
-from flambeau.frontend.trace.resume import NULL, Layout, Resume
-
-
-class GraphBreakError(RuntimeError):
-    """`fullgraph=True` and the function cannot be captured as one graph."""
-
-
-class FallbackWarning(UserWarning):
-    """A function, or one call, runs eagerly although it was to be compiled."""
-
-
-class Broken:
-    """What the run function of a breaking entry returns: the step to take, and the real state."""
-
-    __slots__ = ("step", "state")
-
-    def __init__(self, step: Step, state: tuple[Any, ...]) -> None:
-        self.step, self.state = step, state
+from flambeau.frontend.trace.frames import NULL, GraphBreakError, Layout
+from flambeau.frontend.trace.resume import Resume
 
 
 class Points(Protocol):
@@ -44,7 +28,7 @@ class Points(Protocol):
     def call(self, fn: FunctionType, args: list[Any], kwargs: dict[str, Any]) -> Any: ...
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Step:
     """One breaking native step of a frame. State order: locals, cells, stack (NULLs left out)."""
 
@@ -70,10 +54,15 @@ class Step:
         before = list(stack)
         blocks = list(self.layout.blocks)
         env = Environment(self, dict(zip(self.layout.locals, local)), dict(zip(self.layout.cells, cells)), blocks)
+        raised: BaseException | None = None
         try:
             index = self._perform(stack, env)
-        except BaseException as error:                            # re-raised at the user's instruction
-            return self._finished(self.finish(local, cells, _poisoned(self.program.instrs[self.index], before, error)))
+        except BaseException as error:                            # raised again outside: it is nobody's `__context__`
+            raised = error
+        if raised is not None:
+            state_before = _poisoned(self.program.instrs[self.index], before, raised)
+            del raised                                            # its traceback leads here
+            return self._finished(self.finish(local, cells, state_before))
         if self.must_raise:
             raise GraphBreakError(self.must_raise)
         index, failed = inert.run(self.program, index, stack, env, PERFORM)
@@ -93,6 +82,8 @@ class Step:
             kept = tuple(name for name in names if name in live)
             layout = Layout(kept, self.layout.cells, len(stack), nulls, tuple(blocks))
             point = self.points.point(self.program.code, self.globals, index, layout)
+            known = dict(zip(self.layout.locals, local))
+            point.made |= made_numbers(self.program, index, layout, (known, before), (env.locals, stack))
             following = self._next[key] = (point, kept)
         point, kept = following
         return False, point, tuple(env.locals[name] for name in kept) + cells + tuple(v for v in stack if v is not NULL)
@@ -131,28 +122,13 @@ class Step:
                             stack)
 
 
-#: Told when a graph raises; checked calls look whether it should have.
-on_graph_error: list[Callable[[Exception], None]] = []
-
-
-def rerun(error: Exception, step: Step, state: tuple[Any, ...]) -> Any:
-    """The graph raised before anything was changed: the frame runs natively instead, so that what it does before the error,
-    and what handles it, is the program's own."""
-    for tell in on_graph_error:
-        tell(error)
-    result = step.take(state)[1]
-    warnings.warn(f"a call of {step.program.code.co_name} ran eagerly: its compiled graph raised {type(error).__name__}: "
-                  f"{error}, which the program itself does not", FallbackWarning, stacklevel=3)
-    return result
-
-
 def native_layout(layout: Layout, program: Program) -> Layout:
     """`layout` with handler offsets where it has indices."""
     blocks = tuple((program.instrs[target].offset, level) for target, level in layout.blocks)
     return Layout(layout.locals, layout.cells, layout.depth, layout.nulls, blocks)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Environment:
     """What a performed instruction may need besides the stack."""
 

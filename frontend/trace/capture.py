@@ -11,14 +11,14 @@ import numpy as np
 
 from flambeau.frontend.trace import codes
 from flambeau.frontend.trace import guards as g
-from flambeau.frontend.trace.breaks import Broken, Points, Step, can_perform, rerun
+from flambeau.frontend.trace.breaks import Points, Step, can_perform
 from flambeau.frontend.trace.callables import CellValue
 from flambeau.frontend.trace.decode import Program
 from flambeau.frontend.trace.effects import CannotRebuild, Rebuilder
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.interp import Stop, Tracer
+from flambeau.frontend.trace.frames import Broken, Layout, parameter_names, rerun
 from flambeau.frontend.trace.numbers import number_text
-from flambeau.frontend.trace.resume import Layout, parameter_names
 from flambeau.frontend.trace.seen import Seen, seen_by
 from flambeau.frontend.trace.shapes import Shapes
 from flambeau.frontend.trace.source import Constant, Item, Root, Source

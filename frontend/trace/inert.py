@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.frontend.trace.decode import Program
-from flambeau.frontend.trace.resume import NULL
+from flambeau.frontend.trace.frames import NULL
 from flambeau.runtime.tensor import Tensor
 
 _KNOWN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range, list, tuple, dict, set, frozenset, slice,

@@ -15,45 +15,16 @@ outside the local slots (turned into free variables).
 from __future__ import annotations
 
 import dis
-import re
 from collections.abc import Mapping, Sequence
 from types import CellType, CodeType, FunctionType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 from flambeau.frontend.trace.decode import VERSION, exception_bytes, varints
+from flambeau.frontend.trace.frames import NULL, Layout
 
-
-class _Null:
-    """The NULL entry of the value stack (below a callable), as an object."""
-
-    def __repr__(self) -> str:
-        return "NULL"
-
-
-NULL = _Null()
 _STATE = "<state>"
 _CALL = "<call>"
 _EXTENDED = dis.opmap["EXTENDED_ARG"]
-
-
-class Layout(NamedTuple):
-    """What is live at a resume point: bound locals, stack depth, positions of NULLs, open 3.10 blocks."""
-
-    locals: tuple[str, ...]
-    cells: tuple[str, ...]
-    depth: int
-    nulls: tuple[int, ...] = ()
-    blocks: tuple[tuple[int, int], ...] = ()     # (handler offset, stack level), innermost last; 3.10 only
-
-
-def parameter_names(layout: Layout) -> list[str]:
-    """Names, in generated functions, of the values of a point."""
-    names = [_safe(n) for n in layout.locals] + [f"cell_{n}" for n in layout.cells]
-    return names + [f"stack{k}" for k in range(layout.depth) if k not in layout.nulls]
-
-
-def _safe(name: str) -> str:
-    return name if name.isidentifier() and name not in ("i", "o", "graph") else "_" + re.sub(r"\W", "_", name)
 
 
 class Resume:

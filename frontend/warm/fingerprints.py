@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import hashlib
 import operator
 import os
 import re
@@ -16,6 +15,8 @@ import types
 from typing import Any
 
 import numpy as np
+
+from flambeau.codegen import cache
 
 _FOLDERS = [os.path.dirname(os.path.abspath(sys.modules[name].__file__ or "")) for name in (
     "flambeau", "flambeau.ir", "flambeau.runtime", "flambeau.frontend")]
@@ -70,9 +71,9 @@ def code_hash(code: types.CodeType) -> bytes:
     """A hash of all that a code object does (and of the lines it reports)."""
     known = _hashes.get(id(code))
     if known is None:
-        digest = hashlib.sha256()
+        digest = cache.new_digest()
         _feed_code(digest, code)
-        known = _hashes[id(code)] = (code, digest.digest()[:16])
+        known = _hashes[id(code)] = (code, digest.digest())
     return known[1]
 
 
@@ -128,7 +129,7 @@ _PASSING = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "__qua
 
 def class_print(cls: type) -> str:
     """A text for all that the program's part of a class and of its bases defines."""
-    digest = hashlib.sha256()
+    digest = cache.new_digest()
     for base in cls.__mro__:
         digest.update(f"class {base.__module__}.{base.__qualname__}\n".encode())
         if not is_program_class(base):
@@ -137,7 +138,7 @@ def class_print(cls: type) -> str:
         for name, value in base.__dict__.items():
             if name not in _PASSING:
                 digest.update(f"{name} = {_member_text(value)}\n".encode())
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()
 
 
 def _member_text(value: Any) -> str:
@@ -169,7 +170,7 @@ def _defaults_text(fn: types.FunctionType) -> str:
 
 def names_print(cls: type) -> str:
     """A text for which names a class of the library defines: a program may have given it more."""
-    return hashlib.sha256(repr(sorted(set(cls.__dict__) - _PASSING)).encode()).hexdigest()[:32]
+    return cache.key_of(repr(sorted(set(cls.__dict__) - _PASSING)))
 
 
 # --------------------------------------------------------------------------- what an object is
@@ -245,7 +246,9 @@ def file_hash(path: str) -> str:
         found = _files.get(key)
         if found is None:
             with open(path, "rb") as file:
-                found = _files[key] = hashlib.sha256(file.read()).hexdigest()[:32]
+                digest = cache.new_digest()
+                digest.update(file.read())
+                found = _files[key] = digest.hexdigest()
         return found
     except OSError:
         return ""

@@ -20,7 +20,7 @@ import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -28,9 +28,7 @@ from flambeau.codegen import cache
 from flambeau.frontend.backends import KEPT
 from flambeau.frontend.config import config
 from flambeau.frontend.runners import KeptTraining, Libraries, NotKept, Recipe, Runner, runner_of
-from flambeau.frontend.trace.breaks import Step
-from flambeau.frontend.trace.decode import decode
-from flambeau.frontend.trace.resume import Layout
+from flambeau.frontend.trace.frames import Layout
 from flambeau.frontend.warm import fingerprints
 from flambeau.frontend.warm.references import Decoder, Encoder, Gone
 from flambeau.ir.stage import watched
@@ -223,10 +221,32 @@ class _Reader:
         return types.FunctionType(marshal.loads(code), space, name)
 
     def _step(self, decoder: Decoder, code: Any, globals: Any, index: int, layout: Any, native: bool, compile_callee: bool,
-              must_raise: str) -> Step:
-        program = decode(decoder.decode(code))
-        return Step(self.point.context, program, decoder.decode(globals), index, Layout(*layout), native, compile_callee,
-                    must_raise)
+              must_raise: str) -> KeptStep:
+        found = decoder.decode(code), decoder.decode(globals)
+        return KeptStep(self.point.context, *found, index, Layout(*layout), native, compile_callee, must_raise)
+
+
+class KeptStep:
+    """A step of an entry from disk: the tracer's `Step` once it is taken. (Most have one only in case their graph raises.)"""
+
+    def __init__(self, points: Any, code: types.CodeType, globals: dict[str, Any], *rest: Any) -> None:
+        self.points, self.code, self.globals, self.rest = points, code, globals, rest
+
+    @functools.cached_property
+    def step(self) -> Any:
+        from flambeau.frontend.trace.breaks import Step  # noqa: PLC0415 - see above
+        from flambeau.frontend.trace.decode import decode  # noqa: PLC0415
+        return Step(self.points, decode(self.code), self.globals, *self.rest)
+
+    @functools.cached_property
+    def take(self) -> Callable[[tuple[Any, ...]], tuple[bool, Any, Any]]:
+        """The step's own method."""
+        return self.step.take
+
+    @property
+    def program(self) -> Any:
+        """The step's program."""
+        return self.step.program
 
 
 def _nothing(inputs: Any) -> tuple[Any, ...]:
@@ -316,16 +336,12 @@ class Kept:
         return None if found is None else KeptBreak(**found)
 
 
-class KeptBreak(NamedTuple):
+class KeptBreak:
     """A break of an entry from disk, as it was described when it was captured."""
 
-    code: str
-    why: str
-    fix: str
-    line: str
-    native: bool
-    text: str
-    step: Any = None
+    def __init__(self, code: str, why: str, fix: str, line: str, native: bool, text: str) -> None:
+        self.code, self.why, self.fix, self.line, self.native, self.text = code, why, fix, line, native, text
+        self.step = None
 
     def __str__(self) -> str:
         return self.text

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from flambeau import nn
 
 IMPORTS = """
 from torch.nn.common_types import _size_2_t, _size_any_t
@@ -47,3 +53,23 @@ assert _BatchNorm in torch.nn.BatchNorm2d.__mro__ and _Reduction.get_enum("sum")
 def test_names_are_where_programs_look_for_them() -> None:
     program = "import flambeau\nflambeau.as_torch()\nimport torch\n" + IMPORTS
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_each_class_is_where_the_table_of_lazy_imports_says() -> None:
+    files = {file: names.split() for file, names in nn._FAMILIES.items()}
+    for file, names in files.items():
+        module = importlib.import_module(f"flambeau.nn.{file}")
+        assert sorted(names) == sorted(module.__all__), file
+        assert all(getattr(nn, name) is getattr(module, name) for name in names)
+    folder = Path(nn.__file__).parent
+    known = {*files, *nn._FILES, "functional", "init", "parameter", "module"}
+    assert {path.stem for path in folder.glob("*.py")} - {"__init__", "_reduction", "common_types", "hooks", "state"} <= known
+    with pytest.raises(AttributeError, match="has no attribute 'Linaer'"):
+        nn.Linaer  # noqa: B018
+
+
+def test_a_small_model_imports_few_files() -> None:
+    text = "import sys; from flambeau import nn; nn.Sequential(nn.Linear(2, 2), nn.ReLU()); print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout.split()
+    assert not {f"flambeau.nn.{file}" for file in ("conv", "rnn", "transformer", "utils", "modules")} & set(found)
+    assert "numpy.random" not in found

@@ -284,7 +284,7 @@ def test_damaged_entries_are_dropped(damage: str, server: Server, tmp_path: Path
     if damage == "no sum":
         total.unlink()
     if damage in ("other format", "no marshal"):
-        total.write_text(f"{len(changed)} {hashlib.sha256(changed).hexdigest()}\n")
+        total.write_text(f"{len(changed)} {hashlib.blake2b(changed, digest_size=32).hexdigest()}\n")
     found = server.run(tmp_path, suppress_errors=True)
     assert found["same"] and found["kinds"] == ["graph"], found
     assert server.run(tmp_path)["kinds"] == ["loaded"]
@@ -390,8 +390,7 @@ def test_a_second_process_imports_neither_tracer_nor_compiler(how: str, tmp_path
     heavy = [name for name in second[2] if name.split(".")[0] in ("sympy", "networkx", "mpmath")
              or name.startswith(("flambeau.passes", "flambeau.codegen", "flambeau.frontend.aot", "flambeau.frontend.targets"))
              or name.startswith("flambeau.frontend.trace.")]
-    assert set(heavy) <= {"flambeau.codegen", "flambeau.codegen.cache", *(f"flambeau.frontend.trace.{light}" for light in (
-        "breaks", "codes", "decode", "inert", "resume", "source", "writer"))}, heavy
+    assert set(heavy) <= {"flambeau.codegen", "flambeau.codegen.cache", "flambeau.frontend.trace.frames"}, heavy
     assert second[3] < first[3] / 4
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flambeau.runtime import autograd as _tape
 from flambeau.runtime.autograd import backward, grad
 from flambeau.runtime.tensor import Tensor
 
-from . import anomaly, functional, grad_mode, profiler
+from . import anomaly, grad_mode
 from .anomaly import detect_anomaly, is_anomaly_check_nan_enabled, is_anomaly_enabled, set_anomaly_enabled, set_detect_anomaly
 from .function import Function, FunctionCtx, once_differentiable
 from .grad_mode import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .gradcheck import GradcheckError, gradcheck, gradgradcheck
 
+if TYPE_CHECKING:
+    from . import functional, profiler
+
 
 def __getattr__(name: str) -> Any:
-    """``graph`` and ``forward_ad`` are imported when they are first asked for."""
-    if name not in ("graph", "forward_ad"):
+    """These are imported when they are first asked for."""
+    if name not in ("graph", "forward_ad", "functional", "profiler"):
         raise AttributeError(f"module 'flambeau.autograd' has no attribute {name!r}")
     return importlib.import_module(f"flambeau.autograd.{name}")
 
