@@ -15,6 +15,7 @@ from flambeau.frontend.trace.breaks import Points, Step, can_perform
 from flambeau.frontend.trace.callables import CellValue
 from flambeau.frontend.trace.decode import Program
 from flambeau.frontend.trace.effects import CannotRebuild, Rebuilder
+from flambeau.frontend.trace.finalizers import refuse_abandoned
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.interp import Stop, Tracer
 from flambeau.frontend.trace.frames import Broken, Layout, parameter_names, rerun
@@ -164,6 +165,7 @@ class Capture:
                                           f"{_message(error.value)}")
             found.cause, found.line, found.escaped = error.__cause__, frame.raised_line, True
             raise found from error
+        refuse_abandoned(tr)
         w = Writer([*parameter_names(self.layout), "i", "o", "graph"])
         out = Rebuilder(tr, w)
         broke = None

@@ -187,6 +187,7 @@ class Tracer:
         self.keep: list[Any] = []                               # objects whose ids are keys above
         self.instructions = 0
         self.inlined: list[FunctionValue] = []
+        self.generators: list[tuple[GeneratorValue, str]] = []   # each with the line that made it
         self.assumed: list[tuple[dict[str, Any], str, Any]] = []  # read of trusted modules: (namespace, name, value)
 
     # ------------------------------------------------------------------ where we are
@@ -526,6 +527,7 @@ class Tracer:
         if flags & 0x20:
             generator = GeneratorValue(frame)
             generator.born = self.tick                            # type: ignore[attr-defined]
+            self.generators.append((generator, self.where()))
             return generator
         try:
             return self.run(frame)[1]

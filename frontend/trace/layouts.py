@@ -31,8 +31,10 @@ def layout_method(tr: Tracer, value: TensorValue, name: str, args: list[Value], 
         return Const(offset)
     if name == "is_contiguous":
         return Const(bool(array.flags.c_contiguous))
-    strides = tuple(s // array.itemsize for s in array.strides)
-    return tr.constant(strides[given[0]] if given and given[0] is not None else strides)
+    try:
+        return tr.constant(wrap(array).stride(*given))
+    except (IndexError, TypeError) as error:
+        raise tr.observe(error) from None
 
 
 def is_known_contiguous(tr: Tracer, value: TensorValue) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, BuiltinValue
+from flambeau.frontend.trace.finalizers import refuse_finalizer
 from flambeau.frontend.trace.mappings import InstanceDict
 from flambeau.frontend.trace.sequences import HostIterator, ListValue, TupleValue
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Namespace, Source
@@ -217,6 +218,7 @@ def instantiate(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str
 def construct(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, Value]) -> Value:
     """`type.__call__`."""
     raw = cls.raw
+    refuse_finalizer(raw)
     if issubclass(raw, tuple) and hasattr(raw, "_fields") and raw.__init__ is object.__init__:
         return _namedtuple(tr, raw, args, kwargs)
     new_owner, new = find(tr, raw, "__new__")
