@@ -95,10 +95,11 @@ class Reverse:
                 self.accumulate(like.node, grad)
 
     def results_of(self, node: Node) -> tuple:
-        """The results of an op with several, each as its ``getitem``."""
+        """The results of an op with several, each as its ``getitem``; one that the program does not read has a history too,
+        through which a second derivative goes."""
         found = {i: self._shown.get(n, n) for i, n in self._parts.get(node, {}).items()}
-        return tuple(None if m is None else GraphTensor(
-            found.get(i) or self.graph.add(getitem, (node, i), m, node.loc)) for i, m in enumerate(node.meta))
+        return tuple(None if m is None else GraphTensor(found.get(i) or self.graph.add(
+            getitem, (node, i), m, node.loc, m.dtype.differentiable)) for i, m in enumerate(node.meta))
 
 
 def any_saved(op: Op, needs: list[bool], args: tuple) -> bool:

@@ -221,7 +221,7 @@ class Tape:
             return reached(pure, next(n for n in reversed(pure.nodes) if n.op is gradients))
         except UnknownLayout as error:
             raise Unsupported("tape", f"what a gradient is depends on strides: {error}") from None
-        except NotImplementedError as error:
+        except RuntimeError as error:  # an op without a derivative, or with none for such arguments: said where the tape runs
             raise Unsupported("tape", str(error)) from None
 
     def _check(self, steps: list[Node]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from capture import capture
 import flambeau as ft
 from flambeau.frontend import aot
 from flambeau.frontend.backends import EagerTarget, list_backends, lookup, register_backend
+from flambeau.frontend.points import FallbackWarning
 
 BACKENDS = [name for name in ("aot_eager", "numpy", "cpp") if name in list_backends()]
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
@@ -229,3 +231,31 @@ def test_a_backend_of_the_user():
 def test_an_unknown_backend_is_named():
     with pytest.raises(ValueError, match="no_such.*Known backends.*cpp"):
         lookup("no_such")
+
+
+@each_backend
+def test_the_second_derivative_goes_through_results_that_the_program_does_not_read(backend):
+    """Of what eigh, svd and qr return, one is read; the derivative of it reads the others."""
+    la = ft.linalg
+    given = np.random.default_rng(0).standard_normal((4, 4))
+    direction = ft.tensor(np.cos(np.arange(16.0)).reshape(4, 4))
+    for read in (lambda a: la.eigh(a + a.T).eigenvalues[0].exp(), lambda a: la.eigh(a + a.T)[1].square()[0].sum(),
+                 lambda a: la.svd(a)[1][1], lambda a: la.qr(a)[1].square()[0].sum(), lambda a: la.slogdet(a)[1]):
+        def second(a, read=read):
+            first, = ft.autograd.grad(read(a), [a], create_graph=True)
+            return ft.autograd.grad((first * direction).sum(), [a])[0]
+
+        a = ft.tensor(given).requires_grad_()
+        np.testing.assert_allclose(ft.compile(second, backend=backend)(a).numpy(), second(a).numpy(), rtol=1e-7, atol=1e-9)
+
+
+def test_what_has_no_derivative_says_so_where_the_tape_runs():
+    def fn(x):
+        try:
+            ft.linalg.qr(x, mode="complete").R.sum().backward()
+        except RuntimeError as error:
+            return str(error)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FallbackWarning)
+        assert "not differentiable when mode='complete'" in ft.compile(fn, backend="aot_eager")(leaf(4, 2))
