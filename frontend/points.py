@@ -340,7 +340,8 @@ class Point:
             seen = self.sizes.setdefault((str(source), dim), set())
             seen.add(size)
             asked = self.context.settings.dynamic
-            return asked is not False and (len(seen) > 1 or (asked is True and source.is_argument) or self._is_made(source))
+            changes = len(seen) > 1 or (asked is True and source.is_argument) or self._is_made(source)
+            return asked is not False and size == size and changes
         if size < (0 if dim is None else 2) or size >> 53:    # too big for a size: what it is, it stays
             self.sizes.setdefault((str(source), dim), set()).add(size)
             return False
@@ -514,8 +515,9 @@ def make_wrapper(context: Context, fn: FunctionType) -> FunctionType:
     for k, cell in enumerate(fn.__closure__ or ()):
         space[f"__cell{k}"] = cell
         cells += f"__cell{k}, "
+    given = _defaults_as_they_are(fn, space)
     text = f"""def wrapper({parameters}):
-    if __fn.__code__ is not __code:
+{given}    if __fn.__code__ is not __code:
         return __fn({call})
     for __guard, __run in __versions:
         __inputs = __guard({bound}{cells})
@@ -532,8 +534,31 @@ def make_wrapper(context: Context, fn: FunctionType) -> FunctionType:
 """
     exec(text, space)                                                     # noqa: S102 - from the signature
     wrapper: FunctionType = space["wrapper"]
-    wrapper.__defaults__, wrapper.__kwdefaults__ = fn.__defaults__, fn.__kwdefaults__
+    wrapper.__defaults__ = (_UNSET,) * len(fn.__defaults__) if fn.__defaults__ else None
+    wrapper.__kwdefaults__ = dict.fromkeys(fn.__kwdefaults__, _UNSET) if fn.__kwdefaults__ else None
     return wrapper
+
+
+def _defaults_as_they_are(fn: FunctionType, space: dict[str, Any]) -> str:
+    """Lines of the wrapper that give arguments which were left out the defaults that the function has at that moment."""
+    code, lines = fn.__code__, []
+    names, known = code.co_varnames[:code.co_argcount], fn.__defaults__ or ()
+
+    def default(key: Any, name: str) -> Any:
+        try:
+            return (fn.__kwdefaults__ if isinstance(key, str) else fn.__defaults__)[key]                  # type: ignore[index]
+        except (TypeError, IndexError, KeyError):
+            kind = "keyword-only" if isinstance(key, str) else "positional"
+            raise TypeError(f"{fn.__qualname__}() missing 1 required {kind} argument: {name!r}") from None
+
+    keys = [(k - len(known), names[k - len(known)]) for k in range(len(known))]
+    for key, name in [*keys, *((n, n) for n in fn.__kwdefaults__ or ())]:
+        lines.append(f"    if {name} is __unset: {name} = __default({key!r}, {name!r})\n")
+    space["__unset"], space["__default"] = _UNSET, default
+    return "".join(lines)
+
+
+_UNSET: Any = type("default", (), {"__repr__": lambda self: "<default>"})()
 
 
 __all__ = ["Context", "Event", "GraphBreakError", "Settings", "compilable", "drive", "make_wrapper"]

@@ -97,17 +97,19 @@ class ShapeEnv:
     _equal: dict[Any, Any] = field(default_factory=dict)  # symbol -> what it was found equal to
     _decided: dict[Any, bool] = field(default_factory=dict)
 
-    def create(self, hint: int, source: Any = None, fresh: bool = False) -> SymInt:
-        """The symbol for a size of ``source``, with an example value of at least 2.
+    def create(self, hint: int, source: Any = None, fresh: bool = False, least: int = 2) -> SymInt:
+        """The symbol for a size of ``source``, with an example value of at least ``least`` (2, or 0 for a number that is
+        no size: it is named ``z0``...).
 
         Places of equal value share a symbol, as in most programs they are the same size: whoever generates guards must
         check that all ``sources`` of a symbol agree. A ``fresh`` symbol is shared with none before it.
         """
+        letter = "s" if least else "z"
         for name, known in self.hints.items():
-            if known == hint and not fresh:
+            if known == hint and not fresh and name[0] == letter:
                 self.sources[name].append(source)
                 return SymInt(_symbol(name), hint, self)
-        name = f"s{len(self.hints)}"
+        name = f"{letter}{len(self.hints)}"
         self.hints[name], self.sources[name] = hint, [source]
         return SymInt(_symbol(name), hint, self)
 
@@ -125,7 +127,7 @@ class ShapeEnv:
         """A SymInt as Python source, with its symbols spelled by ``names``."""
         if not isinstance(value, SymInt):
             return repr(value)
-        return re.sub(r"\b[su]\d+\b", lambda m: names.get(m.group(), m.group()), str(value))
+        return re.sub(r"\b[suz]\d+\b", lambda m: names.get(m.group(), m.group()), str(value))
 
     def named(self, name: str) -> SymInt:
         """The symbol ``name``, made with the hint 2 if it is new (for parsing texts)."""
@@ -172,14 +174,15 @@ class ShapeEnv:
 
 @cache
 def _symbol(name: str) -> Any:
-    if name.startswith("u"):
+    if name[0] in "uz":
         return _sympy().sympy.Symbol(name, integer=True, nonnegative=True)
     return _sympy().sympy.Symbol(name, integer=True, positive=True)
 
 
 @lru_cache(maxsize=4096)
 def _known(kind: str, a: Any, b: Any) -> bool | None:
-    """Whether ``a kind b`` holds (or fails) whatever the sizes, each at least 2 (0 if data decides it); None when it depends."""
+    """Whether ``a kind b`` holds (or fails) whatever the sizes, each at least 2 (0 if data decides it, or it is no size);
+    None when it depends."""
     sympy = _sympy().sympy
     difference = sympy.expand(a - b)
     if difference.is_Integer:

@@ -46,7 +46,7 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     plain_op = op.removesuffix("=")
     if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
         word = _BINARY[plain_op][1]
-        a, b = a.plain(f"__{word}__", f"__i{word}__"), b.plain(f"__r{word}__")
+        a, b = a.plain(tr, f"__{word}__", f"__i{word}__"), b.plain(tr, f"__r{word}__")
     if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
         if plain_op in ("//", "%") and isinstance(b, SymValue) and not tr.truth(compare(tr, ">", b, ZERO)):
             b = Const(tr.index(b))                   # the sign of a divisor is known; zero raises
@@ -89,8 +89,7 @@ def _container_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) ->
     if plain_op == "+" and isinstance(a, ListValue) and isinstance(b, ListValue) and a.cls is b.cls:
         return a.joined(tr, a.values(tr) + b.values(tr))
     if plain_op == "+" and isinstance(a, TupleValue) and isinstance(b, TupleValue):
-        return TupleValue(a.values(tr) + b.values(tr), a.cls if a.cls is b.cls and not hasattr(a.cls, "_fields")
-                          else tuple)
+        return TupleValue(a.values(tr) + b.values(tr), Size if Size in (a.cls, b.cls) else tuple)
     if plain_op == "*":
         for seq, count in ((a, b), (b, a)):
             if isinstance(seq, (ListValue, TupleValue)) and isinstance(count, _PLAIN):
@@ -99,7 +98,9 @@ def _container_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) ->
                     tr.effects.touch(seq)
                     seq.items[:] = items
                     return seq
-                return seq.joined(tr, items) if isinstance(seq, ListValue) else TupleValue(items)
+                if isinstance(seq, ListValue):
+                    return seq.joined(tr, items)
+                return TupleValue(items, Size if seq.cls is Size else tuple)
     if plain_op == "|" and isinstance(a, DictValue) and isinstance(b, DictValue):
         if inplace:
             a.m_update(tr, b)
@@ -167,7 +168,7 @@ def compare(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     """`a op b` for the six comparisons."""
     real, name, mirrored = _COMPARE[op]
     if isinstance(a, ObjectValue) or isinstance(b, ObjectValue):
-        a, b = a.plain(name), b.plain(mirrored)
+        a, b = a.plain(tr, name), b.plain(tr, mirrored)
     if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
         if isinstance(a, ScalarValue) or isinstance(b, ScalarValue):
             decided = decide(tr, real, op, a, b) or decision(tr, real, op, a, b)

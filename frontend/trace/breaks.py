@@ -14,9 +14,9 @@ from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Protocol
 
 from flambeau.frontend.trace import inert
-from flambeau.frontend.trace.made import made_numbers
 from flambeau.frontend.trace.decode import Instr, Program
 from flambeau.frontend.trace.frames import NULL, GraphBreakError, Layout
+from flambeau.frontend.trace.made import made_numbers
 from flambeau.frontend.trace.resume import Resume
 
 

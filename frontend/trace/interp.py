@@ -14,7 +14,18 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from flambeau.frontend.trace import arithmetic, builtins, computed, copying, iterating, layouts, library, outside, selections
+from flambeau.frontend.trace import (
+    arithmetic,
+    builtins,
+    computed,
+    copying,
+    iterating,
+    layouts,
+    library,
+    outside,
+    selections,
+    standard,
+)
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import (
     BoundBuiltin,
@@ -27,6 +38,7 @@ from flambeau.frontend.trace.callables import (
 from flambeau.frontend.trace.decode import decode
 from flambeau.frontend.trace.effects import Effects, Rebuilder
 from flambeau.frontend.trace.frame import Frame
+from flambeau.frontend.trace.identity import same_nan
 from flambeau.frontend.trace.instructions import HANDLERS, set_context
 from flambeau.frontend.trace.mappings import DictValue, SetValue
 from flambeau.frontend.trace.numbers import with_number_option
@@ -68,7 +80,7 @@ from flambeau.runtime.levels import Wrapped
 from flambeau.runtime.tensor import Tensor
 from flambeau.runtime.traced import Recorder, Traced
 
-assert computed and copying and iterating and library             # they fill the table of built-in functions
+assert computed and copying and iterating and library and standard             # they fill the table of built-in functions
 MAX_DEPTH = 120
 
 
@@ -332,6 +344,12 @@ class Tracer:
 
     def call_pure(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Call a function that is pure apart from ops: its ops go into the graph."""
+        if "requires_grad" in kwargs:
+            rest = {k: v for k, v in kwargs.items() if k != "requires_grad"}
+            made = self.call_pure(fn, args, rest)
+            if not isinstance(made, TensorValue):
+                return made
+            return self.tape.method(made, "requires_grad_", [kwargs["requires_grad"]], {})
         if fn is make_tensor and args and isinstance(args[0], (SymValue, ScalarValue)) and "requires_grad" not in kwargs:
             return self._tensor_of(args[0], **{k: v.as_python(self) for k, v in kwargs.items()})
         if fn is make_tensor and args and isinstance(args[0], (ListValue, TupleValue)) and not kwargs:
@@ -609,6 +627,8 @@ class Tracer:
         if isinstance(a, (SymValue, ScalarValue)) or isinstance(b, (SymValue, ScalarValue)):
             return False                                         # numbers are compared by value; see `is_op`
         if isinstance(a, Const) and isinstance(b, Const):
+            if a.value != a.value and b.value != b.value:
+                return same_nan(self, a, b)
             return a.value is b.value or (type(a.value) is type(b.value) and type(a.value) in (int, str, bytes)
                                           and a.value == b.value)
         if a.source is not None and b.source is not None and not isinstance(a, Const) and not isinstance(b, Const):
@@ -656,7 +676,7 @@ class Tracer:
 
     def index_key(self, value: Value) -> str:
         """An attribute name."""
-        value = value.plain()
+        value = value.plain(self)
         if isinstance(value, Const) and isinstance(value.value, str):
             return value.value
         if isinstance(value, (Const, TensorValue, ListValue, DictValue)):

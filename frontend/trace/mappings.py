@@ -39,6 +39,8 @@ class DictValue(Value):
     def getattr(self, tr: Tracer, name: str) -> Value:
         if name in self.attrs:
             return self.attrs[name]
+        if name == "default_factory" and issubclass(self.cls, collections.defaultdict):
+            return NONE if self.factory is None else self.factory
         own = getattr(self.raw, "__dict__", {})
         if name in own and self.source is not None:
             return tr.wrap(own[name], Attr(self.source, name))
@@ -291,7 +293,7 @@ def dict_key(tr: Tracer, key: Value) -> Any:
         raise tr.observe(TypeError(f"unhashable type: '{key.pytype().__name__}'"))
     if isinstance(key, TupleValue):
         return tuple(dict_key(tr, v) for v in key.values(tr))
-    key = key.plain("__eq__", "__hash__")
+    key = key.plain(tr, "__eq__", "__hash__")
     if isinstance(key, Const):
         return key.value
     if isinstance(key, (SymValue, ScalarValue)):
@@ -309,6 +311,9 @@ def dict_pairs(tr: Tracer, value: Value) -> list[tuple[Value, Value]]:
         return value.pairs(tr)
     if isinstance(value, InstanceDict):
         return value.pairs(tr)
+    contents = getattr(value, "contents", None)
+    if isinstance(contents, DictValue) and contents.cls is dict and value.pytype().__iter__ is dict.__iter__:
+        return contents.pairs(tr)                                 # whatever else a subclass overrides
     if issubclass(value.pytype(), dict):                          # a subclass: through what it overrides
         keys = tr.unpack(tr.call(value.getattr(tr, "keys"), [], {}))
         return [(k, value.getitem(tr, k)) for k in keys]

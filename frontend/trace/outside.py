@@ -7,10 +7,11 @@ import functools
 import operator
 import re
 import types
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace import builtins
+from flambeau.frontend.trace import builtins, standard
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import (
     BoundBuiltin,
@@ -94,6 +95,9 @@ def _wrap(tr: Tracer, raw: Any, source: Source) -> Value:
     if isinstance(raw, type):
         tr.guard(source, g.is_object(raw))
         return ClassValue(raw, source)
+    if cls is weakref.ref:
+        tr.guard(source, g.is_type(cls))
+        return standard.wrap_reference(tr, raw, source)
     if cls in _GETTERS:
         tr.guard(source, g.is_object(raw))
         return getter_from_outside(tr, raw)
@@ -171,7 +175,7 @@ def _wrap_dict(tr: Tracer, raw: Any, source: Source) -> Value:
 def _wrap_set(tr: Tracer, raw: Any, source: Source) -> Value:
     tr.guard(source, g.is_type(type(raw)))
     if all(type(v) in PLAIN for v in raw):
-        tr.guard(source, g.equals(frozenset(raw)) if type(raw) is frozenset else _equals_set(raw))
+        tr.guard(source, _equals_set(raw))
         return SetValue({v: Const(v) for v in raw}, type(raw), source)
     tr.guard(source, g.has_length(len(raw)))
     members = [tr.wrap(v, DictKey(source, k)) for k, v in enumerate(raw)]
@@ -199,6 +203,8 @@ def _wrap_function(tr: Tracer, raw: types.FunctionType, source: Source) -> Value
         code = raw.__code__
         tr.guard(source, (("code", id(code)), lambda w, v: f"{v}.__code__ is {w.constant(code)}",
                             f"{{}} runs {code.co_name}"))
+        if code.co_names:                                         # the same code may run in another namespace
+            tr.guard(Attr(source, "__globals__"), g.is_object(raw.__globals__))
     if original is not None:
         return tr.wrap(original, Attr(source, "__flambeau_original__"))
     return outside_function(tr, raw, source)
@@ -231,6 +237,8 @@ def _wrap_partial(tr: Tracer, raw: Any, source: Source) -> Value:
 
 def _wrap_module(tr: Tracer, raw: types.ModuleType, source: Source) -> Value:
     tr.guard(source, g.is_object(raw))
+    if not is_trusted(raw.__name__):
+        tr.guards.add(source, *g.is_type(types.ModuleType), tr.where)         # its class may be assigned
     return ModuleValue(raw, source)
 
 
@@ -308,7 +316,11 @@ class GlobalsValue(Value):
 
 def _equals_set(raw: set[Any]) -> tuple[Any, Any, str]:
     frozen = frozenset(raw)
-    return ("set", frozen), lambda w, v: f"{v} == {w.constant(frozen)}", f"{{}} has {len(frozen)} given elements"
+    text = f"{{}} has {len(frozen)} given elements"
+    if all(type(x) in (str, bytes) for x in frozen):
+        return ("set", frozen), lambda w, v: f"{v} == {w.constant(frozen)}", text
+    exact, how = g.parts(frozen)
+    return ("set", exact), lambda w, v: f"len({v}) == {len(frozen)} and {how(w, v)}", text
 
 
 def _stem(source: Source) -> str:

@@ -42,7 +42,8 @@ class Shapes:
 
     def symbol(self, hint: int, origin: SizeOf, fresh: bool = False) -> Any:
         """A SymInt for a size or int whose present value is `hint`; equal sizes share a symbol, but for a `fresh` one."""
-        new = self.new_env().create(hint, str(origin), fresh)
+        least = 2 if origin.dim is not None or fresh else 0
+        new = self.new_env().create(hint, str(origin), fresh, least)
         self.origins.setdefault(new.expr.name, []).append(origin)     # (its text is a number once it is pinned)
         return new
 
@@ -83,11 +84,12 @@ class Shapes:
                 if name not in bound]
 
     def guards(self) -> list[Guard]:
-        """Each symbol is at least 2 and the same wherever it is read; then what the trace assumed."""
+        """Each size is at least 2, each int at least 0, and the same wherever it is read; then what the trace assumed."""
         found = []
         for name, places in self.origins.items():
             first = places[0]
-            found.append(Guard(first.fetched, ("size", name), lambda w, v: f"{v} >= 2", f"{name} = {{}} >= 2", ""))
+            least = 0 if name.startswith("z") else 2
+            found.append(Guard(first.fetched, ("size", name), _at_least(least), f"{name} = {{}} >= {least}", ""))
             for other in dict.fromkeys(places[1:]):
                 found.append(Guard(other.fetched, ("same", name), _equal_to(first), "{} == " + escape(str(first)), ""))
         if self.env is not None:
@@ -101,7 +103,7 @@ class Shapes:
 
         def test(w: Writer, v: str) -> str:
             names = {name: w.fetch(self.origins[name][0].fetched) for name in used}
-            return re.sub(r"\bs\d+\b", lambda m: names[m.group()], assumed.text)
+            return re.sub(r"\b[sz]\d+\b", lambda m: names[m.group()], assumed.text)
 
         where = ", ".join(f"{name} = {self.origins[name][0]}" for name in used)
         return Guard(first.fetched, ("assumed", assumed.text), test, escape(f"{assumed.text} ({where})"), assumed.loc)
@@ -110,6 +112,10 @@ class Shapes:
 def _too_early() -> Unsupported:
     return Unsupported("data-dependent", "a number that depends on data is needed before the graph runs",
                        "keep it a tensor: `mask.sum()` in place of `x[mask].shape[0]`")
+
+
+def _at_least(least: int) -> Any:
+    return lambda w, v: f"{v} >= {least}"
 
 
 def _equal_to(first: SizeOf) -> Any:

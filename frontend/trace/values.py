@@ -96,7 +96,7 @@ class Value:
 
     def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Call of a method that the real type implements in C."""
-        handler = getattr(self, "m_" + name, None)
+        handler = getattr(self, "m_" + name, None) or _protocol(self, name, len(args))
         if handler is None:
             raise Unsupported("builtin-method", f"{self.pytype().__name__}.{name} is called")
         try:
@@ -106,7 +106,7 @@ class Value:
                 raise tr.observe(error) from None        # wrong arguments
             raise
 
-    def plain(self, *names: str) -> Value:
+    def plain(self, tr: Tracer, *names: str) -> Value:
         """The number or string in an object of a subclass of their types that does not override the operators `names`."""
         return self
 
@@ -135,6 +135,16 @@ class Value:
     def children(self) -> Iterator[Value]:
         """Values this one holds."""
         return iter(())
+
+
+def _protocol(value: Value, name: str, count: int) -> Any:
+    """What a special method of a built-in type does when it is called by its name (`xs.__getitem__(0)`); None for others."""
+    found: dict[tuple[str, int], Any] = {
+        ("__getitem__", 1): value.getitem, ("__setitem__", 2): value.setitem, ("__delitem__", 1): value.delitem,
+        ("__iter__", 0): value.iterate, ("__len__", 0): lambda tr: tr.constant(value.length(tr)),
+        ("__contains__", 1): lambda tr, item: Const(value.contains(tr, item)),
+    }
+    return found.get((name, count))
 
 
 class Null(Value):
