@@ -100,22 +100,26 @@ class ByOps:
         return run(*inputs)
 
     def recipe(self) -> Recipe:
-        code = self.code()
-        return "ops", code.text, code.constants
+        return "ops", self.code()
 
     @staticmethod
     def of(recipe: Recipe | None) -> ByOps | None:
-        return None if recipe is None else ByOps(lambda: GraphCode(*recipe[1:]))
+        return None if recipe is None else ByOps(_code_later(recipe[1]))
 
 
-def _by_ops(libraries: Libraries, text: str, constants: dict[str, Any]) -> Runner:
-    return GraphRunner(GraphCode(text, constants))
+def _code_later(code: GraphCode | Callable[[], GraphCode]) -> Callable[[], GraphCode]:
+    """A graph's code in a recipe: data from disk is read when it is needed."""
+    return code if callable(code) else lambda: code
+
+
+def _by_ops(libraries: Libraries, code: GraphCode | Callable[[], GraphCode]) -> Runner:
+    return GraphRunner(_code_later(code)())
 
 
 def GraphRunner(code: GraphCode) -> Runner:  # noqa: N802 - reads as what it makes
     """A function of a sequence that runs the graph op by op."""
     run = code.function()
-    return with_recipe(lambda inputs: run(*inputs), lambda: ("ops", code.text, code.constants))
+    return with_recipe(lambda inputs: run(*inputs), lambda: ("ops", code))
 
 
 # ---- what the program does besides computing values ---------------------------------------------------------------
@@ -300,10 +304,9 @@ class Training:
     def recipe(self) -> Recipe:
         facts = {name: getattr(self, name) for name in _FACTS}
         facts["metas"], facts["input_metas"] = ([], []) if self.symbolic else (self.metas, self.input_metas)
-        code = self._joint_code()
         backward = None if self._run_backward is None else recipe_of(self._run_backward)
         return ("training", facts, recipe_of(self.run_forward), self.ending.recipe(), backward,
-                None if backward is not None else self._backward_text(), (code.text, code.constants))
+                None if backward is not None else self._backward_text(), self._joint_code())
 
 
 _FACTS = ("n_inputs", "n_outputs", "tangents", "wanted", "places", "only_sizes", "protected", "again", "random", "symbolic")
@@ -313,16 +316,14 @@ class KeptTraining(Training):
     """A training graph made of its recipe."""
 
     def __init__(self, libraries: Libraries, facts: dict[str, Any], forward: Recipe, ending: Recipe, backward: Recipe | None,
-                 text: tuple[str, str, dict[str, Any]] | None, joint: tuple[str, dict[str, Any]]) -> None:
+                 text: tuple[str, str, dict[str, Any]] | None, joint: GraphCode | Callable[[], GraphCode]) -> None:
         super().__init__()
         self.__dict__.update(facts)
         self.run_forward = runner_of(forward, libraries)
         self.ending = Ending.of(ending)
         self.epilogue = self.ending.after(self.run_values)
-        self._libraries, self._kept, self._text, self._joint = libraries, backward, text, joint
-
-    def _joint_code(self) -> GraphCode:
-        return GraphCode(*self._joint)
+        self._libraries, self._kept, self._text = libraries, backward, text
+        self._joint_code = _code_later(joint)  # type: ignore[method-assign]
 
     def _build_backward(self) -> Runner:
         found = self._kept or self._libraries.backward(self.kept_as)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-import numpy as np
-
 from flambeau.frontend.trace import codes
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.breaks import Points, Step, can_perform
+from flambeau.frontend.trace.asserted import failing
 from flambeau.frontend.trace.callables import CellValue
+from flambeau.frontend.trace.carriers import scalar_carrier, size_carrier
 from flambeau.frontend.trace.decode import Program
 from flambeau.frontend.trace.effects import CannotRebuild, Rebuilder
 from flambeau.frontend.trace.finalizers import refuse_abandoned
 from flambeau.frontend.trace.frame import Frame
-from flambeau.frontend.trace.interp import Stop, Tracer
 from flambeau.frontend.trace.frames import Broken, Layout, parameter_names, rerun
+from flambeau.frontend.trace.interp import Stop, Tracer
 from flambeau.frontend.trace.numbers import number_text
 from flambeau.frontend.trace.seen import Seen, seen_by
 from flambeau.frontend.trace.shapes import Shapes
@@ -30,7 +30,6 @@ from flambeau.ir import dtype as dtypes
 from flambeau.ir.graph import Graph, Node
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.tree import leaves
-from flambeau.runtime.tensor import Tensor
 
 _files = itertools.count()
 
@@ -104,6 +103,10 @@ class Captured:
         return self.writer.build("run", ", ".join(["i", *self.parameters]), self.file.replace("guard", "run"))
 
 
+class CannotAssert(Exception):
+    """The graph cannot be run and forgotten: assertions on data are breaks in this frame."""
+
+
 class Capture:
     """Traces `program` from `index`, with real values in the order of `layout`."""
 
@@ -112,6 +115,7 @@ class Capture:
         self.points, self.program, self.globals, self.index, self.layout = points, program, globals, index, layout
         self.values, self.dynamic, self.callee = values, dynamic, callee
         self.code: CodeType = program.code
+        self.may_assert = True                                    # see `asserted`
 
     def run(self) -> Captured:
         """Trace; on a break trace again up to the breaking step, so that nothing has to be undone."""
@@ -119,8 +123,13 @@ class Capture:
         seen: set[tuple[int, bool]] = set()
         while True:
             tr = Tracer(self.name, self.dynamic)
+            tr.may_assert = self.may_assert
             try:
                 return self._attempt(tr, at, reason, native)
+            except CannotAssert:
+                self.may_assert, at, reason, native = False, 0, None, False
+                seen.clear()
+                continue
             except Unsupported as error:
                 error.line = error.line or tr.where()
                 reason, at, native = error, *self._place(tr, error)
@@ -166,6 +175,8 @@ class Capture:
             found.cause, found.line, found.escaped = error.__cause__, frame.raised_line, True
             raise found from error
         refuse_abandoned(tr)
+        if tr.asserted and not self._can_run_again(tr.graph):
+            raise CannotAssert
         w = Writer([*parameter_names(self.layout), "i", "o", "graph"])
         out = Rebuilder(tr, w)
         broke = None
@@ -179,6 +190,7 @@ class Capture:
         out.finish()
         statements = out.effects()
         out.finish()
+        self.failing = failing(tr.asserted, out.tensor)
         tr.sharing.check(out.outputs, tr.graph.inputs)
         tr.frames.pop()
         return self._finish(tr, w, out, statements, ending, broke)
@@ -251,14 +263,21 @@ class Capture:
 
     def _running(self, graph: Graph, w: Writer) -> list[str]:
         """Lines that run the graph; one that changes nothing may raise, and then the frame raises in its own time."""
-        changes = any(n.op is not None and (n.op.mutates or not n.op.tags.isdisjoint(("random", "effect"))) for n in graph.walk())
-        if changes or (self.index == 0 and self.code.co_cellvars):
+        if not self._can_run_again(graph):
             return ["    o = graph(i)"]
         step = Step(self.points, self.program, self.globals, self.index, self.layout, True, False)
         names = parameter_names(self.layout)
         state = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
-        return ["    __failed = None", "    try: o = graph(i)", "    except Exception as __error: __failed = __error",
-                f"    if __failed is not None: return {w.constant(rerun)}(__failed, {w.constant(step)}, {state})"]
+        lines = ["    __failed = None", "    try: o = graph(i)", "    except Exception as __error: __failed = __error",
+                 f"    if __failed is not None: return {w.constant(rerun)}(__failed, {w.constant(step)}, {state})"]
+        if self.failing:
+            lines.append(f"    if {self.failing}: return {w.constant(Broken)}({w.constant(step)}, {state})")
+        return lines
+
+    def _can_run_again(self, graph: Graph) -> bool:
+        """Whether the frame may run natively after its graph has run: nothing was written to, no random numbers were drawn."""
+        changes = any(n.op is not None and (n.op.mutates or not n.op.tags.isdisjoint(("random", "effect"))) for n in graph.walk())
+        return not changes and not (self.index == 0 and self.code.co_cellvars)
 
     def _inputs(self, tr: Tracer) -> tuple[list[Source], list[Any]]:
         """Sources and example values of the graph's inputs; inputs nobody reads are dropped unless they carry a size."""
@@ -340,19 +359,6 @@ class ScalarCarrier(Source):
 
     def __str__(self) -> str:
         return "a number of the frame"
-
-
-def scalar_carrier(x: float | int) -> Tensor:
-    """A float64 or int64 tensor without dimensions."""
-    return Tensor(np.array(x, np.float64 if type(x) is float else np.int64))
-
-
-_zero = np.zeros((), dtype=np.bool_)
-
-
-def size_carrier(n: int) -> Tensor:
-    """A tensor of n times the same byte."""
-    return Tensor(np.broadcast_to(_zero, (n,)))
 
 
 def _message(error: Any) -> str:

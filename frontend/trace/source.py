@@ -6,27 +6,9 @@ which guard failed), and how a person would write it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from flambeau.frontend.trace.writer import Writer
-
-T = TypeVar("T")
-
-
-def _hash_once(cls: type[T]) -> type[T]:
-    """Sources are nested deeply and looked up often: keep the hash that their fields give."""
-    structural: Any = cls.__hash__
-
-    def cached(self: Any) -> int:
-        found = self.__dict__.get("_hash")
-        if found is None:
-            found = structural(self)
-            object.__setattr__(self, "_hash", found)
-        return found
-
-    cls.__hash__ = cached                                         # type: ignore[assignment,method-assign]
-    return cls
 
 
 class Source:
@@ -56,14 +38,29 @@ class Source:
         return False
 
 
-@_hash_once
-@dataclass(frozen=True)
-class Root(Source):
+class _Structural(Source):
+    """A source that `parts` tells from others: the arguments of its `__init__`."""
+
+    parts: tuple[Any, ...]
+    _hash: int | None = None                                      # nested deeply and looked up often: kept
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or type(self) is type(other) and self.parts == other.parts
+
+    def __hash__(self) -> int:
+        found = self._hash
+        if found is None:
+            found = self._hash = hash((type(self), self.parts))
+        return found
+
+
+class Root(_Structural):
     """A value of the frame: an argument, a live local, a cell, a stack entry."""
 
-    name: str
-    label: str = ""
     base = None
+
+    def __init__(self, name: str, label: str = "") -> None:
+        self.parts = self.name, self.label = name, label
 
     def code(self, w: Writer) -> str:
         return self.name
@@ -103,13 +100,13 @@ class Constant(Source):
         return self.label
 
 
-@_hash_once
-@dataclass(frozen=True)
-class Attr(Source):
+class Attr(_Structural):
     """`base.name`."""
 
     base: Source
-    name: str
+
+    def __init__(self, base: Source, name: str) -> None:
+        self.parts = self.base, self.name = base, name
 
     def code(self, w: Writer) -> str:
         if self.name.isidentifier():
@@ -123,12 +120,13 @@ class Attr(Source):
         return f"{self.base}.{self.name}"
 
 
-@_hash_once
-@dataclass(frozen=True)
-class Namespace(Source):
+class Namespace(_Structural):
     """The `__dict__` of an object whose class answers every attribute itself: read without asking it."""
 
     base: Source
+
+    def __init__(self, base: Source) -> None:
+        self.base, self.parts = base, (base,)
 
     def code(self, w: Writer) -> str:
         return f"{w.constant(object.__getattribute__)}({w.fetch(self.base)}, '__dict__')"
@@ -140,13 +138,13 @@ class Namespace(Source):
         return f"{self.base}.__dict__"
 
 
-@_hash_once
-@dataclass(frozen=True)
-class Item(Source):
+class Item(_Structural):
     """`base[key]` for a constant key (of a list, tuple or dict)."""
 
     base: Source
-    key: Any
+
+    def __init__(self, base: Source, key: Any) -> None:
+        self.parts = self.base, self.key = base, key
 
     def code(self, w: Writer) -> str:
         return f"{w.fetch(self.base)}[{w.literal(self.key)}]"
@@ -162,13 +160,13 @@ class Item(Source):
         return f"{self.base}[{self.key!r}]"
 
 
-@_hash_once
-@dataclass(frozen=True)
-class Global(Source):
+class Global(_Structural):
     """A global of the module whose namespace is `base`."""
 
     base: Source
-    name: str
+
+    def __init__(self, base: Source, name: str) -> None:
+        self.parts = self.base, self.name = base, name
 
     def code(self, w: Writer) -> str:
         return f"{w.fetch(self.base)}[{self.name!r}]"
@@ -180,13 +178,13 @@ class Global(Source):
         return self.name
 
 
-@_hash_once
-@dataclass(frozen=True)
-class ClassItem(Source):
+class ClassItem(_Structural):
     """A class attribute found in the namespace of one class of an MRO (so descriptors do not run)."""
 
     base: Source
-    name: str
+
+    def __init__(self, base: Source, name: str) -> None:
+        self.parts = self.base, self.name = base, name
 
     def code(self, w: Writer) -> str:
         return f"{w.fetch(self.base)}.__dict__[{self.name!r}]"
@@ -198,12 +196,13 @@ class ClassItem(Source):
         return f"{self.base}.{self.name}"
 
 
-@_hash_once
-@dataclass(frozen=True)
-class CellContents(Source):
+class CellContents(_Structural):
     """What a closure cell holds."""
 
     base: Source
+
+    def __init__(self, base: Source) -> None:
+        self.base, self.parts = base, (base,)
 
     def code(self, w: Writer) -> str:
         return f"{w.fetch(self.base)}.cell_contents"
@@ -215,13 +214,13 @@ class CellContents(Source):
         return str(self.base).removeprefix("cell_")
 
 
-@_hash_once
-@dataclass(frozen=True)
-class KeyedItem(Source):
+class KeyedItem(_Structural):
     """`base[key]` for a key that is reached by a source of its own (a dict by objects)."""
 
     base: Source
-    key: Source
+
+    def __init__(self, base: Source, key: Source) -> None:
+        self.parts = self.base, self.key = base, key
 
     def code(self, w: Writer) -> str:
         base, key = w.fetch(self.base), w.fetch(self.key)
@@ -237,13 +236,13 @@ class KeyedItem(Source):
         return f"{self.base}[{self.key}]"
 
 
-@_hash_once
-@dataclass(frozen=True)
-class KeptResult(Source):
+class KeptResult(_Structural):
     """What a function that keeps its results (`lru_cache`) returns for constants."""
 
     base: Source
-    args: tuple[Any, ...]
+
+    def __init__(self, base: Source, args: tuple[Any, ...]) -> None:
+        self.parts = self.base, self.args = base, args
 
     def code(self, w: Writer) -> str:
         return f"{w.fetch(self.base)}({', '.join(map(w.literal, self.args))})"
@@ -255,12 +254,13 @@ class KeptResult(Source):
         return f"{self.base}({', '.join(map(repr, self.args))})"
 
 
-@_hash_once
-@dataclass(frozen=True)
-class Keys(Source):
+class Keys(_Structural):
     """The keys of a dict, or the elements of a set, in iteration order."""
 
     base: Source
+
+    def __init__(self, base: Source) -> None:
+        self.base, self.parts = base, (base,)
 
     def code(self, w: Writer) -> str:
         return f"tuple({w.fetch(self.base)})"
@@ -272,13 +272,13 @@ class Keys(Source):
         return f"the keys of {self.base}"
 
 
-@_hash_once
-@dataclass(frozen=True)
-class DictKey(Source):
+class DictKey(_Structural):
     """The key at a position of a dict, or an element of a set, in iteration order."""
 
     base: Source
-    index: int
+
+    def __init__(self, base: Source, index: int) -> None:
+        self.parts = self.base, self.index = base, index
 
     def code(self, w: Writer) -> str:
         return f"{w.fetch(Keys(self.base))}[{self.index}]"
@@ -290,12 +290,13 @@ class DictKey(Source):
         return f"key {self.index} of {self.base}"
 
 
-@_hash_once
-@dataclass(frozen=True)
-class Length(Source):
+class Length(_Structural):
     """`len(base)`."""
 
     base: Source
+
+    def __init__(self, base: Source) -> None:
+        self.base, self.parts = base, (base,)
 
     def code(self, w: Writer) -> str:
         return f"len({w.fetch(self.base)})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import inspect
 import operator
 import os
 import re
@@ -215,6 +216,8 @@ def identity(value: Any) -> Any:
         return "pattern", plain_text(value.pattern), value.flags
     if isinstance(value, (operator.itemgetter, operator.attrgetter, operator.methodcaller)):
         return "getter", kind.__name__, plain_text(value.__reduce__()[1])
+    if isinstance(value, _TUPLE_ITEM):
+        return "tuple item", value.__reduce__()[1][0]
     if isinstance(value, (types.GenericAlias, types.UnionType)):
         return "alias", repr(value)
     if kind.__module__.partition(".")[0] == "flambeau" and not is_program_class(kind):
@@ -222,6 +225,7 @@ def identity(value: Any) -> Any:
     raise Unsteady(f"a {kind.__qualname__}, told by which object it is")
 
 
+_TUPLE_ITEM: Any = type(inspect.FullArgSpec.__dict__["args"])   # a field of a named tuple
 _FROM_C = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.MethodWrapperType,
            types.GetSetDescriptorType, types.MemberDescriptorType, types.ClassMethodDescriptorType)
 

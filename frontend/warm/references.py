@@ -6,7 +6,6 @@ in functions) is found the way the trace found it, by its source from the frame'
 """
 from __future__ import annotations
 
-import dataclasses
 import enum
 import importlib
 import marshal
@@ -125,8 +124,7 @@ class Encoder:
             raise NotKept(f"a value that is computed: {source}")
         if kind.__name__ == "Constant":
             return "Constant", self.encode(source.value), source.label
-        parts = [getattr(source, f.name) for f in dataclasses.fields(source)]
-        return kind.__name__, *(("source", self.source(p)) if _is_source(p) else self.encode(p) for p in parts)
+        return kind.__name__, *(("source", self.source(p)) if _is_source(p) else self.encode(p) for p in source.parts)
 
 
 def _is_source(value: Any) -> bool:
@@ -194,8 +192,9 @@ def _name_of(value: Any) -> tuple[str, str] | None:
     """(module, path) under which `value` is found in any process that has imported the module."""
     if isinstance(value, types.ModuleType):
         return (value.__name__, "") if sys.modules.get(value.__name__) is value else None
-    for module in (getattr(value, "__module__", None), getattr(getattr(value, "__objclass__", None), "__module__", None)):
-        path = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    named = value.fget if isinstance(value, property) else value
+    for module in (getattr(named, "__module__", None), getattr(getattr(value, "__objclass__", None), "__module__", None)):
+        path = getattr(named, "__qualname__", None) or getattr(value, "__name__", None)
         if isinstance(module, str) and isinstance(path, str) and _resolved(module, path) is value:
             return module, path
     if isinstance(value, (int, float, str, bytes, tuple, dict, list, set, types.CodeType)):
@@ -323,6 +322,17 @@ def _read_names(decoder: Decoder, cls: Plain, expected: str) -> None:
         raise Gone("a class of the library to which the program has added something")
 
 
+def _read_op(decoder: Decoder, name: str) -> Op:
+    try:
+        return get_op(name)
+    except KeyError:
+        importlib.import_module("flambeau.ir.graph")              # some ops are in graphs alone
+    try:
+        return get_op(name)
+    except KeyError as error:
+        raise Gone(str(error)) from None
+
+
 def _read_graph(decoder: Decoder, data: bytes) -> Callable[[], GraphCode]:
     def read() -> GraphCode:
         text, constants = marshal.loads(data)
@@ -343,7 +353,7 @@ _READERS: dict[str, Callable[..., Any]] = {
     "range": lambda d, *v: range(*v),
     "meta": lambda d, *v: TensorMeta(*map(d.decode, v)),
     "graph": _read_graph,
-    "op": lambda d, name: get_op(name),
+    "op": _read_op,
     "at": Decoder.at,
     "wrapped": lambda d, wrapper, expected: checked(getattr(d.decode(wrapper), "__wrapped__", None), expected),
     "enum": _read_enum,

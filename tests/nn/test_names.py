@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flambeau import nn
+from flambeau import nn, optim
 
 IMPORTS = """
 from torch.nn.common_types import _size_2_t, _size_any_t
@@ -66,6 +66,15 @@ def test_each_class_is_where_the_table_of_lazy_imports_says() -> None:
     assert {path.stem for path in folder.glob("*.py")} - {"__init__", "_reduction", "common_types", "hooks", "state"} <= known
     with pytest.raises(AttributeError, match="has no attribute 'Linaer'"):
         nn.Linaer  # noqa: B018
+
+
+def test_each_optimizer_is_where_the_lazy_import_looks() -> None:
+    folder = Path(optim.__file__).parent
+    assert {path.stem for path in folder.glob("*.py")} == {"__init__", "optimizer", *optim._FILES}
+    for name in optim.__all__:
+        assert getattr(optim, name).__name__.rpartition(".")[2] == name
+    with pytest.raises(AttributeError, match="has no attribute 'Adma'"):
+        optim.Adma  # noqa: B018
 
 
 def test_a_small_model_imports_few_files() -> None:
