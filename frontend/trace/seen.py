@@ -20,7 +20,7 @@ class Seen:
 
 def seen_by(tr: Tracer) -> Seen:
     """What this trace has looked at."""
-    functions = {id(f.code): f for f in tr.inlined}
+    functions = {id(f.raw if f.raw is not None else f.code): f for f in tr.inlined}     # (one code, many closures)
     classes = dict.fromkeys([cls for raw in tr.keep for cls in (type(raw), raw) if isinstance(cls, type)])
     assumed = {(id(space), name): (space, name, value) for space, name, value in tr.assumed}
     return Seen(list(functions.values()), list(classes), list(assumed.values()))

@@ -208,6 +208,8 @@ def identity(value: Any) -> Any:
         return "built in", kind.__name__, getattr(owner, "__qualname__", getattr(owner, "__name__", "")), value.__name__
     if isinstance(value, (staticmethod, classmethod, types.MethodType)):
         return kind.__name__, identity(value.__func__)
+    if kind.__name__ == "_tuplegetter":                                # a field of a named tuple
+        return "field", value.__reduce__()[1][0]                       # type: ignore[attr-defined]
     if isinstance(value, functools._lru_cache_wrapper):
         return "cached", identity(value.__wrapped__)
     if isinstance(value, np.ufunc):
@@ -239,14 +241,25 @@ def is_told_apart(value: Any) -> bool:
 
 # --------------------------------------------------------------------------- files
 
-_files: dict[tuple[str, int, int], str] = {}
+_files: dict[tuple[Any, ...], str] = {}
+
+
+def file_stat(path: str) -> tuple[int, ...]:
+    """What changes whenever a file is written to or takes another's place: size, times of change, number; () without a file.
+
+    The time of the last change of any kind (`ctime`) cannot be set, so that a file that was unpacked or copied over is another.
+    """
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev
 
 
 def file_hash(path: str) -> str:
     """A hash of a file's contents; "" when it cannot be read."""
     try:
-        stat = os.stat(path)
-        key = (path, stat.st_size, stat.st_mtime_ns)
+        key = (path, *file_stat(path))
         found = _files.get(key)
         if found is None:
             with open(path, "rb") as file:

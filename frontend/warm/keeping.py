@@ -138,13 +138,13 @@ class _Entry:
             found["member", encode(space), name, fingerprints.identity(value)] = None
         return list(found)
 
-    def _files(self) -> list[tuple[str, str]]:
+    def _files(self) -> list[tuple[str, tuple[int, ...], str]]:
         names = {str(self.point.globals.get("__name__"))}
         names |= {str(f.raw.__module__) for f in self.functions} | {cls.__module__ for cls in self.captured.seen.classes}
         paths = {f.code.co_filename for f in self.captured.seen.functions} | {self.point.code.co_filename}
         files = set(fingerprints.program_files(names))
         files |= {p for p in paths if not p.startswith("<") and not fingerprints.is_installed(p)}
-        return [(path, fingerprints.file_hash(path)) for path in sorted(files)]
+        return [(path, fingerprints.file_stat(path), fingerprints.file_hash(path)) for path in sorted(files)]
 
     # ---- words
 

@@ -7,6 +7,7 @@ in functions) is found the way the trace found it, by its source from the frame'
 from __future__ import annotations
 
 import enum
+import functools
 import importlib
 import marshal
 import sys
@@ -251,8 +252,7 @@ class Decoder:
         return read(self, *plain[1:])
 
     def source(self, plain: Plain) -> Any:
-        from flambeau.frontend.trace import source as sources  # noqa: PLC0415 - only where something has no name
-        kind = getattr(sources, plain[0])
+        kind = getattr(_sources(), plain[0])
         return kind(*(self.source(p[1]) if type(p) is tuple and p[0] == "source" else self.decode(p) for p in plain[1:]))
 
     def fetch(self, plain: Plain) -> Any:
@@ -276,6 +276,12 @@ class Decoder:
 
 def checked(found: Any, expected: Any) -> Any:
     """`found`, which must be what `expected` says."""
+@functools.cache
+def _sources() -> types.ModuleType:
+    """The classes of sources; imported where something has no name."""
+    return importlib.import_module("flambeau.frontend.trace.source")
+
+
     try:
         if expected is not None and identity(found) != expected:
             raise Gone(f"{_shown(found)} has changed")

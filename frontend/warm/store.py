@@ -38,7 +38,7 @@ from flambeau.runtime.tensor import Tensor
 PASSES: Any = object()      # `load` says: the function has no parts of its own
 SUFFIX = ".entries"
 BACKWARD = ".backward"
-FORMAT = 3
+FORMAT = 4
 #: Entries of one point that are kept; the oldest go first.
 MOST = 16
 #: From so many guards on it is worth while, after so many calls, to read them and remember what they find.
@@ -196,8 +196,8 @@ class _Reader:
     def entry(self) -> Any:
         """The entry if all it depends on is as it was and its guards accept the values."""
         data = self.data
-        for path, digest in data["files"]:
-            if fingerprints.file_hash(path) != digest:
+        for path, stat, digest in data["files"]:
+            if fingerprints.file_stat(path) != stat and fingerprints.file_hash(path) != digest:
                 return None
         for fact in data["facts"]:
             self.decoder.decode(fact)

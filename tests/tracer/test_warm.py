@@ -458,3 +458,53 @@ def test_sets_have_another_order_in_each_process(tmp_path: Path) -> None:
         """
     for seed in ("1", "2", "3"):
         assert in_python(tmp_path, text, FLAMBEAU_CACHE_DIR=str(tmp_path / "cache"), PYTHONHASHSEED=seed) == [True] * 3
+
+
+# --------------------------------------------------------------------------- one code, many closures; files
+
+MADE = """
+    def make(scale):
+        class Layer(nn.Module):
+            def forward(self, x):
+                return x * scale
+        return Layer()
+    model = nn.Sequential(make(2.0), make(3.0))
+    def fn(x):
+        return model(x)
+    """
+
+
+def test_functions_of_one_code_with_closures_of_their_own(server: Server, tmp_path: Path) -> None:
+    program(tmp_path, MADE)
+    first = server.run(tmp_path)
+    assert first["same"] and first["not_kept"] == [""], first
+    second = server.run(tmp_path)
+    assert second["same"] and second["kinds"] == ["loaded"], second
+    change = "type(program.model[1]).forward.__closure__[0].cell_contents = 5.0"
+    third = server.run(tmp_path, change)
+    assert third["same"], third["shown"]
+    swap = "program.model = type(program.model)(*reversed(list(program.model)))"
+    fourth = server.run(tmp_path, swap)
+    assert fourth["same"], fourth["shown"]
+
+
+def test_a_file_is_told_by_its_contents_not_by_its_times(server: Server, tmp_path: Path) -> None:
+    text = """
+        import constants
+        def fn(x):
+            return x * constants.SCALE
+        """
+    write(tmp_path, {"program": HEAD + textwrap.dedent(text), "constants": "SCALE = 2.0\n"})
+    assert server.run(tmp_path)["kinds"] == ["graph"]
+    file = tmp_path / "constants.py"
+    before = file.stat()
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    assert server.run(tmp_path)["kinds"] == ["loaded"]
+    file.write_text("SCALE = 2.0#\n")                             # a comment, and of another size
+    assert server.run(tmp_path)["kinds"] == ["graph"]
+    assert server.run(tmp_path)["kinds"] == ["loaded"]
+    before = file.stat()
+    file.write_text("SCALE = 4.0#\n")                             # the size and the time of before
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    last = server.run(tmp_path)
+    assert last["same"] and last["kinds"] == ["graph"], last
