@@ -9,8 +9,8 @@ from typing import Any
 
 from flambeau.frontend.trace import codes
 from flambeau.frontend.trace import guards as g
-from flambeau.frontend.trace.breaks import Points, Step, can_perform
 from flambeau.frontend.trace.asserted import failing
+from flambeau.frontend.trace.breaks import Points, Step, can_perform
 from flambeau.frontend.trace.callables import CellValue
 from flambeau.frontend.trace.carriers import scalar_carrier, size_carrier
 from flambeau.frontend.trace.decode import Program

@@ -6,15 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.arithmetic import unary as apply_unary
+from flambeau.frontend.trace.asserted import is_kept_for_assertion, taken_by_assertion
 from flambeau.frontend.trace.builtins import format_text
 from flambeau.frontend.trace.callables import CellValue, FunctionValue, GeneratorValue
 from flambeau.frontend.trace.computed import joined
 from flambeau.frontend.trace.decode import Instr
 from flambeau.frontend.trace.frame import Frame
+from flambeau.frontend.trace.guards import is_object
+from flambeau.frontend.trace.identity import identical
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
 from flambeau.frontend.trace.sequences import ListValue, SliceValue, TupleValue
-from flambeau.frontend.trace.source import Constant, Global
+from flambeau.frontend.trace.source import ClassItem, Constant, Global
+from flambeau.frontend.trace.trust import can_change, depend_on_subclass, find
 from flambeau.frontend.trace.values import (
     NO_TEXT,
     NONE,
@@ -233,7 +237,7 @@ def is_op(tr: Tracer, f: Frame, ins: Instr) -> None:
     if a is not b and all(v.pytype() in (int, float) for v in (a, b)):       # numbers that change: which object is asked
         a, b = (Const(v.as_python(tr)) if isinstance(v, ScalarValue) else Const(tr.index(v)) if isinstance(v, SymValue) else v
                 for v in (a, b))
-    f.push(Const(tr.same(a, b) != bool(ins.arg)))
+    f.push(Const(identical(tr, a, b) != bool(ins.arg)))
 
 
 @on("CONTAINS_OP")
@@ -244,7 +248,8 @@ def contains_op(tr: Tracer, f: Frame, ins: Instr) -> None:
 
 @on("TO_BOOL")
 def to_bool(tr: Tracer, f: Frame, ins: Instr) -> None:
-    f.push(Const(tr.truth(f.pop())))
+    value = f.pop()
+    f.push(value if is_kept_for_assertion(tr, f, value) else Const(tr.truth(value)))
 
 
 # --------------------------------------------------------------------------- jumps and loops
@@ -260,7 +265,8 @@ def pop_jump_if(tr: Tracer, f: Frame, ins: Instr) -> None:
     if ins.arg in ("NONE", "NOT_NONE"):
         taken = (isinstance(value, Const) and value.value is None) == (ins.arg == "NONE")
     else:
-        taken = tr.truth(value) == (ins.arg == "TRUE")
+        assumed = taken_by_assertion(tr, f, ins, value)
+        taken = tr.truth(value) == (ins.arg == "TRUE") if assumed is None else assumed
     if taken:
         f.ip = ins.target                                         # type: ignore[assignment]
 
@@ -703,13 +709,18 @@ _SELF_MATCH = (bool, bytearray, bytes, dict, float, frozenset, int, list, set, s
 
 
 def _class_pattern(tr: Tracer, subject: Value, cls: type, positional: int, names: list[str]) -> list[Value] | None:
-    if not issubclass(subject.pytype(), cls):
+    answer = issubclass(subject.pytype(), cls)
+    depend_on_subclass(tr, subject.pytype(), cls, answer)
+    if not answer:
         return None
     found: list[Value] = []
     if positional and cls in _SELF_MATCH:
         found.append(subject)
     else:
-        names = list(getattr(cls, "__match_args__", ()))[:positional] + names
+        owner, given = find(tr, cls, "__match_args__")
+        if owner is not None and can_change(owner):
+            tr.guard(ClassItem(Constant(owner, owner.__name__), "__match_args__"), is_object(given))
+        names = list(() if owner is None else given)[:positional] + names
     for name in names:
         try:
             found.append(subject.getattr(tr, name))

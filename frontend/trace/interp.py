@@ -51,7 +51,7 @@ from flambeau.frontend.trace.source import Constant, Root, Source
 from flambeau.frontend.trace.subclasses import builtin_base, make_contents
 from flambeau.frontend.trace.tape import Tape
 from flambeau.frontend.trace.tensors import ModeValue, set_tensor_attribute, tensor_attribute
-from flambeau.frontend.trace.trust import is_plumbing
+from flambeau.frontend.trace.trust import depend_on_operator, is_plumbing
 from flambeau.frontend.trace.values import (
     Const,
     NotConstant,
@@ -173,6 +173,8 @@ class Tracer:
         self.recorder = Recorder(self.builder)                   # records for transforms; `transform` is the one that runs
         self.transform: Any = None
         self.sharing = Sharing(self)                             # values that share memory in eager mode, and not here
+        self.asserted: list[tuple[TensorValue, bool]] = []       # conditions of assertions that are assumed to hold
+        self.may_assert = True
         self.nested = ""                                         # the branch or loop body that is being traced
         self.autocast = mode.autocast                            # as the traced code has set it
         self.tape = Tape(self)
@@ -692,11 +694,17 @@ class Tracer:
     def layout_method(self, value: TensorValue, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
         return layouts.layout_method(self, value, name, args, kwargs)
 
+    def turn(self, value: TensorValue, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
+        return layouts.turn(self, value, name, args, kwargs)
+
     def check_view(self, value: TensorValue, args: list[Value]) -> None:
         layouts.check_view(self, value, args)
 
     def is_known_contiguous(self, value: TensorValue) -> bool:
         return layouts.is_known_contiguous(self, value)
+
+    def depend_on_operator(self, value: TensorValue, name: str) -> None:
+        depend_on_operator(self, [value], name)
 
     def tensor_getattr(self, value: TensorValue, name: str) -> Value:
         return tensor_attribute(self, value, name)

@@ -135,3 +135,17 @@ def _fresh(node: Any) -> Any:
         strides.append(step)
         step *= max(n, 1)
     return _dummy(dtype, node.meta.shape, tuple(reversed(strides)))
+
+
+def turn(tr: Tracer, value: TensorValue, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
+    """`x.unsqueeze_(0)` and its like: the tensor object shows a view of what it was. Only of tensors made in the trace, of
+    which nobody else knows the shape."""
+    if value.source is not None or tr.transform is not None or tr.nested or tr.tape.is_kept(value):
+        raise Unsupported("tensor-attribute", f"Tensor.{name}_() is called, which a graph does not record")
+    old = value.tensor
+    view = tr.call_pure(getattr(type(old), name), [value, *args], kwargs)
+    assert isinstance(view, TensorValue)
+    tr.tensors.pop(id(old), None)
+    value.tensor = view.tensor
+    tr.tensors[id(view.tensor)] = value
+    return value

@@ -334,6 +334,9 @@ NEEDS_DATA = {"item", "tolist", "numpy", "data_ptr", "__array__", "__bool__", "_
 TAPE_METHODS = {"backward", "register_hook", "requires_grad_", "retain_grad"}
 
 
+# Methods that make a tensor a view of what it was.
+TURNED_METHODS = {"squeeze_", "unsqueeze_", "transpose_", "swapaxes_", "swapdims_", "t_"}
+
 LAYOUT_METHODS = ("is_contiguous", "stride", "storage_offset")
 
 
@@ -373,14 +376,18 @@ class TensorValue(Value):
         if name in TAPE_METHODS:
             return tr.tape.method(self, name, args, kwargs)
         found = getattr(type(self.tensor), name, None)
+        if found is None and name in TURNED_METHODS:
+            return tr.turn(self, name[:-1], args, kwargs)
         if found is None:
             raise Unsupported("tensor-attribute", f"Tensor.{name}() is called, which a graph does not record")
         return tr.call_pure(found, [self, *args], kwargs)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
+        tr.depend_on_operator(self, "__getitem__")
         return tr.call_pure(operator.getitem, [self, key], {})
 
     def setitem(self, tr: Tracer, key: Value, value: Value) -> None:
+        tr.depend_on_operator(self, "__setitem__")
         tr.call_pure(operator.setitem, [self, key, value], {})
 
     def contains(self, tr: Tracer, item: Value) -> bool:
@@ -392,9 +399,11 @@ class TensorValue(Value):
                           "use where(), or mark the branch as data with cond()")
 
     def length(self, tr: Tracer) -> int:
+        tr.depend_on_operator(self, "__len__")
         return self.tensor.shape[0] if self.tensor.shape else tr.call_host(len, self.tensor)
 
     def iterate(self, tr: Tracer) -> Value:
+        tr.depend_on_operator(self, "__iter__")
         if not self.tensor.shape:
             raise tr.observe(TypeError("iteration over a 0-d tensor"))
         rows = tr.call_pure(self.tensor.unbind, [Const(0)], {})

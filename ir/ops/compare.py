@@ -28,7 +28,8 @@ def _comparison(name: str, sign: str, long_name: str, dtypes: str = "buif",
     method = op.method
 
     def operator(self: Any, other: Any) -> Any:
-        return method(self, other) if isinstance(other, _KNOWN) or hasattr(other, "__array__") else NotImplemented
+        known = isinstance(other, _KNOWN) or hasattr(other, "__array__") or hasattr(other, "__flambeau_symint__")
+        return method(self, other) if known else NotImplemented
 
     operator.__name__ = f"__{name}__"
     public(f"Tensor.__{name}__")(operator)

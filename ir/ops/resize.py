@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 from .. import dtype as _dtype
@@ -91,7 +92,22 @@ def _sizes(x: Any, n: int, size: Any, scale_factor: Any) -> tuple[tuple, tuple]:
     if len(scales) != n:
         raise ValueError(f"Input and scale_factor must have the same number of spatial dimensions, but got input with spatial "
                          f"dimensions of {list(x.shape[2:])} and scale_factor of shape {scale_factor}.")
-    return tuple(int(math.floor(s * f)) for s, f in zip(x.shape[2:], scales)), scales
+    return tuple(_scaled(s, f) for s, f in zip(x.shape[2:], scales)), scales
+
+
+def _scaled(size: Any, factor: float) -> Any:
+    """``floor(size * factor)``; a symbolic size stays one where the factor is a simple fraction, so that nothing is rounded."""
+    exact = Fraction(factor) if hasattr(size, "__flambeau_symint__") else None
+    if exact is not None and exact.denominator < 2**20 and exact.numerator < 2**20:
+        return size * exact.numerator // exact.denominator
+    return int(math.floor(size * factor))
+
+
+def _ratio(x: Any, a: Any, b: Any) -> Any:
+    """``a / b`` of sizes: a number, or where one is symbolic a float64 tensor without dimensions, on the device of ``x``."""
+    if not any(hasattr(v, "__flambeau_symint__") for v in (a, b)):
+        return a / b
+    return ops.cast(ops.full((), a, device=x.device), _dtype.float64) / b
 
 
 def _arange(x: Any, n: Any) -> Any:
@@ -105,15 +121,15 @@ def _int(values: Any, n: Any) -> Any:
 def _nearest(x: Any, axis: int, out: Any, scale: Any, exact: bool) -> Any:
     """The input position of each output position."""
     n = x.shape[axis]
-    step = 1.0 / scale if scale else n / out
+    step = 1.0 / scale if scale else _ratio(x, n, out)
     return _int((_arange(x, out) + (0.5 if exact else 0.0)) * step, n)
 
 
 def _positions(x: Any, n: Any, out: Any, scale: Any, align: bool) -> Any:
     """Where each output position lies in the input, as a real number."""
     if align:
-        return _arange(x, out) * ((n - 1) / (out - 1) if out > 1 else 0.0)
-    return (_arange(x, out) + 0.5) * (1.0 / scale if scale else n / out) - 0.5
+        return _arange(x, out) * (_ratio(x, n - 1, out - 1) if out > 1 else 0.0)
+    return (_arange(x, out) + 0.5) * (1.0 / scale if scale else _ratio(x, n, out)) - 0.5
 
 
 def _linear(x: Any, n: Any, out: Any, scale: Any, align: bool) -> Any:
