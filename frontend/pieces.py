@@ -55,11 +55,11 @@ class Selection:
     def take(self, values: dict[Node, Any]) -> None:
         with GradMode(any(node.requires_grad for node in self.nodes)):
             for node in self.nodes:
-                args = map_nodes(values.__getitem__, _with_sizes(node.args, values))
+                args = map_nodes(values.__getitem__, with_sizes(node.args, values))
                 values[node] = args[0][args[1]] if node.op is getitem else call(node.op, args)      # type: ignore[arg-type]
 
 
-def _with_sizes(args: Any, values: dict[Node, Any]) -> Any:
+def with_sizes(args: Any, values: dict[Node, Any]) -> Any:
     """The arguments of a call with numbers in place of sizes."""
     if not any(isinstance(a, SymInt) for a in leaves(args)):
         return args

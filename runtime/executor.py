@@ -115,7 +115,7 @@ def array_runner(artifact: Artifact) -> Runner:
                 continue
             array = np.asarray(value)
             if base not in storages:
-                storages[base] = Storage(array if array.base is None else array.base)
+                storages[base] = Storage(array.base if isinstance(array.base, np.ndarray) else array)
             results.append(Tensor(array, storages[base]))
         return tuple(results)
 

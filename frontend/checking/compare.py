@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +23,19 @@ _NUMBER = re.compile(r"-?\d+\.\d*(?:e[+-]?\d+)?|-?\d+e[+-]?\d+|\bnan\b|-?\binf\b
 
 @dataclass
 class Difference:
-    """Where two outcomes part, in words; ``size`` is the largest error of values."""
+    """Where two outcomes part, in words; ``trail`` is the way there in a picture: the root's name, then names of parts."""
 
     path: str
     text: str
-    size: float = math.inf
+    trail: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.path}: {self.text}" if self.path else self.text
+
+    @property
+    def of_values(self) -> bool:
+        """Whether it is one of numbers, not of their types, shapes or identities."""
+        return "values differ" in self.text or self.path == "printed text" or bool(_NUMBER.match(self.text))
 
 
 def tolerance(dtype: str) -> tuple[float, float]:
@@ -40,8 +46,13 @@ def tolerance(dtype: str) -> tuple[float, float]:
     return rtol * config.check_tolerance, atol * config.check_tolerance
 
 
-def compare_arrays(expected: Any, actual: Any, dtype: str = "") -> str:
-    """What is different between two arrays; empty when they are the same within the tolerance of the dtype."""
+#: Times that rounding in the inputs moves a value, what may be between two ways to compute it.
+UNSTABLE = 16.0
+
+
+def compare_arrays(expected: Any, actual: Any, dtype: str = "", shaken: Sequence[Any] = ()) -> str:
+    """What is different between two arrays; empty when they are the same within the tolerance of the dtype. ``shaken``: what
+    came of inputs moved by rounding, where that is known."""
     dtype = dtype or str(expected.dtype)
     if expected.shape != actual.shape:
         return f"shape {list(actual.shape)} instead of {list(expected.shape)}"
@@ -50,6 +61,8 @@ def compare_arrays(expected: Any, actual: Any, dtype: str = "") -> str:
     rtol, atol = tolerance(dtype)
     if rtol == 0.0:
         wrong = np.asarray(expected != actual)
+        for other in shaken:
+            wrong &= np.asarray(expected == other)
     else:
         wide = np.complex128 if "complex" in dtype else np.float64
         e, a = np.asarray(expected).astype(wide), np.asarray(actual).astype(wide)
@@ -59,6 +72,9 @@ def compare_arrays(expected: Any, actual: Any, dtype: str = "") -> str:
             scale = max(1.0, float(np.abs(e[finite]).max())) if finite.any() else 1.0
             wrong = error > rtol * np.abs(np.where(finite, e, 0)) + atol * scale
             wrong |= ~finite & ~((e == a) | (np.isnan(e) & np.isnan(a)))
+            if shaken and wrong.any():
+                moved = np.max([np.abs(np.asarray(o).astype(wide) - e) for o in shaken], 0)
+                wrong &= ~(error <= UNSTABLE * moved) & (np.isfinite(moved) | ~finite)
     if not wrong.any():
         return ""
     at = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
@@ -66,12 +82,13 @@ def compare_arrays(expected: Any, actual: Any, dtype: str = "") -> str:
     return f"{share}, first at {[int(k) for k in at]}: {actual[at]} instead of {expected[at]}"
 
 
-def compare_tensors(expected: Any, actual: Any) -> str:
+def compare_tensors(expected: Any, actual: Any, shaken: Sequence[Any] = ()) -> str:
     """What is different between two values of ops (tensors, tuples of them, numbers)."""
     if isinstance(expected, Tensor) and isinstance(actual, Tensor):
         if expected.dtype is not actual.dtype:
             return f"dtype {actual.dtype} instead of {expected.dtype}"
-        return compare_arrays(expected._a, actual._a, expected.dtype.name)
+        return compare_arrays(expected._a, actual._a, expected.dtype.name, alike(expected._a, [
+            getattr(s, "_a", None) for s in shaken]))
     if isinstance(expected, (tuple, list)) and isinstance(actual, (tuple, list)):
         if len(expected) != len(actual):
             return f"{len(actual)} values instead of {len(expected)}"
@@ -81,7 +98,12 @@ def compare_tensors(expected: Any, actual: Any) -> str:
     return "" if expected is actual or same_number(expected, actual) else f"{actual!r} instead of {expected!r}"
 
 
-def same_number(expected: Any, actual: Any) -> bool:
+def alike(array: Any, others: Iterable[Any]) -> list[Any]:
+    """Those of the others that are arrays of the same shape and dtype."""
+    return [o for o in others if isinstance(o, np.ndarray) and o.shape == array.shape and o.dtype == array.dtype]
+
+
+def same_number(expected: Any, actual: Any, shaken: Sequence[Any] = ()) -> bool:
     """Whether two plain values are equal; floats may come from a tensor of single precision."""
     if type(expected) is not type(actual):
         return False
@@ -89,7 +111,10 @@ def same_number(expected: Any, actual: Any) -> bool:
         if not (math.isfinite(expected) and math.isfinite(actual)):
             return repr(expected) == repr(actual)
         rtol, atol = tolerance("float32")
-        return abs(expected - actual) <= rtol * abs(expected) + atol * max(1.0, abs(expected))
+        moved = max((abs(s - expected) for s in shaken if isinstance(s, float)), default=0.0)
+        return abs(expected - actual) <= rtol * abs(expected) + atol * max(1.0, abs(expected)) + UNSTABLE * moved
+    if isinstance(expected, int) and any(type(s) is type(expected) and s != expected for s in shaken):
+        return True
     if isinstance(expected, str) and expected != actual:
         return same_text(expected, actual)
     try:
@@ -106,26 +131,29 @@ def same_text(expected: str, actual: str) -> bool:
 
 
 class Comparison:
-    """Two pictures, taken after the original and after the compiled call, that began with the objects of ``before``."""
+    """Two pictures, taken after the original and after the compiled call, that began with the objects of ``before``.
 
-    def __init__(self, before: Picture, expected: Picture, actual: Picture) -> None:
-        self.before, self.expected, self.actual = before, expected, actual
+    ``shaken``: pictures taken after the original was called with values moved by rounding.
+    """
+
+    def __init__(self, before: Picture, expected: Picture, actual: Picture, shaken: Sequence[Picture] = ()) -> None:
+        self.before, self.expected, self.actual, self.shaken = before, expected, actual, shaken
         self.pairs: dict[int, int] = {}
 
     def difference(self) -> Difference | None:
         """The first difference that is met, from the roots on, results first."""
-        queue = [(name, value, self.actual.roots[name]) for name, value in self.expected.roots.items()]
+        queue = [(name, value, self.actual.roots[name], (name,)) for name, value in self.expected.roots.items()]
         while queue:
-            path, a, b = queue.pop(0)
-            found = self._compare(path, a, b, queue)
+            path, a, b, trail = queue.pop(0)
+            found = self._compare(path, a, b, trail, queue)
             if found:
-                return Difference(path, found)
+                return Difference(path, found, trail)
         return None
 
-    def _compare(self, path: str, a: Any, b: Any, queue: list[Any]) -> str:
+    def _compare(self, path: str, a: Any, b: Any, trail: tuple[Any, ...], queue: list[Any]) -> str:
         one, other = self.expected.held.get(id(a)), self.actual.held.get(id(b))
         if one is None or other is None:
-            return self._plain(a, b)
+            return self._plain(a, b, trail)
         known = self.pairs.get(id(a))
         if known is not None:
             return "" if known == id(b) else "it is another object than where the original has the same one"
@@ -137,15 +165,23 @@ class Comparison:
         self.pairs[id(a)] = id(b)
         if type(a) is not type(b):
             return f"a {type(b).__name__} instead of a {type(a).__name__}"
-        found = self._contents(one, other)
+        found = self._contents(one, other, trail)
         if found:
             return found
         if list(one.parts) != list(other.parts):
             return _names_differ(one, other)
-        queue += [(_join(path, key), one.parts[key], other.parts[key]) for key in one.parts]
+        queue += [(_join(path, key), one.parts[key], other.parts[key], (*trail, key)) for key in one.parts]
         return ""
 
-    def _contents(self, one: Held, other: Held) -> str:
+    def _moved(self, trail: tuple[Any, ...], kind: str) -> list[Any]:
+        """What lies at a place in the shaken pictures."""
+        found = [picture.at(trail) for picture in self.shaken]
+        if not kind:
+            return found
+        held = [picture.held.get(id(value)) for picture, value in zip(self.shaken, found)]
+        return [h.data[1] if kind == "tensor" else h.data for h in held if h is not None and h.kind == kind]
+
+    def _contents(self, one: Held, other: Held, trail: tuple[Any, ...]) -> str:
         """What is compared by value."""
         if one.kind == "tensor":
             e, a = one.data, other.data
@@ -155,9 +191,9 @@ class Comparison:
                 return f"requires_grad is {a[3]} instead of {e[3]}"
             if e[4] != a[4]:
                 return f"is_leaf is {a[4]} instead of {e[4]}"
-            return compare_arrays(e[1], a[1], e[2].name)
+            return compare_arrays(e[1], a[1], e[2].name, alike(e[1], self._moved(trail, "tensor")))
         if one.kind in ("array", "generator"):
-            return compare_arrays(one.data, other.data)
+            return compare_arrays(one.data, other.data, "", alike(one.data, self._moved(trail, "array")))
         if one.kind == "storage" and one.value is other.value and (one.data[2] > self._version(one)) != (
                 other.data[2] > self._version(other)):
             return "its version counter does not tell of the write" if one.data[2] > other.data[2] else \
@@ -176,10 +212,10 @@ class Comparison:
         found = self.before.held.get(id(held.value))
         return found.data[2] if found is not None else 0
 
-    def _plain(self, a: Any, b: Any) -> str:
+    def _plain(self, a: Any, b: Any, trail: tuple[Any, ...]) -> str:
         if type(a) is not type(b):
             return f"a {type(b).__name__} instead of a {type(a).__name__}"
-        if a is b or same_number(a, b):
+        if a is b or same_number(a, b, self._moved(trail, "")):
             return ""
         if type(a).__eq__ is object.__eq__:
             return ""                                # objects without contents: their types are all there is

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from flambeau.frontend.checking.compare import Difference, compare_arrays
+from flambeau.frontend.checking.compare import Difference, alike, compare_arrays
+from flambeau.frontend.checking.state import shaken
 from flambeau.ir.graph import Graph, Node, getitem, map_nodes
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import ops, state
@@ -18,6 +20,7 @@ from flambeau.runtime.storage import Storage
 from flambeau.runtime.tensor import Tensor
 
 Runner = Callable[[Sequence[Tensor]], Sequence[Any]]
+SHAKES = 4          # how often values are moved by rounding, before a difference is believed
 
 
 class Example:
@@ -29,6 +32,15 @@ class Example:
         self.made = [t._grad_fn is not None for t in inputs]
         self.random = default_generator().get_state()
         self.grad_mode = mode.grad
+
+    def shaken(self, seed: int) -> Example:
+        """The same with values moved by rounding."""
+        found = copy(self)
+        found.inputs = _copied(self.inputs)
+        rng = np.random.default_rng(seed)
+        for storage in {id(t._storage): t._storage for t in found.inputs}.values():
+            storage.array[...] = shaken(storage.array, rng)
+        return found
 
     def copies(self) -> tuple[list[Tensor], list[Tensor]]:
         """(fresh inputs, the leaves behind those that require a gradient)."""
@@ -118,36 +130,51 @@ def _data(value: Any) -> Any:
     return value
 
 
-def compare_outcomes(expected: Outcome, actual: Outcome) -> Difference | None:
-    """The first difference of two runs of a graph."""
+def compare_outcomes(expected: Outcome, actual: Outcome, moved: Sequence[Outcome] = ()) -> Difference | None:
+    """The first difference of two runs of a graph. ``moved``: what came of inputs moved by rounding."""
     if expected.error or actual.error:
         if bool(expected.error) == bool(actual.error):
             return None
         return Difference("the call", f"{actual.error or 'no error'} instead of {expected.error or 'none'}")
     for kind, one, other in (("output", expected.values, actual.values), ("written input", expected.written, actual.written),
                              ("gradient of input", expected.gradients, actual.gradients)):
+        if any(isinstance(e, str) for e in one):          # it cannot be differentiated (again)
+            continue
         if len(one) != len(other):
             return Difference(kind, f"{len(other)} instead of {len(one)}")
+        kinds = {"output": "values", "written input": "written", "gradient of input": "gradients"}
+        others = [o for o in (getattr(m, kinds[kind]) for m in moved) if len(o) == len(one)]
         for k, (e, a) in enumerate(zip(one, other)):
-            text = _compare(e, a, kind)
+            text = _compare(e, a, kind, [o[k] for o in others])
             if text:
                 return Difference(f"{kind} {k}", text)
     return None
 
 
-def _compare(e: Any, a: Any, kind: str) -> str:
+def _compare(e: Any, a: Any, kind: str, moved: Sequence[Any]) -> str:
     if isinstance(e, tuple) and isinstance(a, tuple):
         if e[1] != a[1]:
             return f"dtype {a[1]} instead of {e[1]}"
         if e[2] != a[2] and kind == "output":
             return f"requires_grad is {a[2]} instead of {e[2]}"
-        return compare_arrays(e[0], a[0], e[1])
+        return compare_arrays(e[0], a[0], e[1], alike(e[0], [m[0] for m in moved if isinstance(m, tuple)]))
     if e is None and isinstance(a, tuple) or a is None and isinstance(e, tuple):  # no gradient is a gradient of zero
         return "" if not np.asarray((a or e or (0,))[0]).any() else f"{'a value' if e is None else 'none'} instead of " \
             f"{'none' if e is None else 'a value'}"
     if isinstance(e, str) and isinstance(a, str):
         return ""
     return "" if type(e) is type(a) and (e is a or bool(e == a)) else f"{a!r} instead of {e!r}"
+
+
+def differs(run: Runner, graph: Graph, example: Example, expected: Outcome, recorded: bool = True) -> Difference | None:
+    """How a run of a graph departs from the graph op by op, beyond what rounding in the inputs does to that."""
+    differentiate = recorded
+    actual = run_example(run, example, differentiate, expected)
+    found = compare_outcomes(expected, actual)
+    if found is None or not found.of_values:
+        return found
+    by_ops = reference(graph, recorded)
+    return compare_outcomes(expected, actual, [run_example(by_ops, example.shaken(k), differentiate) for k in range(SHAKES)])
 
 
 # --------------------------------------------------------------------------- parts of graphs

@@ -10,9 +10,10 @@ from flambeau.frontend.checking.compare import Difference
 class Report:
     """A mismatch between a function and its compiled form.
 
-    ``stage``: "capture", "guard", "functionalize", "write-back", "simplify", "patterns", "joint", "partition", "decompose",
-    "fusion-schedule", "kernel", "runtime" or "backend". ``op``: the first op that diverges, or what was changed wrongly;
-    ``line``: the program's line behind it; ``repro``: the file of a script that shows the mismatch.
+    ``stage``: "capture", "guard", "functionalize", "write-back", "simplify", "patterns", "gradients", "joint", "partition",
+    "decompose", "fusion-schedule", "kernel", "runtime" or "backend". ``op``: the first op that diverges, or what was changed
+    wrongly; ``within``: the op of the program that it is a part of; ``line``: the program's line behind it; ``repro``: the file
+    of a script that shows the mismatch.
     """
 
     function: str
@@ -20,6 +21,7 @@ class Report:
     difference: Difference
     stage: str = ""
     op: str = ""
+    within: str = ""
     node: str = ""
     line: str = ""
     note: str = ""
@@ -28,7 +30,8 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.function}, call {self.call}: compiled differs from the original in {self.difference}"]
-        where = [f"stage {self.stage}" if self.stage else "", f"op {self.op}" if self.op else "",
+        op = f"op {self.op}" + (f" (part of {self.within})" if self.within else "") if self.op else ""
+        where = [f"stage {self.stage}" if self.stage else "", op,
                  f"value {self.node}" if self.node else "", self.line]
         lines.append(f"first departs at: {', '.join(w for w in where if w) or 'unknown'}")
         if self.note:

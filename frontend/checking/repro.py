@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import io
 import os
 import pickle
 import re
@@ -18,16 +17,14 @@ from typing import Any
 import numpy as np
 
 from flambeau.frontend.backends import _backends, lookup
-from flambeau.frontend.checking.examples import Example, compare_outcomes, reference, run_example
+from flambeau.frontend.checking.examples import Example, differs, reference, run_example
 from flambeau.frontend.checking.report import CheckError, Report
+from flambeau.frontend.checking.saving import Pickler, save_call
+from flambeau.frontend.checking.sizes import is_symbolic, parse_for, whole
 from flambeau.frontend.checking.stages import Finding
 from flambeau.frontend.checking.state import code_names, is_library
 from flambeau.frontend.points import Settings
-from flambeau.ir import dtype as dtypes
 from flambeau.ir.graph import Graph, parse_graph
-from flambeau.runtime.autograd import GradMode, mode
-from flambeau.runtime.rng import default_generator
-from flambeau.runtime.storage import Storage
 from flambeau.runtime.tensor import Tensor, wrap
 
 LINES = 30          # of a script, at most
@@ -36,7 +33,7 @@ _SMALL = 24         # numbers written out in a script
 
 def replay(graph: str | Graph, inputs: Sequence[Any], backend: str = "cpp", grad: bool = True) -> None:
     """Run a graph's text op by op and compiled, on the same inputs. Raises ``CheckError`` where they differ."""
-    graph = parse_graph(graph) if isinstance(graph, str) else graph
+    graph = parse_for(str(graph), [x.shape for x in inputs])
     example = Example([_tensor(x, n.meta.dtype) for x, n in zip(inputs, graph.inputs)], [n.requires_grad for n in graph.inputs])
     if any(n.op is not None and n.op.mutates for n in graph.nodes):
         example.made = list(example.needs_grad)      # a leaf that requires a gradient could not be written to
@@ -44,10 +41,10 @@ def replay(graph: str | Graph, inputs: Sequence[Any], backend: str = "cpp", grad
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            run = lookup(backend)(graph, example.inputs, {}, True)
+            run = whole(graph, lookup(backend))(graph, example.inputs, {}, True)
         except Exception as error:
             raise AssertionError(f"the compiler raises {type(error).__name__}: {error}") from error
-        difference = compare_outcomes(expected, run_example(run, example, grad, expected))
+        difference = differs(run, graph, example, expected, grad)
     if difference is not None:
         raise CheckError(Report(graph.name, 1, difference, graph=str(graph)))
 
@@ -81,7 +78,7 @@ def _tensor(value: Any, dtype: Any) -> Tensor:
 # --------------------------------------------------------------------------- a graph
 
 def write_graph_repro(report: Report, finding: Finding, settings: Settings) -> str:
-    """A script for a graph that is compiled wrongly; its path."""
+    """A script for a graph that is compiled wrongly; its path, or "" where compiling it anew does not show it."""
     graph, example = finding.graph, finding.example
     assert graph is not None and example is not None
     backend = next((n for n, b in _backends.items() if b is settings.backend), "cpp")
@@ -90,6 +87,8 @@ def write_graph_repro(report: Report, finding: Finding, settings: Settings) -> s
     text = str(graph).rstrip()
     path = _path(report, finding.op)
     given = _inputs_text(text, example.inputs, backend, path)
+    if not given:
+        return ""
     body = text.splitlines()
     if len(body) > LINES - 12:
         Path(path).with_suffix(".graph").write_text(text + "\n")
@@ -104,28 +103,30 @@ def write_graph_repro(report: Report, finding: Finding, settings: Settings) -> s
 
 
 def _inputs_text(text: str, inputs: list[Tensor], backend: str, path: str) -> str:
-    """How the script gets its inputs: from a seed if that shows the mismatch, written out, or from a file."""
+    """How the script gets its inputs: from a seed if that shows the mismatch, written out, or from a file; "" if none does."""
     alike = len({id(t._storage) for t in inputs}) == len(inputs) and all(t.is_contiguous() for t in inputs)
-    try:
-        for seed in range(3 if alike else 0):
-            if _fails(text, random_inputs(text, seed), backend):
-                return f"inputs = random_inputs(GRAPH, seed={seed})"
-    except Exception:                                 # symbolic sizes, or values that ops refuse
-        pass
+    for seed in range(3 if alike and not is_symbolic(text) else 0):
+        if _fails(text, seed, backend):
+            return f"inputs = random_inputs(GRAPH, seed={seed})"
+    if not _fails(text, inputs, backend):
+        return ""
     arrays = [t._a for t in inputs]
     if alike and sum(a.size for a in arrays) <= _SMALL and all(a.dtype.kind in "iub" for a in arrays):
         return f"inputs = [{', '.join(f'np.array({a.tolist()!r}, {str(a.dtype)!r})' for a in arrays)}]"
     file = str(Path(path).with_suffix(".inputs"))
     with open(file, "wb") as out:
-        _Pickler(out).dump(inputs)
+        Pickler(out).dump(inputs)
     return f"inputs = load_inputs({file!r})"
 
 
-def _fails(text: str, inputs: list[np.ndarray], backend: str) -> bool:
+def _fails(text: str, inputs: list[Tensor] | int, backend: str) -> bool:
+    """Whether a replay shows a mismatch, on inputs or on those of a seed."""
     try:
-        replay(text, inputs, backend)
+        replay(text, random_inputs(text, inputs) if isinstance(inputs, int) else inputs, backend)
     except AssertionError:
         return True
+    except Exception:                                 # values that ops refuse
+        return False
     return False
 
 
@@ -150,77 +151,6 @@ def write_call_repro(report: Report, checker: Any, args: tuple, kwargs: dict[str
              f"for call in load_calls({str(Path(path).with_suffix('.calls'))!r}):", "    call.run(fn, globals())",
              'print("compiled and original agree")']
     return _write(path, lines)
-
-
-def save_call(fn: types.FunctionType, args: tuple, kwargs: dict[str, Any]) -> bytes | str:
-    """A call as bytes: its arguments and the globals that the function names; a sentence where that cannot be done."""
-    names = code_names(fn.__code__)
-    space = {n: fn.__globals__[n] for n in sorted(names) if n in fn.__globals__}
-    space |= dict(zip(fn.__code__.co_freevars, [_contents(c) for c in fn.__closure__ or ()]))
-    space = {n: v for n, v in space.items() if not isinstance(v, types.ModuleType) and not _of_library(v)}
-    try:
-        file = io.BytesIO()
-        _Pickler(file).dump((args, kwargs, space, mode.grad, default_generator().get_state()))
-    except Exception as error:
-        return f"the call cannot be saved ({type(error).__name__}: {error})"
-    return file.getvalue()
-
-
-def _contents(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
-def _of_library(value: Any) -> bool:
-    """Functions and classes that the script imports, or need not name."""
-    kinds = (types.FunctionType, types.BuiltinFunctionType, type)
-    return isinstance(value, kinds) and is_library(getattr(value, "__module__", None))
-
-
-class SavedCall:
-    """A call read back: its arguments, and the globals, grad mode and random numbers of its time."""
-
-    def __init__(self, data: bytes) -> None:
-        self.args, self.kwargs, self.globals, self.grad, self.random = pickle.loads(data)
-
-    def run(self, fn: Any, space: dict[str, Any]) -> Any:
-        """Make the call; ``space`` gets the globals."""
-        space.update(self.globals)
-        default_generator().set_state(self.random)
-        with GradMode(self.grad):
-            return fn(*self.args, **self.kwargs)
-
-
-def load_calls(path: str) -> list[SavedCall]:
-    """The calls saved beside a script."""
-    with open(path, "rb") as file:
-        return [SavedCall(data) for data in pickle.load(file)]
-
-
-class _Pickler(pickle.Pickler):
-    """Tensors off the tape, with the storages that they share; everything else as ever."""
-
-    def reducer_override(self, value: Any) -> Any:
-        if type(value) is Storage:
-            return Storage, (np.ascontiguousarray(value.array),)
-        if type(value) is not Tensor:
-            return NotImplemented
-        base, array = value._storage.array, value._a
-        inside = isinstance(base, np.ndarray) and base.flags.c_contiguous
-        offset = array.__array_interface__["data"][0] - base.__array_interface__["data"][0] if inside else 0
-        storage = value._storage if inside else Storage(np.ascontiguousarray(array))
-        strides = array.strides if inside else storage.array.strides
-        return _rebuilt, (storage, array.shape, strides, offset, value.dtype.name, bool(value.requires_grad))
-
-
-def _rebuilt(storage: Storage, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, dtype: str,
-             requires_grad: bool) -> Tensor:
-    dtype_ = getattr(dtypes, dtype if dtype != "bool" else "bool_")
-    found = Tensor(np.ndarray(shape, dtype_.np, storage.array, offset, strides), storage)
-    found._dtype = dtype_
-    return found.requires_grad_() if requires_grad else found
 
 
 def _source(fn: types.FunctionType, path: str) -> tuple[str, list[str]]:

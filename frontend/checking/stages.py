@@ -13,11 +13,11 @@ from typing import Any
 
 from flambeau.frontend import aot
 from flambeau.frontend.backends import EagerTarget, _aot_eager, _cpp, _numpy, _triton
-from flambeau.frontend.checking.compare import Difference
+from flambeau.frontend.checking.compare import Difference, compare_tensors
 from flambeau.frontend.checking.examples import (
     Example,
     Runner,
-    compare_outcomes,
+    differs,
     frontier,
     node_values,
     prefix,
@@ -25,15 +25,16 @@ from flambeau.frontend.checking.examples import (
     run_example,
     stretch,
 )
+from flambeau.frontend.checking.sizes import is_symbolic, parse_for, unbacked, whole
 from flambeau.frontend.targets import NumpyTarget, cpp_target
-from flambeau.ir.graph import Graph, Node
+from flambeau.ir.graph import Graph, Node, gradients, map_nodes
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import get_op
 from flambeau.passes import manager
 from flambeau.runtime.tensor import Tensor
 
-#: How many parts of a graph are built, at most, to find the op at fault.
-TRIES = 80
+#: How many parts of a graph are built, at most, to find the op at fault; up to how many nodes every one is tried in order.
+TRIES, FEW = 80, 24
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Finding:
     graph: Graph | None = None          # the smallest graph that shows it
     example: Example | None = None      # its inputs
     note: str = ""
+    within: str = ""                    # the op of the program that ``op`` is a part of
 
 
 def _ended(graph: Graph, functional: Any, run: Runner) -> Runner:
@@ -84,9 +86,13 @@ class Search:
     """The search for the stage and the op at fault in one graph, on one example of its inputs."""
 
     def __init__(self, graph: Graph, example: Example, target: Any, options: dict[str, Any]) -> None:
+        text = str(graph)
+        if is_symbolic(text):                        # the guards of the trace are written: its sizes can be asked nothing more
+            graph = parse_for(text, [t.shape for t in example.inputs])
         self.graph, self.example, self.target = graph, example, target
         self.options = {k: v for k, v in options.items() if k != "check"}
         self.tries = 0
+        self.inner = next((k for k, n in enumerate(graph.nodes) if n.op is gradients), None)   # where its tape first runs
 
     def run(self) -> Finding | None:
         """The finding; None when every stage, built anew, agrees with the graph."""
@@ -94,21 +100,34 @@ class Search:
         for stage, build in self._stages():
             difference = self._differs(self.graph, self.example, build, expected)
             if difference is not None:
-                return self._explain(stage, build, difference)
+                finding = self._explain(stage, build, difference)
+                finding.within = self._within(finding)
+                return finding
         return None
 
     # ---- stages
 
     def _stages(self) -> Iterator[tuple[str, Callable[[Graph], Runner]]]:
+        if unbacked(self.graph):
+            if self.target is not None:
+                yield "pieces", self._in_pieces
+            return
         yield "functionalize", self._functionalized
         yield "simplify", self._simplified
         yield "patterns", self._matched
+        if self.inner is not None:
+            yield "gradients", self._expanded
         if self.target is None:
             return
         yield "joint", self._joint
         yield "partition", lambda graph: aot._compile(graph, PassesOnly(lambda op: True, self.target.name), self.options)
         yield "decompose", lambda graph: aot._compile(graph, PassesOnly(self.target.keep, self.target.name), self.options)
         yield "kernel", lambda graph: aot._compile(graph, self.target, self.options)
+
+    def _in_pieces(self, graph: Graph) -> Runner:
+        """A graph whose sizes data decides."""
+        return whole(graph, lambda piece, examples, options, fullgraph: aot._compile(piece, self.target, options))(
+            graph, self.example.inputs, self.options, True)
 
     @staticmethod
     def _functionalized(graph: Graph) -> Runner:
@@ -123,6 +142,12 @@ class Search:
 
     @staticmethod
     def _matched(graph: Graph) -> Runner:
+        found = manager.functionalize(graph)
+        found.graph = manager._renamed_outputs(found, manager.use_kernels(manager.simplify(found.graph)))
+        return _ended(graph, found, reference(found.graph))
+
+    @staticmethod
+    def _expanded(graph: Graph) -> Runner:
         found = manager.functional(graph)
         return _ended(graph, found, reference(found.graph))
 
@@ -134,8 +159,8 @@ class Search:
         return _JointRunner(graph, functional, self.options).epilogue
 
     def _differs(self, graph: Graph, example: Example, build: Callable[[Graph], Runner],
-                 expected: Any = None) -> Difference | None:
-        expected = expected or run_example(reference(graph), example)
+                 expected: Any = None, recorded: bool = True) -> Difference | None:
+        expected = expected or run_example(reference(graph, recorded), example, differentiate=recorded)
         if expected.error:
             return None
         try:
@@ -144,7 +169,7 @@ class Search:
                 run = build(graph)
         except Exception as error:
             return Difference("the compiler", f"raises {type(error).__name__}: {error}")
-        return compare_outcomes(expected, run_example(run, example, expected=expected))
+        return differs(run, graph, example, expected, recorded)
 
     # ---- the op
 
@@ -157,23 +182,54 @@ class Search:
             stage = "write-back"
         if stage == "partition" and not difference.path.startswith("gradient"):
             stage = "simplify"
-        finding = Finding(stage, difference, graph=self.graph, example=self.example)
-        for k, node in enumerate(self.graph.nodes):
+        finding = Finding("kernel" if stage == "pieces" else stage, difference, graph=self.graph, example=self.example)
+        found = None
+        if stage == "gradients":                     # a derivative is as wrong where the forward alone is differentiated
+            build = self._joint
+            found = self._first_shown(build, self.inner)
+            if found is None:
+                build = self._expanded
+        found = found or self._first_shown(build, len(self.graph.nodes))
+        if found is None:
+            self._name_by_output(finding)
+            return finding
+        k, part, shown = found
+        node = self.graph.nodes[k]
+        smaller = prefix(self.graph, k)
+        alone = None if smaller is None else self._differs(smaller, self.example, build)
+        if smaller is not None and alone is not None:
+            part, shown = smaller, alone
+        node = self._view_before(k, build) or node
+        return replace(finding, difference=shown, op=_op(node), node=node.name, line=node.loc, graph=part)
+
+    def _first_shown(self, build: Callable[[Graph], Runner], count: int | None) -> tuple[int, Graph, Difference] | None:
+        """The first of ``count`` nodes up to which the graph shows a difference."""
+        def shown(k: int) -> tuple[int, Graph, Difference] | None:
             part = frontier(self.graph, k)
             if part is None or not self._may_try():
-                continue
-            shown = self._differs(part, self.example, build)
-            if shown is not None:
-                smaller = prefix(self.graph, k)
-                alone = None if smaller is None else self._differs(smaller, self.example, build)
-                if smaller is not None and alone is not None:
-                    part, shown = smaller, alone
-                node = self._view_before(k, build) or node
-                finding = replace(finding, difference=shown, op=_op(node), node=node.name, line=node.loc, graph=part)
-                break
-        else:
-            self._name_by_output(finding)
-        return finding
+                return None
+            found = self._differs(part, self.example, build)
+            return None if found is None else (k, part, found)
+        return first_of(_ends(self.graph.nodes[:count]), shown)
+
+    def _within(self, finding: Finding) -> str:
+        """The op of the program that an op of a later stage is a part of."""
+        here = [n for n in self.graph.nodes if n.loc == finding.line and n.op is not None and n.op.name != "getitem"]
+        names = list(dict.fromkeys(_op(n) for n in here))
+        if self.target is None or finding.op in names or not finding.op:
+            return ""
+        made = [n for n in names if finding.op in {part for node in here if _op(node) == n for part in self._parts(node)}]
+        return " or ".join(made or names)
+
+    def _parts(self, node: Node) -> list[str]:
+        """The ops that the target is handed for one op."""
+        alone = Graph(self.graph.name)
+        env = {n: alone.input(n.name, n.meta, False, n.loc) for n in node.inputs if is_single(n.meta)}
+        try:
+            alone.outputs = [alone.add(node.op, map_nodes(env.__getitem__, node.args), node.meta, node.loc)]  # type: ignore[arg-type]
+            return [_op(n) for n in manager.lowered(manager.functional(alone).graph, self.target.keep).nodes]
+        except Exception:                            # an op that gives several values, or stands for others
+            return []
 
     def _view_before(self, k: int, build: Callable[[Graph], Runner]) -> Node | None:
         """A view that node ``k`` reads, if it is wrong to any reader: as a result, a view is made outside the graph."""
@@ -224,14 +280,29 @@ class Search:
         return self.target.build(graph, self.options)
 
     def _built_wrong(self, graph: Graph, example: Example) -> Difference | None:
-        expected = run_example(reference(graph, recorded=False), example, differentiate=False)
-        return self._differs(graph, example, self._build, expected)
+        return self._differs(graph, example, self._build, recorded=False)
+
+    def _suspects(self, graph: Graph, example: Example, values: dict[Node, Any]) -> list[int]:
+        """The nodes that come out wrong where every value is a result."""
+        shown = [k for k, n in enumerate(graph.nodes) if is_single(n.meta)]
+        part = Graph(graph.name, list(graph.inputs), list(graph.nodes), [graph.nodes[k] for k in shown])
+        part._names = dict(graph._names)
+        try:
+            found = self._build(part)(example.copies()[0])
+        except Exception:
+            return []
+        return [k for k, value in zip(shown, found) if compare_tensors(values[graph.nodes[k]], value)]
 
     def _single(self, graph: Graph, example: Example) -> Finding | None:
         """An op that is wrong by itself."""
         values = node_values(graph, example.copies()[0])
+        order = list(range(len(graph.nodes)))
+        if len(order) > FEW:
+            suspects = self._suspects(graph, example, values)
+            order = suspects[:FEW] or order
         seen: set[Any] = set()
-        for k, node in enumerate(graph.nodes):
+        for k in order:
+            node = graph.nodes[k]
             key = (node.op, str(node.args), str([n.meta for n in node.inputs]))
             part = stretch(graph, k, k, values)
             if part is None or key in seen or not self._may_try():
@@ -247,25 +318,29 @@ class Search:
     def _shortest(self, graph: Graph, example: Example) -> Finding | None:
         """Ops that are wrong together: the first node that comes out wrong, and the shortest stretch up to it that shows it."""
         values = node_values(graph, example.copies()[0])
-        for k, node in enumerate(graph.nodes):
-            part = prefix(graph, k)
+
+        def shown(k: int) -> tuple[int, Graph, Difference] | None:
+            part = prefix(graph, k) if len(graph.nodes) <= FEW else frontier(graph, k)
             if part is None or not self._may_try():
-                continue
+                return None
             found = self._built_wrong(part, example)
-            if found is None:
+            return None if found is None else (k, part, found)
+        first = first_of(_ends(graph.nodes), shown)
+        if first is None:
+            return None
+        k, part, found = first
+        node = graph.nodes[k]
+        best = Finding("fusion-schedule", found, _op(node), node.name, node.loc, part, example)
+        for start in range(k - 1, -1, -1):
+            shorter = stretch(graph, start, k, values)
+            if shorter is None or not self._may_try():
                 continue
-            best = Finding("fusion-schedule", found, _op(node), node.name, node.loc, part, example)
-            for first in range(k - 1, -1, -1):
-                shorter = stretch(graph, first, k, values)
-                if shorter is None or not self._may_try():
-                    continue
-                inside = Example(shorter[1], [False] * len(shorter[1]))
-                inside.random = example.random
-                found = self._built_wrong(shorter[0], inside)
-                if found is not None:
-                    return replace(best, difference=found, graph=shorter[0], example=inside)
-            return best
-        return None
+            inside = Example(shorter[1], [False] * len(shorter[1]))
+            inside.random = example.random
+            wrong = self._built_wrong(shorter[0], inside)
+            if wrong is not None:
+                return replace(best, difference=wrong, graph=shorter[0], example=inside)
+        return best
 
     def _whole(self, graph: Graph, example: Example, difference: Difference) -> Finding:
         """Wrong only as a whole (a buffer used twice, say): the op of the wrong result."""
@@ -276,6 +351,29 @@ class Search:
             node = outputs[at[0]]
             finding.op, finding.node, finding.line = _op(node), node.name, node.loc
         return finding
+
+
+def first_of(numbers: Sequence[int], shown: Callable[[int], Any]) -> Any:
+    """What ``shown`` says of the first of ``numbers`` of which it says something. Of many, they are halved: where one shows it,
+    those behind it do as well."""
+    if len(numbers) > FEW:
+        low, high = 0, len(numbers) - 1
+        best = shown(numbers[high])
+        while best is not None and low < high:
+            middle = (low + high) // 2
+            here = shown(numbers[middle])
+            if here is None:
+                low = middle + 1
+            else:
+                best, high = here, middle
+        if best is not None:
+            return best
+    return next((f for f in map(shown, numbers) if f is not None), None)
+
+
+def _ends(nodes: Sequence[Node]) -> list[int]:
+    """Where a graph can be cut: the nodes with one value."""
+    return [k for k, n in enumerate(nodes) if is_single(n.meta) or (n.op is not None and n.op.mutates)]
 
 
 class _JointRunner(aot._Training):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from flambeau.runtime.autograd import mode
@@ -82,9 +83,35 @@ class Picture:
         random.setstate(self.random)
         np.random.set_state(self.numpy)
 
+    def at(self, trail: tuple[Any, ...]) -> Any:
+        """What lies at the end of a trail: a root's name, then names of parts."""
+        found = self.roots.get(trail[0]) if trail else None
+        for key in trail[1:]:
+            held = self.held.get(id(found))
+            found = None if held is None else held.parts.get(key)
+        return found
+
+    def shake(self, seed: int) -> None:
+        """Move all values of recorded tensors and arrays by about their rounding."""
+        rng = np.random.default_rng(seed)
+        for held in self.held.values():
+            array = held.value.array if held.kind == "storage" else held.value if held.kind == "array" else None
+            if isinstance(array, np.ndarray) and array.flags.writeable:
+                array[...] = shaken(array, rng)
+
     @property
     def tensors(self) -> list[Held]:
         return [h for h in self.held.values() if h.kind == "tensor"]
+
+
+def shaken(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An array's values, moved by about their rounding; whole numbers stay."""
+    if array.dtype.kind in "iubOSUM":
+        return array
+    wide = np.complex128 if array.dtype.kind == "c" else np.float64
+    eps = 2.0 * float(ml_dtypes.finfo(array.dtype).eps)
+    with np.errstate(all="ignore"):
+        return (array.astype(wide) * (1 + eps * rng.uniform(-1, 1, array.shape))).astype(array.dtype)
 
 
 @dataclass
