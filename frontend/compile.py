@@ -63,7 +63,9 @@ def _compile(model: Any, settings: Settings) -> Any:
     if isinstance(model, FunctionType):
         return _compile_function(model, settings)
     if isinstance(model, functools.partial):
-        return functools.partial(_compile(model.func, settings), *model.args, **model.keywords)
+        found = functools.partial(_compile(model.func, settings))
+        found.__setstate__((found.func, model.args, model.keywords, None))       # type: ignore[attr-defined] # the very dict
+        return found
     if isinstance(model, type):
         raise TypeError("compile() takes a function or a Module object, not a class")
     if isinstance(type(model).__call__, FunctionType):
@@ -113,7 +115,11 @@ def _compile_object(model: Any, settings: Settings) -> Any:
     original = getattr(cls, "_orig_mod", None)
     target = original if original is not None else target
 
+    compiled_from = type(target).__call__
+
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(target).__call__ is not compiled_from:                           # the program has replaced it
+            return target(*args, **kwargs)
         return call(target, *args, **kwargs)
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:

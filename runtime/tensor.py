@@ -63,6 +63,9 @@ class View:
 on_subclass: Callable[[], None] = lambda: None  # told when a program derives a class from Tensor; set by flambeau
 
 
+_written: dict[type, dict[str, Any]] = {}  # what Tensor and the library's classes of tensors say themselves
+
+
 class Tensor(TensorLike):
     """A multi-dimensional array of one dtype that records operations for differentiation (PyTorch: ``torch.Tensor``).
 
@@ -90,6 +93,8 @@ class Tensor(TensorLike):
         super().__init_subclass__(**options)
         if cls.__module__.partition(".")[0] != "flambeau":
             on_subclass()
+        else:
+            _written[cls] = dict(cls.__dict__)
 
     def as_subclass(self, cls: type) -> Any:
         """This tensor as an instance of ``cls``: same memory, same history."""
@@ -524,6 +529,31 @@ def _rebuild(kind: type[Tensor], array: Any, device: str, requires_grad: bool, a
     new._rg = requires_grad
     new.__dict__.update(attributes)
     return new
+
+
+def keep_as_written(cls: type, *names: str) -> None:
+    """What the class says now under these names is the library's own."""
+    _written[cls].update({name: cls.__dict__[name] for name in names})
+
+
+_written[Tensor] = dict(Tensor.__dict__)
+
+
+def is_replaced(cls: type, name: str) -> bool:
+    """Whether the program has put something of its own under a name of Tensor or of a class derived from it."""
+    for base in cls.__mro__:
+        own = _written.get(base)
+        if own is None:
+            return False
+        now = base.__dict__.get(name, _MISSING)
+        if now is not own.get(name, _MISSING):
+            return True
+        if now is not _MISSING:
+            return False
+    return False
+
+
+_MISSING: Any = object()
 
 
 class Layout:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from . import versions
 from .tensor import Tensor
 
 _FIRST = 4096 >> 3  # addresses of words start here: NumPy takes no buffer at 0
@@ -90,8 +91,11 @@ class Watcher:
         names, cls = self.own(x), type(x)
         if (cls, name) not in self._plain:
             for found in self._class(cls, name):
-                if found is not _MISSING and (hasattr(type(found), "__set__") or hasattr(type(found), "__delete__")):
-                    raise Unwatchable
+                for part in ("__set__", "__delete__") if found is not _MISSING else ():
+                    if hasattr(type(found), part):
+                        raise Unwatchable
+                    if type(found).__flags__ & HEAP:
+                        self._class(type(found), part)
             self._plain.add((cls, name))
         return self._value(names, name)
 
@@ -152,6 +156,14 @@ class Watcher:
         if id(x) + _TYPE not in self.stages[0]:
             self.stages[0][id(x) + _TYPE] = None
             self.alive += [x, type(x)] if keep else [type(x)]
+
+    def version(self, cls: type) -> None:
+        """That a class and its bases are as they are."""
+        at = versions.place()
+        if at is None:
+            raise Unwatchable
+        self.stages[0][(id(cls) + at) & ~7] = None
+        self.alive.append(cls)
 
     def contents(self, d: Any) -> Names:
         """A dict: the names to enter in."""

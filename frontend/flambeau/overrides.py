@@ -21,7 +21,7 @@ from flambeau.frontend.config import config
 from flambeau.ir import late
 from flambeau.ir.op import PUBLIC, ready
 from flambeau.ir.tensorlike import TensorLike
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, keep_as_written
 
 
 class _State(threading.local):
@@ -201,6 +201,7 @@ def enable() -> None:
     plain: Any = Tensor.data
     Tensor.data = property(lambda self: _converted(plain.fget(self), type(self)) if _is_overridden(type(self))  # type: ignore
                            else plain.fget(self), plain.fset)
+    keep_as_written(Tensor, "__torch_function__", "__new__", "data")
     _name_as_published()
     for space, names in PUBLIC.items():
         for name, fn in names.items():
@@ -239,6 +240,7 @@ def _disable_for_internal(kind: type) -> None:
     for sub in kind.__subclasses__():
         if sub.__module__.partition(".")[0] == "flambeau":
             sub.__torch_function__ = classmethod(_disabled_torch_function_impl)  # type: ignore[attr-defined]
+            keep_as_written(sub, "__torch_function__")
             _disable_for_internal(sub)
 
 

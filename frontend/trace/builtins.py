@@ -23,6 +23,7 @@ from flambeau.frontend.trace.callables import (
     PartialValue,
 )
 from flambeau.frontend.trace.computed import text_of
+from flambeau.frontend.trace.identity import identical
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs, members
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
 from flambeau.frontend.trace.sequences import (
@@ -346,6 +347,9 @@ def format_text(tr: Tracer, value: Value, conversion: str | None, spec: Value) -
             return made
         value = Const(tr.index(value) if isinstance(value, SymValue) else value.pin(tr))
     if isinstance(value, ObjectValue):
+        method = value.dunder(tr, "__format__") if conversion is None else None
+        if isinstance(method, BoundMethod):
+            return tr.call(method, [spec], {})
         found = _object_text(tr, value, conversion)
         if found is None:
             raise Unsupported("format", f"the text of a {value.cls.__name__} is asked")
@@ -528,12 +532,12 @@ def _truth(tr: Tracer, value: Value) -> Value:
 
 @on(operator.is_)
 def _is(tr: Tracer, a: Value, b: Value) -> Value:
-    return Const(tr.same(a, b))
+    return Const(identical(tr, a, b))
 
 
 @on(operator.is_not)
 def _is_not(tr: Tracer, a: Value, b: Value) -> Value:
-    return Const(not tr.same(a, b))
+    return Const(not identical(tr, a, b))
 
 
 @on(operator.contains)

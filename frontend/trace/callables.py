@@ -8,7 +8,7 @@ from functools import partial
 from types import CellType, CodeType, FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace.guards import contains, has_keys
+from flambeau.frontend.trace.guards import contains, equals, has_keys
 from flambeau.frontend.trace.mappings import DictValue, InstanceDict
 from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr, CellContents, Constant, Item, Source
@@ -206,7 +206,8 @@ def outside_function(tr: Tracer, raw: FunctionType, source: Source) -> FunctionV
     return FunctionValue(raw.__code__, raw.__globals__, cells, source, raw)
 
 
-def function_defaults(tr: Tracer, fn: FunctionValue) -> tuple[list[Value], dict[str, Value]]:
+def function_defaults(tr: Tracer, fn: FunctionValue, needed: set[str]) -> tuple[list[Value], dict[str, Value]]:
+    """What a function has for arguments that are left out; that it has none matters for those `needed`."""
     if fn.raw is not None:
         at = fn.source
         assert at is not None
@@ -214,6 +215,8 @@ def function_defaults(tr: Tracer, fn: FunctionValue) -> tuple[list[Value], dict[
             fn.defaults = tr.wrap(fn.raw.__defaults__, Attr(at, "__defaults__"))
         if fn.kwdefaults is None and fn.raw.__kwdefaults__:
             fn.kwdefaults = tr.wrap(fn.raw.__kwdefaults__, Attr(at, "__kwdefaults__"))
+        for name in needed - {n for n in needed if getattr(fn.raw, n)}:
+            tr.guard(Attr(at, name), equals(getattr(fn.raw, name)))
     positional = tr.unpack(fn.defaults) if fn.defaults is not None else []
     keyword = {str(k.as_python(tr)): v for k, v in fn.kwdefaults.pairs(tr)} \
         if isinstance(fn.kwdefaults, DictValue) else {}
@@ -247,7 +250,8 @@ def bind(tr: Tracer, fn: FunctionValue, args: list[Value], kwargs: dict[str, Val
         local[code.co_varnames[at]] = DictValue.make(tr, [(Const(k), v) for k, v in extra.items()])
     missing = [n for n in names if n not in local]
     if missing:
-        defaults, kwdefaults = function_defaults(tr, fn)
+        needed = {"__defaults__" if n in names[:count] else "__kwdefaults__" for n in missing}
+        defaults, kwdefaults = function_defaults(tr, fn, needed)
         by_name = dict(zip(names[count - len(defaults):count], defaults)) | kwdefaults
         for n in missing:
             if n not in by_name:

@@ -17,6 +17,7 @@ from flambeau.frontend.trace.writer import Writer
 from flambeau.ir import dtype as dtypes
 from flambeau.ir.op import state as op_state
 from flambeau.runtime.autograd import mode
+from flambeau.runtime.versions import Lookups, lookup
 
 Test = Callable[[Writer, str], str]
 
@@ -50,6 +51,7 @@ class GuardSet:
         self._seen: set[tuple[Any, ...]] = set()
         self.absent: dict[Source, tuple[set[str], str]] = {}
         self._class_absent: dict[type, tuple[set[str], str]] = {}
+        self._lookups: dict[type, tuple[set[str], str]] = {}
 
     def add(self, source: Source, key: tuple[Any, ...], test: Test, sentence: str, line: Callable[[], str]) -> None:
         if (source, *key) not in self._seen:
@@ -67,10 +69,18 @@ class GuardSet:
             found = self._class_absent[cls] = (set(), line())
         found[0].update([name] if name is not None else [])
 
+    def add_lookup(self, cls: type, name: str, line: Callable[[], str]) -> None:
+        """What a class of the library and its bases say under `name` is what they say now."""
+        found = self._lookups.get(cls)
+        if found is None:
+            found = self._lookups[cls] = (set(), line())
+        found[0].add(name)
+
     def finished(self) -> list[Guard]:
         """All guards, those about absent attributes last."""
         return self.guards + [_absent(source, names, line) for source, (names, line) in self.absent.items()] + \
-            [guard for cls, (names, line) in self._class_absent.items() for guard in _class_absent(cls, names, line)]
+            [guard for cls, (names, line) in self._class_absent.items() for guard in _class_absent(cls, names, line)] + \
+            [_as_it_was(cls, names, line) for cls, (names, line) in self._lookups.items()]
 
 
 def all_distinct(values: Sequence[Source], line: str) -> Guard:
@@ -109,6 +119,14 @@ def _class_absent(cls: type, names: set[str], line: str) -> list[Guard]:
                           f"{escape(cls.__name__)} has the same base classes", line)]
 
 
+def _as_it_was(cls: type, met: set[str], line: str) -> Guard:
+    """Nobody has replaced, added or removed what the trace met of a class of the library (which by now has all it made late)."""
+    names = Lookups(cls, {name: lookup(cls, name) for name in met})
+    return Guard(Constant(cls, cls.__name__), ("lookups", cls),
+                 lambda w, v: "({0}.tag.value == {0}.known or {0}.hold())".format(w.constant(names)),
+                 f"the class {escape(cls.__name__)} is as the library made it", line)
+
+
 # --------------------------------------------------------------------------- kinds of tests
 
 def is_type(cls: type) -> tuple[tuple[Any, ...], Test, str]:
@@ -131,9 +149,40 @@ def equals(value: Any) -> tuple[tuple[Any, ...], Test, str]:
     if isinstance(value, float) and (value == 0.0 or math.isnan(value)):
         return ("repr", repr(value)), lambda w, v: f"type({v}) is float and repr({v}) == {repr(value)!r}" \
             if not math.isnan(value) else f"type({v}) is float and {v} != {v}", f"{{}} == {value!r}"
+    if isinstance(value, (tuple, frozenset)) and not all(type(x) in _DISTINCT for x in value):
+        exact, how = parts(value)
+        return ("parts", type(value), exact), \
+            lambda w, v: f"type({v}) is {w.constant(type(value))} and {v} == {w.constant(value)} and {how(w, v)}", \
+            f"{{}} == {escape(repr(value))}"
     return ("==", type(value), value), \
         lambda w, v: f"{v} == {_spelled(w, value)} and type({v}) is {w.constant(type(value))}", \
         f"{{}} == {escape(repr(value))}"
+
+
+_DISTINCT = (str, bytes, type(None))                     # nothing of another type equals what is of these
+
+
+def parts(value: Any) -> tuple[Any, Callable[[Writer, str], str]]:
+    """What `==` leaves open of the elements of a tuple, a set or keys: 1, 1.0 and True are equal, and so are 0.0 and -0.0."""
+    if isinstance(value, (set, frozenset)):
+        found: Any = frozenset(map(_exactly, value))
+        return found, lambda w, v: f"frozenset(map({w.constant(_exactly)}, {v})) == {w.constant(found)}"
+    found = tuple(map(_exactly, value))
+    return found, lambda w, v: f"tuple(map({w.constant(_exactly)}, {v})) == {w.constant(found)}"
+
+
+def _exactly(x: Any) -> Any:
+    """A value as what only exactly the same value equals."""
+    if type(x) in (float, complex, range):
+        return type(x), repr(x)
+    if type(x) in (tuple, frozenset):
+        return type(x), type(x)(map(_exactly, x))
+    return type(x), x
+
+
+def lacks(name: str) -> tuple[tuple[Any, ...], Test, str]:
+    """A module, or anything else that anybody may give attributes, has none of this name."""
+    return ("lacks", name), lambda w, v: f"not hasattr({v}, {name!r})", f"{{}} has no attribute {name!r}"
 
 
 def exists() -> tuple[tuple[Any, ...], Test, str]:
@@ -149,7 +198,23 @@ def has_keys(keys: Sequence[Any]) -> tuple[tuple[Any, ...], Test, str]:
     keys = tuple(keys)
     if not keys:
         return ("keys", keys), lambda w, v: f"not {v}", "{} is empty"
-    return ("keys", keys), lambda w, v: f"tuple({v}) == {w.literal(keys)}", f"{{}} has the keys {escape(repr(keys))}"
+    text = f"{{}} has the keys {escape(repr(keys))}"
+    if all(type(k) in _DISTINCT or not isinstance(k, (int, float, complex, tuple, frozenset)) for k in keys):
+        return ("keys", keys), lambda w, v: f"tuple({v}) == {w.literal(keys)}", text
+    how = parts(keys)[1]
+    return ("keys", _Exact(keys)), lambda w, v: f"tuple({v}) == {w.literal(keys)} and {how(w, v)}", text
+
+
+class _Exact(tuple):
+    """Keys that differ where their types do; as people write them."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, tuple) and _exactly(tuple(self)) == _exactly(tuple(other))
+
+    def __hash__(self) -> int:
+        return tuple.__hash__(self)
 
 
 def contains(key: Any, present: bool) -> tuple[tuple[Any, ...], Test, str]:

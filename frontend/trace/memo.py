@@ -71,6 +71,9 @@ class _Walk:
         if kind == "absent":
             self.watcher.own(self.object(guard.source)).absent.update(key[1])
             return
+        if kind == "lookups":
+            self.watcher.version(key[1])
+            return
         look = _KINDS.get(kind)
         if look is None or (kind == "tensor" and guard.source in self.moving):
             raise Unwatchable
@@ -234,8 +237,8 @@ class Memo:
         key = f"id({anchors[0]})" if len(anchors) == 1 else f"({', '.join(f'id({a})' for a in anchors)})"
         take = w.constant(words._memory().take)
         s, p = w.fresh("state"), w.fresh("found")
-        stages = "012" if any(g.key[0] == "tensor" for g in self.chosen) else "0"
-        same = " and ".join(f"{take}({s}.i{k}).tobytes() == {s}.v{k}" for k in stages)
+        self._stages = [k for k, words_of_stage in enumerate(walk.watcher.stages) if words_of_stage or k == 0]
+        same = " and ".join(f"{take}({s}.i{k}).tobytes() == {s}.v{k}" for k in self._stages)
         w.line(f"{s} = {w.constant(self.states)}.get({key})")
         w.line(f"if {s} is not None and {same}:")
         w.line(f"    {p} = {s}.inputs")
@@ -309,6 +312,8 @@ class Memo:
         again = self._look(*values)                                # between the words as they were and as they still are
         if again is None or snapshot is None or not snapshot.unchanged():
             return again
+        if any(len(i) and k not in self._stages for k, i in enumerate(snapshot.indices)):
+            return again                                           # the function does not look at all of these words
         found = again
         self.renewals += 1
         idle = 0

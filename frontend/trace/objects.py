@@ -13,16 +13,22 @@ from flambeau.frontend.trace.finalizers import refuse_finalizer
 from flambeau.frontend.trace.mappings import InstanceDict
 from flambeau.frontend.trace.sequences import HostIterator, ListValue, TupleValue
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Namespace, Source
-from flambeau.frontend.trace.trust import MISSING, can_change, depend_on_fact, depend_on_lookup, find, mro_lookup, stored_or_found
-from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
+from flambeau.frontend.trace.trust import (
+    MISSING,
+    can_change,
+    depend_on_fact,
+    depend_on_lookup,
+    find,
+    is_data_descriptor,
+    mro_lookup,
+    part_of,
+    stored_or_found,
+)
+from flambeau.frontend.trace.values import Const, Observed, OutsideConst, Unsupported, Value
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.effects import Rebuilder
     from flambeau.frontend.trace.interp import Tracer
-
-
-def is_data_descriptor(found: Any) -> bool:
-    return hasattr(type(found), "__set__") or hasattr(type(found), "__delete__")
 
 
 def class_attribute(tr: Tracer, owner: type, name: str, found: Any) -> Value:
@@ -47,7 +53,7 @@ def bind_attribute(tr: Tracer, owner: type, name: str, found: Any, instance: Val
     if instance is None:
         if isinstance(found, property):
             return BuiltinValue(found)
-        getter = getattr(type(found), "__get__", None)
+        getter = part_of(tr, found, "__get__")
         if not isinstance(getter, types.FunctionType) or isinstance(found, functools.cached_property):
             return class_attribute(tr, owner, name, found)
         return tr.call(tr.wrap(getter, Attr(Constant(type(found), type(found).__name__), "__get__")),
@@ -63,8 +69,8 @@ def bind_attribute(tr: Tracer, owner: type, name: str, found: Any, instance: Val
     if isinstance(found, (types.MethodDescriptorType, types.WrapperDescriptorType, types.BuiltinFunctionType,
                           types.ClassMethodDescriptorType)):
         return BoundBuiltin(instance, name)
-    if hasattr(type(found), "__get__"):
-        getter = type(found).__get__
+    getter = part_of(tr, found, "__get__")
+    if getter is not None:
         if isinstance(getter, types.FunctionType):
             return tr.call(tr.wrap(getter, Attr(Constant(type(found), type(found).__name__), "__get__")),
                            [class_attribute(tr, owner, name, found), instance, cls], {})
@@ -99,8 +105,22 @@ def member_attribute(tr: Tracer, member: Const, name: str) -> Value | None:
     owner, found = find(tr, type(member.value), name)
     function = found.fget if type(found) is property else found
     if owner is None or not isinstance(function, (types.FunctionType, classmethod, staticmethod)) or not can_change(owner):
-        return None
+        return _member_data(tr, member, name)
     return bind_attribute(tr, owner, name, found, member, tr.class_value(type(member.value)))
+
+
+def _member_data(tr: Tracer, member: Const, name: str) -> Value | None:
+    """What a program gave a member of an enum."""
+    raw, space = member.value, vars(member.value)
+    at = member.source or Constant(raw, str(raw))
+    if name in space and not name.startswith("_"):
+        return tr.wrap(space[name], Attr(at, name))
+    if name == "value" and find(tr, type(raw), name)[0] is enum.Enum:
+        value, where = raw._value_, Attr(at, "_value_")
+        return OutsideConst(value, where, tr) if type(value) in (int, float, str, bool) else tr.wrap(value, where)
+    if not hasattr(raw, name):
+        tr.guard(at, g.lacks(name))
+    return None
 
 
 class ClassValue(Value):
@@ -135,12 +155,27 @@ class ClassValue(Value):
                               "use hasattr() or getattr() on the class")
         if name in ("__mro__", "__bases__"):
             return TupleValue(tr.class_value(c) for c in getattr(self.raw, name))
+        getter = self.meta_method(tr, "__getattribute__")
+        try:
+            return self.default_getattr(tr, name) if getter is None else tr.call(getter, [Const(name)], {})
+        except Observed as error:
+            fallback = self.meta_method(tr, "__getattr__")
+            if fallback is None or not issubclass(error.value.pytype(), AttributeError):
+                raise
+            return tr.call(fallback, [Const(name)], {})
+
+    def default_getattr(self, tr: Tracer, name: str) -> Value:
+        """`type.__getattribute__`."""
+        meta, said = find(tr, type(self.raw), name)
+        if meta is not None and meta is not type and is_data_descriptor(tr, said):
+            return bind_attribute(tr, meta, name, said, self, tr.class_value(type(self.raw)))
+        if meta is not None and can_change(meta):
+            tr.guard(ClassItem(Constant(meta, meta.__name__), name), g.is_type(type(said)))
         owner, found = find(tr, self.raw, name)
         if owner is None:
-            meta, found = find(tr, type(self.raw), name)
             if meta is None:
                 raise tr.observe(AttributeError(f"type object '{self.raw.__name__}' has no attribute '{name}'"))
-            return bind_attribute(tr, meta, name, found, self, tr.class_value(type(self.raw)))
+            return bind_attribute(tr, meta, name, said, self, tr.class_value(type(self.raw)))
         if isinstance(found, (types.MethodDescriptorType, types.WrapperDescriptorType, types.BuiltinFunctionType)):
             return BuiltinValue(getattr(self.raw, name))
         if isinstance(found, types.ClassMethodDescriptorType):
@@ -190,12 +225,18 @@ class ClassValue(Value):
     def getitem(self, tr: Tracer, key: Value) -> Value:
         cls: Any = self.raw
         method = None if issubclass(cls, enum.Enum) else self.meta_method(tr, "__getitem__")
+        owner, own = (None, None) if method is not None else find(tr, self.raw, "__class_getitem__")
+        if owner is not None and can_change(owner) and isinstance(own, classmethod):
+            method = bind_attribute(tr, owner, "__class_getitem__", own, None, self)
         return tr.fold(lambda k: cls[k], [key], {}) if method is None else tr.call(method, [key], {})
 
     def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
         if tr.knows_builtin(self.raw):
             return tr.call_builtin(self.raw, args, kwargs)
         return instantiate(tr, self, args, kwargs)
+
+    def m___getattribute__(self, tr: Tracer, name: Value) -> Value:
+        return self.default_getattr(tr, tr.index_key(name))
 
     def m___call__(self, tr: Tracer, *args: Value, **kwargs: Value) -> Value:
         return construct(tr, self, list(args), kwargs)
@@ -255,6 +296,7 @@ def construct(tr: Tracer, cls: ClassValue, args: list[Value], kwargs: dict[str, 
 def _refuse_abstract(tr: Tracer, cls: type) -> None:
     """What `object.__new__` says of a class that lacks methods."""
     if cls.__flags__ & (1 << 20):
+        tr.guard(Attr(Constant(cls, cls.__name__), "__abstractmethods__"), g.equals(cls.__abstractmethods__))    # type: ignore[attr-defined]
         missing = ", ".join(sorted(cls.__abstractmethods__))          # type: ignore[attr-defined]
         raise tr.observe(TypeError(f"Can't instantiate abstract class {cls.__name__} without an implementation for {missing}"))
 
@@ -262,8 +304,12 @@ def _refuse_abstract(tr: Tracer, cls: type) -> None:
 def _namedtuple(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
     items = dict(zip(raw._fields, args))
     items.update(kwargs)
-    for name, default in raw._field_defaults.items():
-        items.setdefault(name, tr.constant(default))
+    if set(items) < set(raw._fields):
+        new, at = raw.__dict__["__new__"], ClassItem(Constant(raw, raw.__name__), "__new__")
+        given = Attr(Attr(at, "__func__") if isinstance(new, staticmethod) else at, "__defaults__")
+        defaults = tr.wrap(raw.__new__.__defaults__, given)
+        known = tr.unpack(defaults) if isinstance(defaults, TupleValue) else []
+        items = {**dict(zip(raw._fields[len(raw._fields) - len(known):], known)), **items}
     if len(args) > len(raw._fields) or set(items) != set(raw._fields):
         raise tr.observe(TypeError(f"{raw.__name__}() got the wrong arguments"))
     return TupleValue([items[n] for n in raw._fields], raw)
@@ -335,7 +381,8 @@ class ObjectValue(Value):
     def _at(self, name: str) -> Source:
         """Where an own attribute is read: plain access unless a data descriptor of the class would answer instead."""
         assert self.source is not None
-        if is_data_descriptor(mro_lookup(self.cls.__mro__, name)[1]) or answers_itself(self.cls):
+        kind = type(mro_lookup(self.cls.__mro__, name)[1])
+        if hasattr(kind, "__set__") or hasattr(kind, "__delete__") or answers_itself(self.cls):
             return Item(self._namespace(), name)
         return Attr(self.source, name)
 
@@ -397,8 +444,9 @@ class ObjectValue(Value):
             return self.attrs.get(name) or Const("__cause__" in self.attrs)
         owner, found = stored_or_found(tr, self.cls.__mro__, name)
         if isinstance(found, types.MemberDescriptorType):
-            return self._slot(tr, name)
-        if owner is not None and is_data_descriptor(found) and not isinstance(found, functools.cached_property):
+            return self._slot(tr, name) if self.args is None or can_change(owner) else self._of_exception(name)
+        if owner is not None and not isinstance(found, functools.cached_property) and is_data_descriptor(tr, found) \
+                and part_of(tr, found, "__get__") is not None:
             depend_on_lookup(tr, self.cls.__mro__, name, owner)
             if isinstance(found, types.GetSetDescriptorType):
                 raise Unsupported("attribute", f"attribute {name!r} of a {self.cls.__name__} is computed by C code")
@@ -410,6 +458,13 @@ class ObjectValue(Value):
         if owner is not None:
             return bind_attribute(tr, owner, name, found, self, tr.class_value(self.cls))
         raise tr.observe(AttributeError(f"'{self.cls.__name__}' object has no attribute '{name}'"))
+
+    def _of_exception(self, name: str) -> Value:
+        """What C code makes of an exception's arguments."""
+        args = self.args or []
+        if (name, issubclass(self.cls, StopIteration)) == ("value", True):
+            return args[0] if args else Const(None)
+        raise Unsupported("attribute", f"attribute {name!r} of a {self.cls.__name__} is computed by C code")
 
     def _slot(self, tr: Tracer, name: str) -> Value:
         if name in self.attrs:
@@ -443,7 +498,7 @@ class ObjectValue(Value):
                 raise tr.observe(AttributeError(f"property '{name}' of '{self.cls.__name__}' object has no setter"))
             at = Attr(ClassItem(Constant(owner, self.cls.__name__), name), "fset")
             tr.call(tr.wrap(found.fset, at), [self, value], {})
-        elif owner is not None and is_data_descriptor(found) and \
+        elif owner is not None and is_data_descriptor(tr, found) and \
                 not isinstance(found, (types.MemberDescriptorType, functools.cached_property)):
             setter = type(found).__set__
             if not isinstance(setter, types.FunctionType) or owner is None:
@@ -465,7 +520,7 @@ class ObjectValue(Value):
 
     def default_delattr(self, tr: Tracer, name: str) -> None:
         owner, found = find(tr, self.cls, name)
-        if owner is not None and is_data_descriptor(found) and not isinstance(found, types.MemberDescriptorType):
+        if owner is not None and is_data_descriptor(tr, found) and not isinstance(found, types.MemberDescriptorType):
             deleter = found.fdel if isinstance(found, property) else getattr(type(found), "__delete__", None)
             if not isinstance(deleter, types.FunctionType):
                 raise Unsupported("attribute-store", f"attribute {name!r} of a {self.cls.__name__} is deleted by a descriptor")
@@ -641,6 +696,7 @@ class ModuleValue(Value):
         try:
             found = getattr(self.raw, name)
         except AttributeError as error:
+            tr.guard(self.at, g.lacks(name))
             raise tr.observe(error) from None
         return tr.wrap_global(found, Attr(self.at, name), self.raw.__name__)
 

@@ -13,12 +13,17 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
-from flambeau.frontend.trace.source import Source
+from flambeau.frontend.trace.source import ClassItem, Constant, Source
+from flambeau.frontend.trace.trust import can_change, find
 from flambeau.frontend.trace.values import FALSE, LAST, NONE, ZERO, Const, NotConstant, Unsupported, Value
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.effects import Rebuilder
     from flambeau.frontend.trace.interp import Tracer
+
+
+#: The longest container from outside that a trace goes through: each item takes a guard, checked at every call.
+MOST_ITEMS = 10_000
 
 
 @dataclass(slots=True)
@@ -42,6 +47,9 @@ class Sequence(Value):
     items: list[Any]
 
     def values(self, tr: Tracer) -> list[Value]:
+        if len(self.items) > MOST_ITEMS and any(type(v) is Pending for v in self.items):
+            raise Unsupported("iteration", f"all {len(self.items)} items of a {self.pytype().__name__} are looked at, and each "
+                                           "would be guarded", "keep so many numbers in a tensor")
         return [force(tr, self.items, k) for k in range(len(self.items))]
 
     def children(self) -> Iterator[Value]:
@@ -104,9 +112,13 @@ class TupleValue(Sequence):
         return self.cls(*items) if hasattr(self.cls, "_fields") else self.cls(items)
 
     def getattr(self, tr: Tracer, name: str) -> Value:
-        fields = getattr(self.cls, "_fields", ())
-        if name in fields:
-            return force(tr, self.items, fields.index(name))
+        if name in getattr(self.cls, "_fields", ()):
+            owner, found = find(tr, self.cls, name)
+            if type(found) is _FIELD and owner is not None:
+                if can_change(owner):
+                    tr.guard(ClassItem(Constant(owner, owner.__name__), name), g.is_object(found))
+                at: Any = found.__reduce__()[1][0]
+                return force(tr, self.items, at)
         return super().getattr(tr, name)
 
     def rebuild(self, out: Rebuilder) -> str:
@@ -127,6 +139,9 @@ class TupleValue(Sequence):
         for v in self.values(tr):
             total = tr.binary("*", total, v)
         return total
+
+
+_FIELD: type = type(collections.namedtuple("_Probe", "x").x)                   # type: ignore[attr-defined]
 
 
 def _fields(cls: Any) -> tuple[str, ...]:

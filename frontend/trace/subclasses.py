@@ -17,6 +17,7 @@ from flambeau.frontend.trace.mappings import DictValue, dict_pairs
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, native_new
 from flambeau.frontend.trace.sequences import ListValue, Pending
 from flambeau.frontend.trace.source import Item, Source
+from flambeau.frontend.trace.trust import find
 from flambeau.frontend.trace.values import NONE, Const, Observed, Unsupported, Value
 
 if TYPE_CHECKING:
@@ -74,9 +75,10 @@ class ContentsObject(ObjectValue):
     def as_python(self, tr: Tracer) -> Any:
         return self.contents.as_python(tr) if isinstance(self.contents, Const) else super().as_python(tr)
 
-    def plain(self, *names: str) -> Value:
+    def plain(self, tr: Tracer, *names: str) -> Value:
         """The number or string in it, where the class does not override the operators `names`."""
-        simple = isinstance(self.contents, Const) and not any(map(self._overridden, names))
+        simple = isinstance(self.contents, Const) and not any(
+            [isinstance(find(tr, self.cls, name)[1], types.FunctionType) for name in names])
         return self.contents if simple else self
 
     def _overridden(self, name: str) -> bool:

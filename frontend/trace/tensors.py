@@ -11,7 +11,7 @@ from flambeau.frontend.trace.source import Attr
 from flambeau.frontend.trace.trust import MISSING, depend_on_method, is_trusted, mro_lookup
 from flambeau.frontend.trace.values import LAYOUT_METHODS, NEEDS_DATA, TAPE_METHODS, Const, TensorValue, Unsupported, Value
 from flambeau.runtime.autograd import mode
-from flambeau.runtime.tensor import Size
+from flambeau.runtime.tensor import Size, is_replaced
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -22,13 +22,15 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
         return tr.class_value(value.cls)
     if name in value_attrs(tr, value):
         return value_attrs(tr, value)[name]
+    own = depend_on_method(tr, value.cls, name)
+    owner = mro_lookup(value.cls.__mro__, name)[0]
+    if is_replaced(value.cls, name) and owner is not None:
+        return bind_attribute(tr, owner, name, own, value, tr.class_value(value.cls))
     if name == "shape":
         return shape_of(tr, value)
     if name in NEEDS_DATA or name in TAPE_METHODS or name in LAYOUT_METHODS:
         return BoundBuiltin(value, name)
     found = getattr(type(value.tensor), name, None)
-    own = depend_on_method(tr, value.cls, name)
-    owner = mro_lookup(value.cls.__mro__, name)[0]
     if isinstance(own, (types.FunctionType, property)) and owner is not None and _is_the_programs(own):
         return bind_attribute(tr, owner, name, own, value, tr.class_value(value.cls))
     if found is not None and callable(found):
@@ -85,7 +87,7 @@ _STORABLE = {"grad"}
 def set_tensor_attribute(tr: Tracer, value: TensorValue, name: str, new: Value) -> None:
     """`tensor.name = new`; only attributes without meaning to the tape, and `grad` of tensors from outside."""
     if name == "requires_grad":
-        tr.call_pure(value.tensor.requires_grad_, [new], {})      # type: ignore[attr-defined]
+        tr.tape.method(value, "requires_grad_", [new], {})
         return
     known = hasattr(value.cls, name)
     if known and (value.source is None or name not in _STORABLE):

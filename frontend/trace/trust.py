@@ -6,8 +6,9 @@ import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace.source import Attr, Constant
+from flambeau.frontend.trace.source import Attr, ClassItem, Constant
 from flambeau.frontend.trace.values import Const, OutsideConst, Unsupported, Value
+from flambeau.runtime.tensor import is_replaced
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -36,6 +37,11 @@ def can_change(cls: type) -> bool:
     return bool(cls.__flags__ & (1 << 9)) and not is_trusted(cls.__dict__.get("__module__"))
 
 
+def is_of_library(cls: type) -> bool:
+    """Whether it is one of flambeau's own classes, which a program may patch."""
+    return str(cls.__dict__.get("__module__")).partition(".")[0] == "flambeau"
+
+
 def mro_lookup(mro: tuple[type, ...], name: str) -> tuple[type | None, Any]:
     """The class attribute `name` without running descriptors, and the class that has it."""
     for cls in mro:
@@ -56,7 +62,11 @@ def stored_or_found(tr: Tracer, mro: tuple[type, ...], name: str) -> tuple[type 
 
 def depend_on_lookup(tr: Tracer, mro: tuple[type, ...], name: str, owner: type | None) -> None:
     """The trace depends on `name` being found in `owner` (None: nowhere) and in no class before it."""
+    seen = False
     for cls in mro:
+        if not seen and is_of_library(cls):
+            seen = True
+            tr.guards.add_lookup(cls, name, tr.where)
         if cls is owner:
             return
         if can_change(cls):
@@ -71,6 +81,23 @@ def find(tr: Tracer, cls: type, name: str, mro: tuple[type, ...] | None = None) 
     if mro[:1] != (cls,) and can_change(cls):
         tr.guards.add_class_absent(cls, None, tr.where)          # `super()`: what its bases are
     return owner, found
+
+
+def part_of(tr: Tracer, found: Any, name: str) -> Any:
+    """What the class of a class attribute says under `__get__`, `__set__` or `__delete__`, guarded."""
+    cls = type(found)
+    if can_change(cls):
+        owner, _ = find(tr, cls, name)
+        if owner is not None and can_change(owner):
+            at = ClassItem(Constant(owner, owner.__name__), name)
+            tr.guards.add(at, ("exists",), lambda w, v: "True", "{} exists", tr.where)
+    return getattr(cls, name, None)
+
+
+def is_data_descriptor(tr: Tracer, found: Any) -> bool:
+    """Whether a class attribute comes before an instance's own."""
+    parts = [part_of(tr, found, "__set__"), part_of(tr, found, "__delete__")]
+    return parts != [None, None]
 
 
 def depend_on_code(tr: Tracer, raw: types.FunctionType, source: Any) -> None:
@@ -99,20 +126,16 @@ def depend_on_subclass(tr: Tracer, cls: type, kind: type, answer: bool) -> None:
 
 
 def depend_on_method(tr: Tracer, cls: type, name: str) -> Any:
-    """A method or operator of tensors that the program itself uses; the guard is that nobody replaces it."""
-    owner, found = mro_lookup(cls.__mro__, name)
-    if owner is not None and tr.frames and not is_trusted(tr.frames[-1].globals.get("__name__")):
-        now = getattr(cls, name)
-        tr.guards.add(Attr(Constant(cls, cls.__name__), name), ("is", id(now)),
-                      lambda w, v: f"{v} is {w.constant(now)}", "{} is what it was", tr.where)
-    return found
+    """A method or operator of tensors; the guard is that nobody replaces it."""
+    tr.guards.add_lookup(cls, name, tr.where)
+    return mro_lookup(cls.__mro__, name)[1]
 
 
 def depend_on_operator(tr: Tracer, values: Iterable[Any], *names: str) -> None:
     """Operators of the tensors among `values` are still the library's."""
     for value in values:
         for name in names if hasattr(value, "tensor") else ():
-            found = depend_on_method(tr, value.cls, name)
-            if isinstance(found, types.FunctionType) and not is_trusted(found.__module__):
+            depend_on_method(tr, value.cls, name)
+            if is_replaced(value.cls, name):
                 raise Unsupported("tensor-operator", f"{value.cls.__name__}.{name} is a function of the program",
                                   "call a function of your own in place of the operator")

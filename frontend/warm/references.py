@@ -25,6 +25,7 @@ from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import OPS, Op, get_op
 from flambeau.runtime.code import GraphCode
 from flambeau.runtime.tensor import Size
+from flambeau.runtime.versions import MISSING, Lookups, lookup
 
 Plain = Any      # None, numbers, strings, bytes, and tuples that start with a tag
 
@@ -180,6 +181,7 @@ _WRITERS: dict[type, Callable[[Encoder, Any], Plain]] = {
     dtypes.DType: lambda e, v: ("dtype", v.short),
     GraphCode: _graph_code,
     Op: _operator,
+    Lookups: lambda e, v: ("lookups", e.encode(v.cls), tuple([(name, _said(found)) for name, found in sorted(v.found.items())])),
 }
 
 #: Modules in which objects are looked for that do not know where they are: the standard library's, and flambeau's.
@@ -274,14 +276,14 @@ class Decoder:
         return _checked_code(found, digest)
 
 
-def checked(found: Any, expected: Any) -> Any:
-    """`found`, which must be what `expected` says."""
 @functools.cache
 def _sources() -> types.ModuleType:
     """The classes of sources; imported where something has no name."""
     return importlib.import_module("flambeau.frontend.trace.source")
 
 
+def checked(found: Any, expected: Any) -> Any:
+    """`found`, which must be what `expected` says."""
     try:
         if expected is not None and identity(found) != expected:
             raise Gone(f"{_shown(found)} has changed")
@@ -328,6 +330,21 @@ def _read_names(decoder: Decoder, cls: Plain, expected: str) -> None:
         raise Gone("a class of the library to which the program has added something")
 
 
+def _said(found: Any) -> Any:
+    """What a class of the library says under a name: where it cannot be told, at least that it says something."""
+    try:
+        return None if found is MISSING else identity(found)
+    except Unsteady:
+        return True
+
+
+def _read_lookups(decoder: Decoder, cls: Plain, names: tuple[tuple[str, Any], ...]) -> Lookups:
+    found = Lookups(decoder.decode(cls), {name: lookup(decoder.decode(cls), name) for name, _ in names})
+    if any(_said(found.found[name]) != expected for name, expected in names):
+        raise Gone("a class of the library which the program has changed")
+    return found
+
+
 def _read_op(decoder: Decoder, name: str) -> Op:
     try:
         return get_op(name)
@@ -359,6 +376,7 @@ _READERS: dict[str, Callable[..., Any]] = {
     "range": lambda d, *v: range(*v),
     "meta": lambda d, *v: TensorMeta(*map(d.decode, v)),
     "graph": _read_graph,
+    "lookups": _read_lookups,
     "op": _read_op,
     "at": Decoder.at,
     "wrapped": lambda d, wrapper, expected: checked(getattr(d.decode(wrapper), "__wrapped__", None), expected),

@@ -41,6 +41,11 @@ def _trailing(x: Any, normalized_shape: Sequence[Any], name: str) -> tuple[int, 
     return tuple(range(x.ndim - n, x.ndim))
 
 
+def _plain(eps: Any) -> Any:
+    """The number, which is a tensor without dimensions in a graph where it changes between calls."""
+    return getattr(eps, "_a", eps)
+
+
 def _layer_norm_parts(x: Any, normalized_shape: Any, weight: Any, bias: Any, eps: float) -> Any:
     dims = _trailing(x, normalized_shape, "layer_norm")
     wide = upcast(x)
@@ -63,7 +68,7 @@ def _layer_norm_kernel(xp: Any, x: Any, normalized_shape: Any, weight: Any, bias
     _trailing(x, normalized_shape, "layer_norm")
     rows = _rows(x, normalized_shape)
     out = rows - rows.mean(1, keepdims=True)
-    scale = (1 / xp.sqrt(xp.einsum("ij,ij->i", out, out) / max(out.shape[1], 1) + eps)).astype(x.dtype)
+    scale = (1 / xp.sqrt(xp.einsum("ij,ij->i", out, out) / max(out.shape[1], 1) + _plain(eps))).astype(x.dtype)
     out *= scale[:, None]
     if weight is not None:
         out *= weight.reshape(-1)
@@ -107,7 +112,7 @@ def _layer_norm_backward_kernel(xp: Any, g: Any, x: Any, normalized_shape: Any, 
     rows, g2 = _rows(x, normalized_shape), _rows(g, normalized_shape)
     n = max(rows.shape[1], 1)
     normal = rows - rows.mean(1, keepdims=True)
-    scale = (1 / xp.sqrt(xp.einsum("ij,ij->i", normal, normal) / n + eps)).astype(x.dtype)[:, None]
+    scale = (1 / xp.sqrt(xp.einsum("ij,ij->i", normal, normal) / n + _plain(eps))).astype(x.dtype)[:, None]
     normal *= scale
     dw, db = xp.einsum("ij,ij->j", g2, normal), g2.sum(0)
     inner = g2 if weight is None else g2 * weight.reshape(-1)
@@ -227,7 +232,7 @@ def _batch_norm_train_kernel(xp: Any, x: Any, weight: Any, bias: Any, eps: float
     mean = wide.mean((0, 2))
     out = wide - mean[:, None]
     var = xp.einsum("ncp,ncp->c", out, out) / wide.dtype.type(n)
-    scale = (1 / xp.sqrt(var + eps)).astype(wide.dtype)
+    scale = (1 / xp.sqrt(var + _plain(eps))).astype(wide.dtype)
     out *= (scale if weight is None else scale * _wide_array(weight))[:, None]
     if bias is not None:
         out += _wide_array(bias)[:, None]
@@ -268,7 +273,7 @@ def _batch_norm_backward_kernel(xp: Any, g: Any, g_mean: Any, g_var: Any, x: Any
     kind = wide.dtype.type
     n = kind(max(wide.shape[0] * wide.shape[2], 1))
     centered = wide - wide.mean((0, 2))[:, None]
-    scale = (1 / xp.sqrt(xp.einsum("ncp,ncp->c", centered, centered) / n + eps)).astype(wide.dtype)
+    scale = (1 / xp.sqrt(xp.einsum("ncp,ncp->c", centered, centered) / n + _plain(eps))).astype(wide.dtype)
     db = g3.sum((0, 2))
     dot = xp.einsum("ncp,ncp->c", g3, centered)
     a = scale if weight is None else scale * _wide_array(weight)
@@ -298,7 +303,7 @@ def _batch_norm_eval_parts(x: Any, mean: Any, var: Any, weight: Any, bias: Any, 
 
 def _batch_norm_eval_kernel(xp: Any, x: Any, mean: Any, var: Any, weight: Any, bias: Any, eps: float) -> Any:
     """One multiplication and one addition per element."""
-    scale = 1 / xp.sqrt(_wide_array(var) + eps)
+    scale = 1 / xp.sqrt(_wide_array(var) + _plain(eps))
     if weight is not None:
         scale = scale * _wide_array(weight)
     shift = -_wide_array(mean) * scale
