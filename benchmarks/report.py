@@ -39,9 +39,20 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
         cells = [_cell(row[contender]) for contender in NAMES]
         ratios = [f"{row['ratio'][mode]:.2f}" if mode in row["ratio"] else "-" for mode in ("eager", "compiled")]
         yield f"| {name} | " + " | ".join([*cells, *ratios]) + f" | {row['difference']:.1e} |"
+    yield from _symbolic_lines(results["cases"])
     probes = results["probes"]
     if probes:
         yield from _probe_lines(probes)
+
+
+def _symbolic_lines(cases: dict[str, Any]) -> Iterator[str]:
+    """What symbolic sizes cost: the same work by a function for each length, and by one for all."""
+    one, each = cases.get("many_lengths"), cases.get("many_lengths_static")
+    if one is None or each is None:
+        return
+    shares = [f"{library} {each[name]['median_ms'] / one[name]['median_ms']:.2f}" for library in ("flambeau", "torch")
+              for name in [f"{library} compiled"] if "error" not in one[name] and "error" not in each[name]]
+    yield f"\nOne function for all lengths: the time of functions made for each over its own: {', '.join(shares)}.\n"
 
 
 def _cell(entry: dict[str, Any]) -> str:
