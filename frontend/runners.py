@@ -260,7 +260,7 @@ class Training:
             held[i] = _copy_with_history(inputs[i])
         state = default_generator().get_state() if self.random else None
         outs = self.run_forward(inputs)
-        node = CompiledBackward(self, held, outs, state)
+        node = CompiledBackward(self, inputs, held, outs, state)
         results = list(outs[:self.n_outputs])
         for nr, i in enumerate(self.tangents):
             t = results[i]
@@ -362,9 +362,10 @@ class CompiledBackward(GradNode):
 
     __slots__ = ("owner", "held", "saved", "state")
 
-    def __init__(self, owner: Training, inputs: list[Tensor], outs: Sequence[Tensor], state: Any) -> None:
+    def __init__(self, owner: Training, given: Sequence[Tensor], inputs: list[Tensor], outs: Sequence[Tensor],
+                 state: Any) -> None:
         metas = [tensor_meta(outs[i]) for i in owner.tangents] if owner.symbolic else owner.metas
-        super().__init__([edge_of(inputs[i]) for i in owner.wanted], metas)
+        super().__init__([edge_of(given[i]) for i in owner.wanted], metas)
         self.owner, self.state = owner, state
         kept = {i: Saved(inputs[i]) for i in owner.again}
         self.held: Any = [kept.get(i) for i in range(len(inputs))]
@@ -411,7 +412,9 @@ def _bare(t: Tensor) -> Tensor:
 
 
 def _copy_with_history(t: Tensor) -> Tensor:
-    with GradMode(False):
+    with GradMode(t._rg and t.grad_fn is None):  # gradients of a leaf go to the leaf, not to its copy
         copy = ops.clone(t)
+    if copy._rg:
+        return copy
     copy._rg, copy._grad_fn, copy._out_nr = t._rg, t.grad_fn, t._out_nr
     return copy

@@ -53,7 +53,7 @@ def expand_gradients(graph: Graph) -> Expanded:
 def reached(graph: Graph, node: Node) -> list[bool | None]:
     """For each result of ``node``, the last step of ``graph``: None if there is no gradient, else whether it requires one."""
     run = _Expander(graph)
-    run.copy()
+    run.copy(only=node)
     return [None if g is None else g.requires_grad for g in run.found[node]]
 
 
@@ -68,11 +68,14 @@ class _Expander:
         self.found: dict[Node, list[Node | None]] = {}
         self.freed: set[Node] = set()
 
-    def copy(self) -> None:
+    def copy(self, only: Node | None = None) -> None:
+        """The graph's steps and those of its derivatives; with ``only``, of those derivatives that have no history just what
+        they are like: nothing goes through them."""
         with use_handler(self.builder):
             for node in self.source.nodes:
                 if node.op is gradients:
-                    self.env[node] = self.differentiate(node)
+                    bare = only is not None and node is not only and not node.args[4]
+                    self.env[node] = [zeros_of(m).node for m in node.meta] if bare else self.differentiate(node)
                     continue
                 self.builder.grad_enabled = node.requires_grad or node in self.builder.recorded
                 self.env[node] = replace_node(self.builder, node, self.env)

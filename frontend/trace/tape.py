@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
 
 
+#: How often gradients are taken in one graph: each time costs as much as the graph is long.
+MOST_RUNS = 16
+
+
 class Tape:
     """What a trace knows of its tape: where histories lead, what they keep, and what has been freed.
 
@@ -148,6 +152,9 @@ class Tape:
         for root in roots:
             if not root.tensor.requires_grad:
                 raise _refused("a tensor that does not require grad has no gradient to start from")
+        if sum(n.op is gradients for n in tr.graph.nodes) >= MOST_RUNS:
+            raise Unsupported("tape", f"gradients are taken for the {MOST_RUNS + 1}th time in one graph, as in a training loop "
+                                      "that is unrolled", "compile one step, and call it in the loop")
         steps, inputs = self.history(_node(r) for r in roots)
         if wanted is None:
             wanted = [self._tensor_of(n) for n in inputs]

@@ -259,3 +259,54 @@ def test_what_has_no_derivative_says_so_where_the_tape_runs():
     with warnings.catch_warnings():
         warnings.simplefilter("error", FallbackWarning)
         assert "not differentiable when mode='complete'" in ft.compile(fn, backend="aot_eager")(leaf(4, 2))
+
+
+def writes_then_reads(w):
+    with ft.no_grad():
+        w.sub_(0.5)
+    return (w * w * w).sum()
+
+
+def writes_through_a_view(w):
+    w.detach()[0] = 2.0
+    return (w * w * w).sum()
+
+
+def steps_first(w):
+    first, = ft.autograd.grad((w * w).sum(), [w])
+    with ft.no_grad():
+        w.sub_(first, alpha=0.1)
+    return (w * w * w).sum()
+
+
+@each_backend
+@pytest.mark.parametrize("fn", [writes_then_reads, writes_through_a_view, steps_first])
+def test_gradients_reach_an_input_that_the_graph_has_written_to(backend, fn):
+    found = []
+    for run in (fn, ft.compile(fn, backend=backend)):
+        w = leaf(3)
+        first, = ft.autograd.grad(run(w), [w], create_graph=True)
+        second, = ft.autograd.grad(first.sum(), [w])
+        run(w).backward()
+        found.append((first.detach().numpy(), second.numpy(), w.grad.numpy(), w.detach().numpy()))
+    for one, other in zip(*found):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_a_loop_of_many_steps_is_not_one_graph():
+    """Each run of the tape costs the graph's length: a training loop is cut, and goes on in pieces."""
+    def train(n):
+        w = ft.full((3,), 2.0, requires_grad=True)
+        for _ in range(n):
+            loss = ((w - 1) * w).sum()
+            loss.backward()
+            with ft.no_grad():
+                w.sub_(w.grad, alpha=0.05)
+            w.grad = None
+        return w.detach()
+
+    run = ft.compile(train, backend="aot_eager")
+    np.testing.assert_allclose(run(40).numpy(), train(40).numpy(), rtol=1e-6)
+    events = run.__flambeau_context__.events
+    assert any("17th time in one graph" in e.text for e in events if e.kind == "break")
+    assert max(str(e.captured.graph).count("ops.gradients(") for e in events if e.kind == "graph") == 16
