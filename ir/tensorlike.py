@@ -9,6 +9,18 @@ from .device import Device
 from .op import PUBLIC
 
 
+def ban_text(ban: Any) -> str:
+    """Why a recorded write to a view is refused: it is one of several, (number, node), or was made in the mode ``ban``."""
+    if type(ban) is tuple:
+        return (f"Output {ban[0]} of {ban[1]} is a view and is being modified inplace. This view is the output of a function "
+                "that returns multiple views. Such functions do not allow the output views to be modified inplace. You should "
+                "replace the inplace operation by an out-of-place one.")
+    return (f"A view was created in {ban} mode and is being modified inplace with grad mode enabled. Given that this use case "
+            "is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace "
+            f"either both inside the {ban} block (if you don't want the inplace to be tracked) or both outside (if you want the "
+            "inplace to be tracked).")
+
+
 class TensorLike:
     """Base of tensors. Subclasses give ``shape`` (a tuple), ``dtype``, ``device`` and ``requires_grad``.
 

@@ -9,7 +9,7 @@ from .graph import Graph, Node, getitem
 from .meta import TensorMeta, meta_of
 from .op import Op, state, type_name, use_handler
 from .symint import DataDependentError as DataDependentError
-from .tensorlike import TensorLike
+from .tensorlike import TensorLike, ban_text
 from .tree import leaves, tree_map
 
 #: Tags of ops whose result may share the memory of their first argument.
@@ -45,13 +45,13 @@ class GraphTensor(SymbolicTensor):
     """The value of ``node``; ops on it append nodes to the graph that is being built.
 
     ``base`` is the tensor that this one is a view of, as far as the tape knows: a recorded write to either gives both a
-    history.
+    history. ``ban`` is why a recorded write to a view is refused (see `ban_text`).
     """
 
-    __slots__ = ("node", "base", "_recorded", "__weakref__")
+    __slots__ = ("node", "base", "ban", "_recorded", "__weakref__")
 
-    def __init__(self, node: Node, base: GraphTensor | None = None) -> None:
-        self.node, self.base = node, base
+    def __init__(self, node: Node, base: GraphTensor | None = None, ban: Any = None) -> None:
+        self.node, self.base, self.ban = node, base, ban
         super().__init__(node.meta, node.requires_grad)
 
     @property
@@ -111,10 +111,18 @@ class GraphBuilder:
         node = self.graph.add(op, node_args, meta, self.loc, single and grad and meta.dtype.differentiable)
         base = args[0] if self.grad_enabled and "nograd" not in op.tags and not _VIEWS.isdisjoint(op.tags) else None
         base = base if isinstance(base, GraphTensor) else None
+        ban = self._ban(args[0]) if args and isinstance(args[0], GraphTensor) and not _VIEWS.isdisjoint(op.tags) \
+            and "nograd" not in op.tags else None
         if single:
-            return GraphTensor(node, base)
+            return GraphTensor(node, base, ban)
         return tuple(None if m is None else GraphTensor(self.graph.add(
-            getitem, (node, i), m, self.loc, grad and m.dtype.differentiable), base) for i, m in enumerate(meta))
+            getitem, (node, i), m, self.loc, grad and m.dtype.differentiable), base, ban) for i, m in enumerate(meta))
+
+    def _ban(self, source: GraphTensor) -> Any:
+        """Why recorded writes to a view of ``source`` are refused; None if they are not."""
+        if source.base is not None or source.ban is not None:
+            return source.ban
+        return "no_grad" if source.requires_grad and not self.grad_enabled else None
 
     def infer(self, op: Op, args: tuple) -> Any:
         """The meta (or metas) of a call."""
@@ -125,6 +133,9 @@ class GraphBuilder:
         written = args[op.mutates[0]]
         if op.functional is not None:
             _check_written(written, infer_call(op.functional, args))
+            if isinstance(written, GraphTensor) and written.ban is not None and (
+                    grad or (self.grad_enabled and type(written.ban) is str)):
+                raise RuntimeError(ban_text(written.ban))
         grad = grad and written.dtype.differentiable
         self.graph.add(op, node_args, meta, self.loc, grad)
         shown = written if grad else None

@@ -13,6 +13,7 @@ from flambeau.ir.family import common_device, promotion
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op, get_op, set_base_handler, type_name
 from flambeau.ir.randomness import set_source
+from flambeau.ir.tensorlike import ban_text
 from flambeau.ir.tree import leaves
 
 from . import autograd, fast, fused, hollow, kernels
@@ -435,7 +436,7 @@ def _inplace_runner(op: Op) -> Runner:
         if functional.promote == "real" and target.dtype.is_complex:
             raise RuntimeError(f"In-place {functional.name} is not supported for complex tensors.")
         _check_result(target, result)
-        _check_overlap(functional, args)
+        check_overlap(functional, args)
         before = _old_value(functional, args) if grad and functional.differentiable else None
         node = None
         if grad:
@@ -454,20 +455,9 @@ def check_inplace_allowed(target: Tensor) -> None:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     view = target._view
     if view is not None and view.ban is not None:
-        raise RuntimeError(_ban_text(view.ban))
+        raise RuntimeError(ban_text(view.ban))
     if view is not None and view.base._rg and view.base.grad_fn is None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
-
-
-def _ban_text(ban: Any) -> str:
-    if type(ban) is tuple:
-        return (f"Output {ban[0]} of {ban[1]} is a view and is being modified inplace. This view is the output of a function "
-                "that returns multiple views. Such functions do not allow the output views to be modified inplace. You should "
-                "replace the inplace operation by an out-of-place one.")
-    return (f"A view was created in {ban} mode and is being modified inplace with grad mode enabled. Given that this use case "
-            "is ambiguous and error-prone, it is forbidden. You can clarify your code by moving both the view and the inplace "
-            f"either both inside the {ban} block (if you don't want the inplace to be tracked) or both outside (if you want the "
-            "inplace to be tracked).")
 
 
 def _check_result(target: Tensor, result: Tensor) -> None:
@@ -479,7 +469,7 @@ def _check_result(target: Tensor, result: Tensor) -> None:
                            f"{type_name(target.dtype)}")
 
 
-def _check_overlap(op: Op, args: tuple) -> None:
+def check_overlap(op: Op, args: tuple) -> None:
     """Refuse writes to elements that share memory, or that lie beside what is read in memory of the same tensor.
 
     As PyTorch does, only what is plain from the strides is refused, and not for ops that write one value everywhere.

@@ -53,7 +53,7 @@ CODES: dict[str, Code] = {
     "effect": Code("a setting of the library is changed", "set it before the compiled function is called"),
     "empty-cell": Code("a closure variable is read before it is assigned",
                        "assign it before the function that reads it is called"),
-    "finalizer": Code("code would run when an object made in the traced code ends", "make it outside, or end it by a call or `with`"),
+    "finalizer": Code("code would run when an object made in the traced code ends", "make it outside, or end it by a call"),
     "format": Code("the text of an object is asked", "format its numbers or strings, or define __str__ in Python"),
     "frame": Code("a function that looks at its caller's frame is called", "call it outside the compiled function",
                   "the rest of the function runs in the interpreter"),

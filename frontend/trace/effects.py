@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.keys import HashedKey, is_known
 from flambeau.frontend.trace.mappings import DictValue, SetValue
+from flambeau.frontend.trace.overlaps import with_ban
 from flambeau.frontend.trace.sequences import ListValue, Pending
 from flambeau.frontend.trace.values import Const, OutsideConst, TensorValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
@@ -116,7 +117,10 @@ class Rebuilder:
         node = value.tensor.node
         if node not in self.outputs:
             self.outputs.append(node)
-        return f"o[{self.outputs.index(node)}]"
+        text, ban = f"o[{self.outputs.index(node)}]", value.tensor.ban
+        if ban is not None and (type(ban) is str or value.tensor.requires_grad):
+            return f"{self.constant(with_ban)}({text}, {ban!r})"
+        return text
 
     def symbol(self, value: Any) -> str:
         return self.tr.shapes.code(value, self.w, lambda tensor: self.tensor(self.tr.from_python(tensor)))  # type: ignore[arg-type]

@@ -19,10 +19,12 @@ from flambeau.frontend.trace import (
     builtins,
     computed,
     copying,
+    drawing,
     iterating,
     layouts,
     library,
     outside,
+    overlaps,
     selections,
     standard,
 )
@@ -131,6 +133,10 @@ class _Builder(GraphBuilder):
             selections.note_sizes(self.tracer, found)
         return found
 
+    def laid_out(self, tensor: Any) -> Any:
+        """A tensor that lies as this one will; None where that is not known."""
+        return drawing.laid_out(self.tracer, tensor.node) if isinstance(tensor, GraphTensor) else None
+
     def infer(self, op: Any, args: tuple[Any, ...]) -> Any:
         try:
             return super().infer(op, args)
@@ -144,8 +150,10 @@ class _Builder(GraphBuilder):
         written = args[op.mutates[0]]
         if self.tracer.sharing.found and isinstance(written, GraphTensor):
             self.tracer.sharing.refuse_write(written.node)
-        if self.grad_enabled and isinstance(written, GraphTensor) and written.requires_grad:
+        if self.grad_enabled and isinstance(written, GraphTensor) and written.requires_grad and written.ban is None:
             self._check_leaf(written.node)
+        if op.functional is not None and isinstance(written, GraphTensor):
+            overlaps.refuse_overlap(self.tracer, op, args)
         return super()._mutate(op, args, node_args, meta, grad)
 
     def _check_leaf(self, node: Any) -> None:
@@ -188,6 +196,7 @@ class Tracer:
         self.tensor_attrs: dict[int, dict[str, Value]] = {}
         self.class_stores: dict[tuple[type, str], Value] = {}    # attributes of classes, as the trace has set them
         self.layouts: dict[Any, tuple[Any]] = {}                 # graph node -> an array that lies like its value, or None
+        self.arrays: dict[Any, tuple[Any]] = {}                  # graph node -> an array that is likely to lie so
         self.scalars: dict[Any, ScalarValue | SymValue] = {}     # graph input -> changing number
         self._scalars: dict[int, TensorValue] = {}
         self._computed: dict[Any, ScalarValue] = {}
@@ -200,6 +209,7 @@ class Tracer:
         self.namespaces: dict[int, GlobalsValue] = {}
         self.keep: list[Any] = []                               # objects whose ids are keys above
         self.instructions = 0
+        self.unrepeated: set[Source] = set()                     # of tensors that are written to
         self.inlined: list[FunctionValue] = []
         self.generators: list[tuple[GeneratorValue, str]] = []   # each with the line that made it
         self.assumed: list[tuple[dict[str, Any], str, Any]] = []  # read of trusted modules: (namespace, name, value)

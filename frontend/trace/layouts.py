@@ -87,7 +87,7 @@ def _find(tr: Tracer, node: Any) -> Any:
         strides = raw._a.strides
         tr.guard(source, (("strides", strides), lambda w, v: f"{v}._a.strides == {strides}",
                           f"{{}} has the strides {raw.stride()}"))
-        return _dummy(raw._a.dtype, shape, strides)
+        return dummy(raw._a.dtype, shape, strides)
     op = node.op
     if op is None or node in tr.scalars:
         return None
@@ -116,7 +116,7 @@ def _viewed(op: Any, base: Any, node: Any) -> Any:
     return found if isinstance(found, np.ndarray) and found.shape == tuple(node.meta.shape) else None
 
 
-def _dummy(dtype: Any, shape: Any, strides: Any) -> Any:
+def dummy(dtype: Any, shape: Any, strides: Any) -> Any:
     """Memory that nobody writes to, so that it takes no room; a view that cannot be had without a copy copies it."""
     span = dtype.itemsize + sum((n - 1) * s for n, s in zip(shape, strides) if n)
     if span > _LARGEST or any(s < 0 for s in strides):
@@ -134,7 +134,7 @@ def _fresh(node: Any) -> Any:
     for n in reversed(node.meta.shape):
         strides.append(step)
         step *= max(n, 1)
-    return _dummy(dtype, node.meta.shape, tuple(reversed(strides)))
+    return dummy(dtype, node.meta.shape, tuple(reversed(strides)))
 
 
 def turn(tr: Tracer, value: TensorValue, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:

@@ -12,7 +12,7 @@ from ..device import as_device
 from ..dtype import DType
 from ..family import ops, primitive
 from ..meta import TensorMeta, meta_of
-from ..op import public, type_name
+from ..op import public, state, type_name
 from ..randomness import generator as _generator
 from ..samples import S, T
 
@@ -351,11 +351,20 @@ def bernoulli_call(input: Any, p: float | None = None, *, generator: Any = None,
     return _done(t, False, out)
 
 
+def _laid_out(x: Any) -> Any:
+    """Something with the strides of ``x``, which a trace may know of its symbols; None where they are not known."""
+    if hasattr(x, "stride"):
+        return x
+    handler = getattr(state.handler, "inner", state.handler)
+    return handler.laid_out(x) if hasattr(handler, "laid_out") else None
+
+
 def _memory_order(x: Any) -> tuple[int, ...] | None:
     """The dimensions as they lie in memory, the widest stride first: None for rows first, and where strides are not known."""
-    if x.ndim < 2 or not hasattr(x, "stride") or x.is_contiguous():
+    lies = _laid_out(x) if x.ndim > 1 else None
+    if lies is None or lies.is_contiguous():
         return None
-    found = x.stride()
+    found, x = lies.stride(), lies
     fixed = [x.shape[d] == 1 or found[d] == 0 for d in range(x.ndim)]  # their place in memory says nothing: they stay
     moved = iter(sorted((d for d in range(x.ndim) if not fixed[d]), key=lambda d: -found[d]))
     order = tuple(d if fixed[d] else next(moved) for d in range(x.ndim))
@@ -381,7 +390,8 @@ def _in_order_of(x: Any, p: Any, generator: Any) -> Any:
 
 def _has_gaps(x: Any) -> bool:
     """Whether the elements do not follow each other in memory, rows first (False where strides are not known)."""
-    return hasattr(x, "stride") and not x.is_contiguous()
+    lies = _laid_out(x)
+    return lies is not None and not lies.is_contiguous()
 
 
 def _filled(self: Any, op: Any, *numbers: Any, generator: Any, **options: Any) -> Any:

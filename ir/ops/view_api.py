@@ -206,7 +206,7 @@ def _parts(x: Any, dim: int, sizes: list) -> tuple:
 def _one_of_several(views: tuple, node: str) -> tuple:
     """Views made together may not be written to while the tape records."""
     for i, x in enumerate(views):
-        view = getattr(x, "_view", None)
+        view = x if hasattr(x, "ban") else getattr(x, "_view", None)   # (a symbol knows itself that it is a view)
         if view is not None:
             view.ban = (i, node)
     return views

@@ -1,0 +1,57 @@
+"""Writes that eager mode refuses: to elements that share memory, beside what is read, to one of several views made together.
+
+A graph would refuse them when it runs, after the Python around it has been traced as if it went on. So the trace looks, and
+guards the inputs that it writes to.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flambeau.frontend.trace import drawing
+from flambeau.ir.tracing import GraphTensor
+from flambeau.runtime.eager import check_overlap
+
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.interp import Tracer
+
+#: Inputs beyond these are not guarded (parameters, which an optimizer writes to): the graph refuses what it must.
+_GUARDED = 16
+_REPEATING = frozenset({"expand", "as_strided", "broadcast_to", "unfold", "diag_embed"})
+
+
+def refuse_overlap(tr: Tracer, op: Any, args: tuple[Any, ...]) -> None:
+    """Raise what eager mode raises for a write whose target repeats elements, or lies partly on what is read."""
+    root, repeats = _root(args[0].node)
+    known = tr.inputs.get(root)
+    if known is not None:
+        source, raw = known
+        repeats = repeats or 0 in raw._a.strides
+        if not repeats and len(tr.unrepeated) < _GUARDED:
+            tr.unrepeated.add(source)
+            tr.guard(source, (("repeats", False), lambda w, v: f"0 not in {v}._a.strides", "no elements of {} share memory"))
+    beside = [a for a in args[1:] if isinstance(a, GraphTensor) and a.node is not args[0].node and _root(a.node)[0] is root]
+    if not repeats and not beside:
+        return
+    like = {a.node: drawing.laid_out(tr, a.node) for a in (args[0], *beside)}
+    if None not in like.values():
+        check_overlap(op.functional, tuple(like.get(a.node, a) if isinstance(a, GraphTensor) else a for a in args))
+
+
+def with_ban(tensor: Any, ban: Any) -> Any:
+    """A graph's output to which recorded writes are refused, as they are to the view that the program makes."""
+    view = getattr(tensor, "_view", None)
+    if view is not None:
+        view.ban = ban
+    return tensor
+
+
+def _root(node: Any) -> tuple[Any, bool]:
+    """What a node is a view of, and whether a view on the way shows elements more than once."""
+    repeats = False
+    while node.op is not None and (node.op.family == "view" or node.op.mutates):
+        repeats = repeats or node.op.name in _REPEATING
+        node = node.args[node.op.mutates[0] if node.op.mutates else 0]
+    return node, repeats
+
+
+__all__ = ["refuse_overlap", "with_ban"]
