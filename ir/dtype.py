@@ -118,6 +118,8 @@ def of_number(value: object) -> DType:
             return _BY_PY[kind]
     if hasattr(value, "__flambeau_symint__"):
         return int64
+    if isinstance(value, np.generic):                             # a NumPy scalar counts as the Python number it holds
+        return of_number(value.item())
     return from_numpy(np.asarray(value).dtype)
 
 
@@ -149,7 +151,7 @@ def result_type(operands: Any) -> DType:
     numbers: DType | None = None
     for x in operands:
         dtype = getattr(x, "dtype", None)
-        if dtype is None:
+        if dtype.__class__ is not DType:                          # a number, NumPy's included
             d = of_number(x)
             numbers = d if numbers is None else promote_types(numbers, d)
         elif x.ndim:

@@ -49,9 +49,12 @@ def stand_in(tensor: Any, steps: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]
     given = leaves([tensor.shape, [step.args for step in steps]])
     if any(isinstance(s, SymInt) for s in given) or tensor.dtype.is_complex or tensor.numel() > _LARGEST_STAND_IN:
         return None
-    shown = root = np.empty(tensor.shape, np.uint8)
-    for step in steps:
-        shown = step.op.kernel(np, shown, *step.args)
+    shown = root = np.empty(tensor.shape, tensor.dtype.np)
+    try:
+        for step in steps:
+            shown = step.op.kernel(np, shown, *step.args)
+    except (RuntimeError, ValueError):                            # no view of a row-major array, whatever it is of the real one
+        return None
     return shown, root
 
 

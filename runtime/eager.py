@@ -517,7 +517,7 @@ def _inplace_node(op: Op, args: tuple, before: Tensor | None) -> Any:
     """The tape node of an in-place call; for an op differentiated through its parts, those parts run on the old value."""
     if before is not None:
         return autograd.record(op, args, (), saved_self=before)
-    old = Tensor(args[0]._a.copy())
+    old = wrap(args[0]._a.copy())
     old._rg, old._grad_fn, old._out_nr = args[0]._rg, args[0].grad_fn, args[0]._out_nr
     return dispatch(op, (old, *args[1:]))
 

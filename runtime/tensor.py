@@ -77,7 +77,7 @@ class Tensor(TensorLike):
                  "__weakref__")
 
     def __init__(self, array: Any = None, storage: Any = None, *sizes: int) -> None:
-        if not hasattr(array, "strides"):
+        if storage is None or not hasattr(array, "strides"):
             array, storage = _legacy_array(array, storage, sizes), None
         self._a = array
         self._storage = Storage(array) if storage is None else storage
@@ -494,8 +494,10 @@ def _window(array: Any, owner: Any, new: Any) -> Any:
 
 def _legacy_array(first: Any, second: Any, more: tuple) -> np.ndarray:
     """The data of PyTorch's old constructor: ``Tensor()``, ``Tensor(2, 3)`` (undefined values), ``Tensor([1, 2])``, always
-    of the default dtype. (``Tensor(ndarray)`` shares the array's memory and keeps its dtype.)"""
+    of the default dtype. ``Tensor(ndarray)`` shares the array's memory if it is of that dtype."""
     kind = _dtype.get_default_dtype().np
+    if hasattr(first, "strides"):
+        return first if first.dtype == kind else first.astype(kind)
     if first is None:
         return np.empty(0, kind)
     if isinstance(first, int):
@@ -584,4 +586,4 @@ def wrap(array: Any, device: _device.Device = _device.cpu) -> Tensor:
     """A tensor that owns ``array`` (NumPy scalars become zero-dimensional arrays)."""
     if not hasattr(array, "strides") or isinstance(array, np.generic):
         array = np.asarray(array)
-    return Tensor(array) if device is _device.cpu else Tensor(array, Storage(array, device))
+    return Tensor(array, Storage(array, device))

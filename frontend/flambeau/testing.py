@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flambeau.ir import dtype as _dtype
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 _TOLERANCES = {  # relative and absolute, by dtype; anything else is compared exactly
     _dtype.float16: (1e-3, 1e-5), _dtype.bfloat16: (1.6e-2, 1e-5), _dtype.float32: (1.3e-6, 1e-5),
@@ -56,7 +56,7 @@ def _tensor(x: Any) -> Tensor:
     array = np.asarray(x)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"No comparison pair was able to handle inputs of type {type(x)}")
-    return Tensor(array)
+    return wrap(array)
 
 
 def _require(holds: bool, text: str, msg: str | Callable[[str], str] | None) -> None:

@@ -51,6 +51,9 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
         if plain_op in ("//", "%") and isinstance(b, SymValue) and not tr.truth(compare(tr, ">", b, ZERO)):
             b = Const(tr.index(b))                   # the sign of a divisor is known; zero raises
         return tr.fold(_BINARY[plain_op][0], [a, b], {})
+    of_arrays = getattr(a, "operator", None) or getattr(b, "operator", None)
+    if of_arrays is not None:
+        return of_arrays(tr, op, _BINARY[plain_op][0], a, b)
     word = _BINARY[plain_op][1]
     if op == "|=" and isinstance(a, DictValue) and not isinstance(b, DictValue):
         a.m_update(tr, b)                            # from anything that gives pairs

@@ -16,6 +16,7 @@ from typing import Any
 
 from flambeau.frontend.trace import (
     arithmetic,
+    arrays,
     builtins,
     computed,
     copying,
@@ -356,6 +357,7 @@ class Tracer:
 
     def call_pure(self, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
         """Call a function that is pure apart from ops: its ops go into the graph."""
+        args = [arrays.for_op(fn, a) if isinstance(a, (arrays.ArrayValue, Const)) else a for a in args]
         if "requires_grad" in kwargs:
             rest = {k: v for k, v in kwargs.items() if k != "requires_grad"}
             made = self.call_pure(fn, args, rest)

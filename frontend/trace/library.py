@@ -175,15 +175,17 @@ _POLYFILLS: dict[Any, Callable[..., Any]] = {operator.itemgetter: polyfills.get_
 
 @on(inspect.signature)
 def _signature(tr: Tracer, fn: Value, **kwargs: Value) -> Value:
-    """The signature of a function of the program, which stays as long as its defaults are the same objects."""
-    if not isinstance(fn, FunctionValue) or fn.raw is None or kwargs or fn.attrs \
-            or {"__wrapped__", "__signature__"} & set(fn.raw.__dict__):
+    """The signature of a function or method of the program, which stays as long as its defaults are the same objects."""
+    bound = isinstance(fn, BoundMethod)
+    function = fn.function if isinstance(fn, BoundMethod) else fn
+    if not isinstance(function, FunctionValue) or function.raw is None or function.source is None or kwargs \
+            or function.attrs or {"__wrapped__", "__signature__"} & set(function.raw.__dict__):
         raise Unsupported("inspect", "a signature is inspected", "inspect it outside the compiled function")
-    assert fn.source is not None
-    tr.guard(fn.source, g.is_object(fn.raw))
+    raw = function.raw
+    tr.guard(function.source, g.is_object(raw))
     for name in ("__defaults__", "__kwdefaults__"):
-        tr.guard(Attr(fn.source, name), g.is_object(getattr(fn.raw, name)))
-    return Const(inspect.signature(fn.raw))
+        tr.guard(Attr(function.source, name), g.is_object(getattr(raw, name)))
+    return Const(inspect.signature(types.MethodType(raw, object()) if bound else raw))
 
 
 @on(inspect.isfunction)

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace import builtins, standard
+from flambeau.frontend.trace import arrays, builtins, standard
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import (
     BoundBuiltin,
@@ -55,7 +55,7 @@ _CONSTANT = (DType, Device, enum.Enum, re.Pattern, types.UnionType, types.Generi
 PLAIN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range)
 _BUILTIN_TYPES = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
                   types.MethodWrapperType, types.GetSetDescriptorType, types.MemberDescriptorType,
-                  types.ClassMethodDescriptorType, property, functools._lru_cache_wrapper)
+                  types.ClassMethodDescriptorType, property, functools._lru_cache_wrapper, *arrays.KINDS)
 
 
 def wrap(tr: Tracer, raw: Any, source: Source) -> Value:

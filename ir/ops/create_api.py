@@ -95,6 +95,17 @@ def new_tensor(self: Any, data: Any, *, dtype: Any = None, device: Any = None, r
     return _done(ops.constant(data, dtype=dtype or self.dtype, device=device or self.device), requires_grad)
 
 
+@public("Tensor.new")
+def new(self: Any, *data: Any, device: Any = None) -> Any:
+    """The old constructor with this tensor's dtype and device: ``new()``, ``new(2, 3)`` and ``new(size)`` (undefined values),
+    ``new([1.0, 2.0])``, ``new(tensor)``."""
+    kind = {"dtype": self.dtype, "device": device or self.device}
+    sized = all(isinstance(n, int) or hasattr(n, "__flambeau_symint__") for n in data)
+    if sized or type(data[0]).__name__ == "Size":
+        return ops.empty(_checked("new", data if data else ((0,),)), **kind)
+    return ops.constant(data[0], **kind)
+
+
 @public("torch.empty_strided")
 def empty_strided(size: Any, stride: Any, *, dtype: Any = None, layout: Any = None, device: Any = None,
                   requires_grad: bool = False, pin_memory: bool = False) -> Any:

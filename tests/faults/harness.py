@@ -12,7 +12,7 @@ from flambeau.codegen import cpp
 from flambeau.codegen import numpy as numpy_code
 from flambeau.frontend.trace import guards
 from flambeau.ir.op import get_op
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 Program = tuple[Callable[..., Any], list[Callable[[], tuple]]]
 
@@ -60,7 +60,7 @@ def values(*shape: int, seed: int = 0, grad: bool = False) -> Any:
 
 
 def whole(*shape: int, high: int = 100) -> Any:
-    return Tensor(np.random.default_rng(3).integers(0, high, shape))
+    return wrap(np.random.default_rng(3).integers(0, high, shape))
 
 
 def square() -> tuple:

@@ -12,7 +12,7 @@ import flambeau.ir.ops  # noqa: F401 - registers the ops
 import flambeau.runtime.eager  # noqa: F401 - runs them
 from flambeau.frontend.compile import compile, context_of
 from flambeau.ir.op import ops
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 _random = np.random.default_rng(0)
 
@@ -23,7 +23,7 @@ def rand(*shape: int, requires_grad: bool = False) -> Tensor:
 
 
 def tensor(values: Any, dtype: str = "float32") -> Tensor:
-    return Tensor(np.asarray(values, dtype=dtype))
+    return wrap(np.asarray(values, dtype=dtype))
 
 
 def plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
@@ -62,7 +62,7 @@ def copied(values: Any) -> Any:
     def one(v: Any) -> Any:
         if isinstance(v, Tensor):
             if id(v) not in memo:
-                memo[id(v)] = Tensor(v._a.copy())
+                memo[id(v)] = wrap(v._a.copy())
                 if v.requires_grad:
                     memo[id(v)].requires_grad_()
             return memo[id(v)]

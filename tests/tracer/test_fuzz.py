@@ -22,7 +22,7 @@ from tracer.support import compile, copied, events, outcome, plain
 
 import flambeau
 from flambeau.frontend.checking import CheckError
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import wrap
 
 CALLS = 3
 
@@ -41,7 +41,7 @@ def module_of(source, seed):
 def tensor(r, rows, dtype="float32", grad=False):
     rng = np.random.default_rng(r.randrange(1 << 30))
     array = rng.standard_normal((rows, 4)).astype(dtype) if dtype != "int64" else rng.integers(0, 5, (rows, 4))
-    t = Tensor(array)
+    t = wrap(array)
     return t.requires_grad_() if grad else t
 
 
@@ -51,7 +51,7 @@ def arguments(r, m):
     x = tensor(r, rows)
     y = x if r.random() < 0.07 else tensor(r, rows, "float32" if r.random() < 0.93 else "float64", r.random() < 0.35)
     if r.random() < 0.1:
-        x = tensor(r, rows + 1)[:rows] if r.random() < 0.5 else Tensor(np.tile(x._a, 2))[:, 2:6]
+        x = tensor(r, rows + 1)[:rows] if r.random() < 0.5 else wrap(np.tile(x._a, 2))[:, 2:6]
     kind = m.Box if r.random() < 0.8 else m.Sub
     fn = r.choice([m.Vec.half, lambda t: t + 1, m.Box(2).scale]) if r.random() < 0.3 else m.Vec.half
     items = [3, 1, "s"][:r.randint(0, 2 if r.random() < 0.9 else 3)]

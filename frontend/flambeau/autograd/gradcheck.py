@@ -12,7 +12,7 @@ from flambeau.ir import dtype as _dtype
 from flambeau.ir.op import ops
 from flambeau.runtime import autograd
 from flambeau.runtime.autograd import GradNode
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 
 class GradcheckError(RuntimeError):
@@ -112,7 +112,7 @@ def _seed(out: Tensor, number: int, spread: bool) -> Tensor:
     values = np.random.default_rng(number).standard_normal(out.shape).astype(out._a.dtype)
     if spread and values.ndim:
         values = np.repeat(values, 2, -1)[..., ::2]
-    return Tensor(values).requires_grad_()
+    return wrap(values).requires_grad_()
 
 
 # ---- the checks ------------------------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class _Check:
             seeds = np.random.default_rng(i).standard_normal((3, *o.shape)).astype(o._a.dtype)
             loop = [autograd.grad(o, wanted, Tensor(np.array(s)), retain_graph=True, allow_unused=True) for s in seeds]
             try:
-                whole = autograd.grad(o, wanted, Tensor(seeds), retain_graph=True, allow_unused=True, is_grads_batched=True)
+                whole = autograd.grad(o, wanted, wrap(seeds), retain_graph=True, allow_unused=True, is_grads_batched=True)
             except RuntimeError as error:
                 raise GradcheckError(f"While computing batched gradients, got: {error}") from error
             for k, g in enumerate(whole):
@@ -354,7 +354,7 @@ def _analytical(outputs: Sequence[Tensor], inputs: list[Tensor]) -> list[list[np
 def _one_gradient(out: Tensor, inputs: list[Tensor], where: tuple) -> list[np.ndarray]:
     seed = np.zeros(out.shape, out._a.dtype)
     seed[where] = 1
-    grads = autograd.grad(out, inputs, Tensor(seed), retain_graph=True, allow_unused=True)
+    grads = autograd.grad(out, inputs, wrap(seed), retain_graph=True, allow_unused=True)
     for g, x in zip(grads, inputs):
         if g is not None and tuple(g.shape) != tuple(x.shape):
             raise GradcheckError("Analytical gradient has incorrect size")

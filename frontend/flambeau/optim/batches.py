@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 PART = 1 << 16  # numbers
 SCALARS = ("step", "mu_product", "eta", "mu")  # what is one number per parameter in the states of all optimizers
@@ -72,7 +72,7 @@ def _run_joined(apply: Callable[[list[Tensor]], None], members: list[list[Tensor
     """Copy small parameters behind one another, apply the rule, and copy back what it writes: all but the gradients."""
     arrays = [[t._a.reshape(-1) for t in tensors] for tensors in members]
     joined = [np.concatenate(column) for column in zip(*arrays)]
-    apply([Tensor(a) for a in joined])
+    apply([wrap(a) for a in joined])
     start = 0
     for tensors, own in zip(members, arrays):
         stop = start + own[0].size
