@@ -98,7 +98,7 @@ def _symbol(tr: Tracer, found: int, template: str, parts: list[Value]) -> Value:
     if known is None:
         source = Computed(ScalarValue(found, template, parts), tr)                  # type: ignore[arg-type]
         if found >= 2:
-            known = SymValue(tr.shapes.symbol(found, SizeOf(source, None), fresh=True))
+            known = SymValue(tr.shapes.symbol(found, SizeOf(source, None), computed=True))
         else:
             tr.guard(source, g.equals(found))
             known = Const(found)

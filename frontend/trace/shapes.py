@@ -40,10 +40,11 @@ class Shapes:
         self.selected: dict[Any, Any] = {}                       # a mask -> how many elements it selects
         self.computed: dict[Any, Any] = {}           # how an int is computed of others -> its value in the trace
 
-    def symbol(self, hint: int, origin: SizeOf, fresh: bool = False) -> Any:
-        """A SymInt for a size or int whose present value is `hint`; equal sizes share a symbol, but for a `fresh` one."""
-        least = 2 if origin.dim is not None or fresh else 0
-        new = self.new_env().create(hint, str(origin), fresh, least)
+    def symbol(self, hint: int, origin: SizeOf, computed: bool = False) -> Any:
+        """A SymInt for a size or int whose present value is `hint`, `computed` of others or read. Sizes that are equal now may
+        differ later: each has a symbol, and what needs them to be equal guards it."""
+        least = 2 if origin.dim is not None or computed else 0
+        new = self.new_env().create(hint, str(origin), True, least)
         self.origins.setdefault(new.expr.name, []).append(origin)     # (its text is a number once it is pinned)
         return new
 
