@@ -20,6 +20,7 @@ from flambeau.ir.grad import fit_gradient, fit_gradients, zeros_of
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op, call, ops, state, use_handler
 
+from . import off_tape
 from .autocast import AutocastMode
 from .quiet import hush, restore
 
@@ -427,6 +428,7 @@ def rebase(target: Tensor, node: GradNode) -> None:
     view = target._view
     if view is None:
         target._rg, target._grad_fn, target._out_nr = True, node, 0
+        off_tape.put_on_tape(target, refresh_view)
         return
     base = view.base
     slices = CopySlices(base, view.steps, node)
@@ -434,6 +436,7 @@ def rebase(target: Tensor, node: GradNode) -> None:
     target._rg = True
     view.version = -1  # refreshed at the next look
     refresh_view(target)
+    off_tape.put_on_tape(base, refresh_view)
 
 
 def refresh_view(t: Tensor) -> None:
@@ -442,8 +445,10 @@ def refresh_view(t: Tensor) -> None:
     assert view is not None
     if view.version == t._storage.version:
         return
-    view.version = t._storage.version
     base = view.base
+    if base._rg and view.ban is not None:
+        raise RuntimeError(off_tape.outdated(view.ban))
+    view.version = t._storage.version
     if not base._rg:
         return
     source: Any = base

@@ -16,7 +16,7 @@ from flambeau.ir.randomness import set_source
 from flambeau.ir.tensorlike import ban_text
 from flambeau.ir.tree import leaves
 
-from . import autograd, fast, fused, hollow, kernels
+from . import autograd, fast, fused, hollow, kernels, off_tape
 from .autograd import mode
 from .quiet import hush, restore
 from .storage import Storage, array_module, to_device
@@ -401,6 +401,8 @@ def _view_of(op: Op, args: tuple, array: Any, source: Tensor, differentiable: bo
                 made.ban = "inference" if mode.inference else "no_grad"
             if grad and source._rg:
                 _record_view(op, args, step[0][2], source, out)
+            else:
+                off_tape.remember_view(out)
     return out
 
 
@@ -451,9 +453,9 @@ def _inplace_runner(op: Op) -> Runner:
 
 def check_inplace_allowed(target: Tensor) -> None:
     """Raise ``RuntimeError`` for recorded writes to a leaf that requires grad, or to a view of one."""
-    if target._rg and target.grad_fn is None:
-        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     view = target._view
+    if target._rg and (view is None or not view.base._rg) and target.grad_fn is None:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     if view is not None and view.ban is not None:
         raise RuntimeError(ban_text(view.ban))
     if view is not None and view.base._rg and view.base.grad_fn is None:

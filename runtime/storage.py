@@ -20,6 +20,7 @@ class Storage:
     version = 0  # attributes of the class, as most storages never leave them and are made in great number
     device: Device = _device.cpu
     shared: Any = None  # where several processes see these bytes: the mapping (runtime.shared)
+    views: list | None = None  # weak references to views off the tape, which a recorded write to their base puts on it
     pointer: int | None = None  # for compiled code: the address of a row-major array, 0 for others, None: not asked yet
 
     def __init__(self, array: Any, device: Device = _device.cpu) -> None:

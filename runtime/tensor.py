@@ -15,7 +15,7 @@ from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import ops
 from flambeau.ir.tensorlike import TensorLike
 
-from . import autograd
+from . import autograd, off_tape
 from .printing import tensor_str
 from .storage import Storage, to_device
 
@@ -208,6 +208,8 @@ class Tensor(TensorLike):
             raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed "
                                "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().")
         self._rg = bool(requires_grad)
+        if self._storage.views is not None:
+            off_tape.follow_base(self)
         return self
 
     @property
