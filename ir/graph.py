@@ -92,7 +92,7 @@ class Graph:
         stem = re.sub(r"\W+", "_", stem).strip("_") or "v"
         if stem[0].isdigit():
             stem = "v" + stem
-        if keyword.iskeyword(stem):
+        if keyword.iskeyword(stem) or stem in _CONSTANTS or re.fullmatch(r"[suz]\d+", stem):  # it would be read as a symbol
             stem += "_"
         if stem in self._names:
             stem = re.sub(r"_\d+$", "", stem)

@@ -430,6 +430,13 @@ class GeneratorValue(Value):
     def iterate(self, tr: Tracer) -> Value:
         return self
 
+    def rebuild(self, out: Rebuilder) -> str:
+        """It breaks where it was made: natively, if ending it runs code (see `finalizers`)."""
+        error = Unsupported("rebuild", "a generator made in the traced code cannot be made for real")
+        frame = self.frame
+        error.native = any(ins.op in ("SETUP_FINALLY", "BEFORE_WITH") or frame.handles(ins) for ins in frame.program.instrs)
+        raise error
+
     def next(self, tr: Tracer) -> Value | None:
         found, value = self.resume(tr, Const(None), None)
         return value if found == "yield" else None

@@ -38,10 +38,7 @@ def _holds(generator: GeneratorValue) -> bool:
     frame = generator.frame
     if generator.finished or not frame.started:
         return False
-    if frame.blocks:
-        return True
-    handler = frame.current.handler                               # 3.12 has one around every generator, against StopIteration
-    return handler is not None and frame.program.instrs[handler.target].op != "STOP_ITERATION_ERROR"
+    return bool(frame.blocks) or frame.handles(frame.current)
 
 
 __all__ = ["refuse_abandoned", "refuse_finalizer"]

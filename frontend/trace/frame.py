@@ -80,6 +80,10 @@ class Frame:
             return True
         return False
 
+    def handles(self, ins: Instr) -> bool:
+        """Whether an exception at `ins` is handled here, by more than what turns StopIteration into RuntimeError (3.12)."""
+        return ins.handler is not None and self.program.instrs[ins.handler.target].op != "STOP_ITERATION_ERROR"
+
     def pop_handled(self) -> None:
         if self.handled:
             self.handled.pop()

@@ -129,6 +129,8 @@ class _Builder(GraphBuilder):
     def __call__(self, op: Any, args: tuple[Any, ...]) -> Any:
         if "bodies" in op.tags:
             selections.refuse_beside_selections(self.tracer, f"{op.name}, which runs functions,")
+        if op.name.startswith("as_strided") and isinstance(args[0], GraphTensor):
+            overlaps.refuse_storage(self.tracer, args[0].node)
         found = super().__call__(op, args)
         if self.tracer.shapes.unbacked:
             selections.note_sizes(self.tracer, found)

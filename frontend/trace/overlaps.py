@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import drawing
+from flambeau.frontend.trace.values import Unsupported
 from flambeau.ir.tracing import GraphTensor
 from flambeau.runtime.eager import check_overlap
 
@@ -37,6 +38,27 @@ def refuse_overlap(tr: Tracer, op: Any, args: tuple[Any, ...]) -> None:
         check_overlap(op.functional, tuple(like.get(a.node, a) if isinstance(a, GraphTensor) else a for a in args))
 
 
+def is_whole(tensor: Any) -> bool:
+    """Whether a tensor is all of its memory, row-major."""
+    return bool(tensor._a.flags.c_contiguous) and tensor._a.nbytes == tensor.untyped_storage().nbytes()
+
+
+def refuse_storage(tr: Tracer, node: Any) -> None:
+    """`as_strided` looks at memory: a graph knows it where a tensor is all of its memory, which is guarded for inputs."""
+    root = _root(node)[0]
+    known = tr.inputs.get(root)
+    if known is None:
+        like = drawing.laid_out(tr, root)
+        whole = like is not None and like.is_contiguous()
+    else:
+        whole = is_whole(known[1])
+        if whole:
+            tr.guard(known[0], (("whole", True), lambda w, v: f"{w.constant(is_whole)}({v})", "{} is all of its memory"))
+    if not whole:
+        raise Unsupported("tensor-attribute", "as_strided() of a tensor that does not lie row-major, or is a part of its memory",
+                          "index it, or call as_strided() outside the compiled function")
+
+
 def with_ban(tensor: Any, ban: Any) -> Any:
     """A graph's output to which recorded writes are refused, as they are to the view that the program makes."""
     view = getattr(tensor, "_view", None)
@@ -54,4 +76,4 @@ def _root(node: Any) -> tuple[Any, bool]:
     return node, repeats
 
 
-__all__ = ["refuse_overlap", "with_ban"]
+__all__ = ["refuse_overlap", "refuse_storage", "with_ban"]

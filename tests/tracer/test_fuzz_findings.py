@@ -1,7 +1,7 @@
 """What random programs have found: each a small program that once gave something else than eager."""
 
 import pytest
-from tracer.support import check, compile, context_of, rand, tensor
+from tracer.support import check, compile, context_of, count, outcome, rand, tensor
 
 import flambeau
 
@@ -28,10 +28,10 @@ def test_a_generator_left_within_try_is_closed_where_its_last_reference_goes():
 
     def left(x):
         for v in _rows(x):
-            if LOG:
-                break
+            y = v * 2
+            break
         LOG.append("after")
-        return v
+        return y
 
     for fn in (first, searched, left):
         x = rand(2)
@@ -44,6 +44,26 @@ def test_a_generator_left_within_try_is_closed_where_its_last_reference_goes():
             compiled(x)
             assert LOG == expected
         assert any("finalizer" in e.text for e in context_of(compiled).events if e.kind == "break")
+
+
+def test_a_generator_that_breaks_inside_is_closed_where_its_last_reference_goes():
+    def fn(x):
+        def rows():
+            try:
+                for k in range(3):
+                    yield x.sum().item() + k
+            finally:
+                LOG.append("closed")
+        items = rows()
+        found = next(items), next(items)
+        LOG.append("two")
+        return found
+
+    compiled = compile(fn, backend="eager")
+    for run in (fn, compiled, compiled):
+        LOG.clear()
+        run(rand(2))
+        assert LOG == ["two", "closed"]
 
 
 def test_a_generator_left_outside_try_does_not_break():
@@ -218,3 +238,39 @@ def test_draws_fill_a_transposed_tensor_in_the_order_of_its_memory(name, dynamic
         flambeau.manual_seed(1)
         assert flambeau.equal(compiled(x.clone()), expected)
         assert flambeau.equal(flambeau.get_rng_state(), state)
+
+
+def test_arguments_may_bear_the_names_of_symbols():
+    def fn(s0, inf, z0, f32):
+        kept = s0[s0 > 0]                                     # decided by the data: the graph runs in pieces, made from its text
+        return kept * (z0 + 1), inf * float("inf"), flambeau.ones(z0) * f32[:z0]
+
+    compiled = compile(fn, backend="eager")
+    for n in (2, 3, 4):
+        args = rand(n).abs() + 1, rand(n + 1), n, rand(n + 3)
+        for got, expected in zip(compiled(*args), fn(*args)):
+            assert flambeau.equal(got, expected)
+    assert not count(compiled, "fallback")
+
+
+@pytest.mark.parametrize("backend", ["eager", "numpy"])
+def test_as_strided_sees_the_memory_that_a_tensor_is_part_of(backend):
+    def strided(x):
+        return x.as_strided((3,), (1,), 1) * 1
+
+    def of_a_result(x):
+        return (x * 2).as_strided((2, 2), (1, 1)) + 1
+
+    def written(x):
+        x.as_strided((2,), (2,), 1).add_(1)
+        return x + 1
+
+    memory = flambeau.arange(24.0)
+    views = [lambda m: m, lambda m: m[3:9], lambda m: m.view(4, 6), lambda m: m.view(4, 6).t(), lambda m: m.view(4, 6)[1:, 2:],
+             lambda m: m[:1].expand(4), lambda m: m[7:]]
+    for fn in (strided, written, *([of_a_result] if backend == "eager" else [])):   # (what numpy makes lies row-major)
+        compiled = compile(fn, backend=backend)
+        for view in views:
+            here, there = memory.clone(), memory.clone()
+            assert outcome(compiled, (view(there),), {}) == outcome(fn, (view(here),), {})
+            assert flambeau.equal(here, there)
