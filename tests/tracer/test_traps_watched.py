@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.filterwarnings("error::flambeau.frontend.points.Fallba
                                          "error::flambeau.frontend.points.RecompileWarning"),
               pytest.mark.skipif(not words.works(), reason="this Python's objects cannot be watched")]
 FILES = [importlib.import_module(f"{__package__}.test_traps_{topic}" if __package__ else f"tracer.test_traps_{topic}")
-         for topic in ("modules", "python", "classes", "values", "tensors", "state", "objects")]
+         for topic in ("modules", "python", "classes", "values", "tensors", "state", "objects", "library", "twins")]
 CALLS = 3                                    # enough for what changes from call to call to be known as such
 
 
