@@ -24,7 +24,7 @@ from flambeau.ir.autocast import Autocast
 from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state
 from flambeau.runtime.autograd import GradMode, grad
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 
 class CheckWarning(UserWarning):
@@ -207,7 +207,7 @@ def _gradients(before: Picture, after: Picture) -> list[Any]:
             found = grad(roots, wanted, [weights(r, k) for k, r in enumerate(roots)], retain_graph=True, allow_unused=True)
     except Exception as error:
         return [type(error).__name__]
-    return [g if g is None else Tensor(g._a.copy()) for g in found]
+    return [g if g is None else wrap(g._a.copy()) for g in found]
 
 
 def _as_it_was(slots: dict[str, Any]) -> Tensor:

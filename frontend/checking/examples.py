@@ -17,7 +17,7 @@ from flambeau.runtime.autograd import GradMode, grad, mode
 from flambeau.runtime.graphs import graph_function
 from flambeau.runtime.rng import default_generator
 from flambeau.runtime.storage import Storage
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 Runner = Callable[[Sequence[Tensor]], Sequence[Any]]
 SHAKES = 4          # how often values are moved by rounding, before a difference is believed
@@ -68,7 +68,7 @@ def _copied(inputs: Sequence[Tensor]) -> list[Tensor]:
             offset = t._a.__array_interface__["data"][0] - base.__array_interface__["data"][0]
             copy = Tensor(np.ndarray(t._a.shape, t._a.dtype, storage.array, offset, t._a.strides), storage)
         else:
-            copy = Tensor(t._a.copy(order="K"))
+            copy = wrap(t._a.copy(order="K"))
         copy._dtype = t._dtype
         found.append(copy)
     return found
@@ -119,7 +119,7 @@ def _soil(expected: Outcome) -> None:
 def weights(t: Tensor, number: int) -> Tensor:
     """A gradient for a result that treats its elements differently, and those of each result."""
     n = t._a.size
-    w = Tensor((1.0 + 0.5 * np.cos(np.arange(n, dtype=np.float64) + number)).reshape(t._a.shape).astype(t._a.dtype))
+    w = wrap((1.0 + 0.5 * np.cos(np.arange(n, dtype=np.float64) + number)).reshape(t._a.shape).astype(t._a.dtype))
     w._dtype = t._dtype
     return w
 

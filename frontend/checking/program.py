@@ -18,7 +18,7 @@ from flambeau.ir.op import Op, state, use_handler
 from flambeau.ir.tree import leaves, tree_map
 from flambeau.runtime.autograd import GradMode
 from flambeau.runtime.storage import Storage
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 _PACKAGE = str(Path(_ir.__file__).resolve().parent.parent)
 
@@ -55,7 +55,7 @@ class _Recorder:
 def _copy(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value
-    found = Tensor(value._a.copy())
+    found = wrap(value._a.copy())
     found._dtype = value._dtype
     return found
 

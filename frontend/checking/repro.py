@@ -70,7 +70,7 @@ def load_inputs(path: str) -> list[Tensor]:
 def _tensor(value: Any, dtype: Any) -> Tensor:
     found = wrap(np.array(value)) if not isinstance(value, Tensor) else value
     if found.dtype is not dtype:
-        found = Tensor(found._a.view(dtype.np) if found._a.dtype.itemsize == dtype.itemsize else found._a.astype(dtype.np))
+        found = wrap(found._a.view(dtype.np) if found._a.dtype.itemsize == dtype.itemsize else found._a.astype(dtype.np))
         found._dtype = dtype
     return found
 

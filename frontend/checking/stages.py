@@ -31,7 +31,7 @@ from flambeau.ir.graph import Graph, Node, gradients, map_nodes
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import get_op
 from flambeau.passes import manager
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 #: How many parts of a graph are built, at most, to find the op at fault; up to how many nodes every one is tried in order.
 TRIES, FEW = 80, 24
@@ -183,17 +183,17 @@ class Search:
         if stage == "partition" and not difference.path.startswith("gradient"):
             stage = "simplify"
         finding = Finding("kernel" if stage == "pieces" else stage, difference, graph=self.graph, example=self.example)
-        found = None
+        first = None
         if stage == "gradients":                     # a derivative is as wrong where the forward alone is differentiated
             build = self._joint
-            found = self._first_shown(build, self.inner)
-            if found is None:
+            first = self._first_shown(build, self.inner)
+            if first is None:
                 build = self._expanded
-        found = found or self._first_shown(build, len(self.graph.nodes))
-        if found is None:
+        first = first or self._first_shown(build, len(self.graph.nodes))
+        if first is None:
             self._name_by_output(finding)
             return finding
-        k, part, shown = found
+        k, part, shown = first
         node = self.graph.nodes[k]
         smaller = prefix(self.graph, k)
         alone = None if smaller is None else self._differs(smaller, self.example, build)
@@ -391,7 +391,7 @@ class _JointRunner(aot._Training):
 
 def _bare_copy(t: Tensor) -> Tensor:
     """The data of an input as it is now, whatever the program writes to it later."""
-    found = Tensor(t._a.copy())
+    found = wrap(t._a.copy())
     found._dtype = t._dtype
     return found
 

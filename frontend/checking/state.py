@@ -21,7 +21,7 @@ import numpy as np
 from flambeau.runtime.autograd import mode
 from flambeau.runtime.rng import Generator, default_generator
 from flambeau.runtime.storage import Storage
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 _LIBRARIES = frozenset({"flambeau", "numpy", "scipy", "sympy", "pytest", "_pytest", *sys.stdlib_module_names}) - {"__main__"}
 _TENSOR_SLOTS = ("_a", "_storage", "_rg", "_grad_fn", "_out_nr", "_view", "_grad", "_hooks", "_dtype")
@@ -78,7 +78,7 @@ class Picture:
         """Give every recorded object its recorded contents."""
         for held in self.held.values():
             _RESTORE.get(held.kind, _leave)(held)
-        default_generator().set_state(Tensor(self.generator.copy()))
+        default_generator().set_state(wrap(self.generator.copy()))
         mode.grad = self.grad_mode
         random.setstate(self.random)
         np.random.set_state(self.numpy)
@@ -433,7 +433,7 @@ _RESTORE: dict[str, Callable[[Held], None]] = {
     "tensor": _restore_tensor, "storage": _restore_storage, "array": _restore_array, "list": _restore_list,
     "deque": _restore_list, "dict": _restore_dict, "set": _restore_set, "cell": _restore_cell, "function": _restore_function,
     "space": _restore_space, "class": _restore_class, "object": _restore_attributes,
-    "generator": lambda held: held.value.set_state(Tensor(held.data.copy()))}
+    "generator": lambda held: held.value.set_state(wrap(held.data.copy()))}
 
 
 def live(items: Iterable[Held]) -> list[Tensor]:

@@ -12,7 +12,7 @@ from flambeau.codegen import cpp
 from flambeau.codegen import numpy as numpy_code
 from flambeau.frontend.trace import guards
 from flambeau.ir.op import get_op
-from flambeau.runtime.tensor import Tensor, wrap
+from flambeau.runtime.tensor import wrap
 
 Program = tuple[Callable[..., Any], list[Callable[[], tuple]]]
 
@@ -55,7 +55,7 @@ def fault(*ops: str, stage: str | tuple[str, ...] = (), backend: str = "numpy", 
 # --------------------------------------------------------------------------- inputs
 
 def values(*shape: int, seed: int = 0, grad: bool = False) -> Any:
-    t = Tensor(np.random.default_rng(seed).uniform(-1.5, 1.5, shape).astype(np.float32))
+    t = wrap(np.random.default_rng(seed).uniform(-1.5, 1.5, shape).astype(np.float32))
     return t.requires_grad_() if grad else t
 
 
