@@ -12,7 +12,7 @@ from flambeau.ir import dtype as _dtype
 from flambeau.ir.device import Device
 from flambeau.nn.parameter import Parameter
 from flambeau.runtime.storage import Storage
-from flambeau.runtime.tensor import Size, Tensor
+from flambeau.runtime.tensor import Size, Tensor, wrap
 
 STORAGE_NAMES = {
     "FloatStorage": _dtype.float32, "DoubleStorage": _dtype.float64, "HalfStorage": _dtype.float16,
@@ -95,7 +95,7 @@ def _tensor_call(t: Tensor) -> _Call:
     """A tensor as PyTorch rebuilds it: from a storage, an offset, sizes and strides; then what its class and user added."""
     storage, source = t._storage, t
     if not _spans(storage.array):
-        source = Tensor(np.ascontiguousarray(t.detach().cpu()._a))
+        source = wrap(np.ascontiguousarray(t.detach().cpu()._a))
         storage = source._storage
     strides = source.stride() if source._a.size else _row_major(t.shape)
     reference = _StorageRef(storage, _STORAGE_OF[t.dtype], owner_bytes(storage).nbytes // t.dtype.itemsize)

@@ -251,14 +251,14 @@ class _Check:
                 return jvp(of_x, (x.detach(),), (direction,))[1]
 
             directions = [_direction(x, k)] if self.fast else list(_units(x))
-            columns = [[_flat(o) for o in push(Tensor(np.ascontiguousarray(d)))] for d in directions]
+            columns = [[_flat(o) for o in push(wrap(np.ascontiguousarray(d)))] for d in directions]
             for i in range(len(columns[0]) if columns else 0):
                 rows = np.stack([c[i] for c in columns])
                 if x._a.dtype.kind == "c" and not self.fast:
                     rows = rows[0::2] + 1j * rows[1::2]
                 self._compare(rows, truth[k][i], i, k, "computed with forward mode ")
             if batched and len(directions) > 1:
-                together = vmap(push)(Tensor(np.stack(directions)))
+                together = vmap(push)(wrap(np.stack(directions)))
                 for i, o in enumerate(together):
                     whole = o.detach().numpy().reshape(len(directions), -1)  # type: ignore[attr-defined]
                     if not np.allclose(whole, np.stack([c[i] for c in columns]), rtol=self.rtol, atol=self.atol):
@@ -275,7 +275,7 @@ class _Check:
     def _batched(self, outputs: list[Tensor], wanted: list[Tensor]) -> None:
         for i, o in enumerate(outputs):
             seeds = np.random.default_rng(i).standard_normal((3, *o.shape)).astype(o._a.dtype)
-            loop = [autograd.grad(o, wanted, Tensor(np.array(s)), retain_graph=True, allow_unused=True) for s in seeds]
+            loop = [autograd.grad(o, wanted, wrap(np.array(s)), retain_graph=True, allow_unused=True) for s in seeds]
             try:
                 whole = autograd.grad(o, wanted, wrap(seeds), retain_graph=True, allow_unused=True, is_grads_batched=True)
             except RuntimeError as error:
@@ -336,7 +336,7 @@ def _units(x: Tensor) -> Any:
 
 
 def _ones(o: Tensor) -> Tensor:
-    return Tensor(np.ones(o.shape, o._a.dtype))
+    return wrap(np.ones(o.shape, o._a.dtype))
 
 
 def _analytical(outputs: Sequence[Tensor], inputs: list[Tensor]) -> list[list[np.ndarray]]:

@@ -20,7 +20,7 @@ import numpy as np
 from flambeau._archive import replacing
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.device import as_device
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 _NAMES = {"BOOL": _dtype.bool_, "U8": _dtype.uint8, "I8": _dtype.int8, "I16": _dtype.int16, "I32": _dtype.int32,
           "I64": _dtype.int64, "F16": _dtype.float16, "BF16": _dtype.bfloat16, "F32": _dtype.float32, "F64": _dtype.float64,
@@ -204,7 +204,7 @@ def _tensor(buffer: Any, start: int, info: Info, device: Any) -> Tensor:
         0, info.dtype.np)
     if not array.flags.aligned or not array.flags.writeable:
         array = array.copy()
-    t = Tensor(array.reshape(info.shape))
+    t = wrap(array.reshape(info.shape))
     return t if device.type == "cpu" else t.to(device)  # type: ignore[attr-defined]
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.op import ops
-from flambeau.runtime.tensor import Tensor
+from flambeau.runtime.tensor import Tensor, wrap
 
 
 class _Packed(NamedTuple):
@@ -90,7 +90,7 @@ def pack_padded_sequence(input: Any, lengths: Any, batch_first: bool = False, en
 
 def _index(values: Iterable[int], like: Any = None) -> Any:
     import numpy as np  # noqa: PLC0415
-    made = Tensor(np.asarray(list(values), np.int64))
+    made = wrap(np.asarray(list(values), np.int64))
     return made if like is None or not like.is_cuda else made.to(like.device)
 
 
