@@ -146,7 +146,7 @@ class ShapeEnv:
             return known
         if self.unbacked and not self.unbacked.isdisjoint(s.name for s in (a - b).free_symbols):
             show = _sympy().show
-            raise DataDependentError(f"whether {show(a)} {kind} {show(b)} depends on how many elements the data selects")
+            raise DataDependentError("it depends on how many elements the data selects")
         key = (kind, a, b)
         if key not in self._decided:
             if self.frozen:
@@ -155,6 +155,12 @@ class ShapeEnv:
             self._decided[key] = hint
             self._guard(kind, a, b, hint)
         return self._decided[key]
+
+    def known(self, kind: str, a: Any, b: Any) -> bool | None:
+        """The truth of ``a kind b`` for ints and SymInts, where it holds for all sizes or has been assumed; else None."""
+        first, second = (self.simplify(v.expr if isinstance(v, SymInt) else _sympy().sympy.Integer(v)) for v in (a, b))
+        found = _known(kind, first, second)
+        return self._decided.get((kind, first, second)) if found is None else found
 
     def _guard(self, kind: str, a: Any, b: Any, hint: bool) -> None:
         opposite = {"==": "!=", "<": ">=", "<=": ">"}

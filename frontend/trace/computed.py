@@ -92,6 +92,23 @@ def integer(tr: Tracer, fn: Any, args: list[Value]) -> Value | None:
     return _symbol(tr, found, f"{{}}({', '.join('{}' for _ in args)})", [Const(fn), *args])
 
 
+def extreme(tr: Tracer, fn: Any, a: Value, b: Value) -> Value | None:
+    """`max(a, b)` or `min(a, b)` where one is a changing number: whichever it is at a call. None for anything but two ints or
+    two floats."""
+    hints = [_hint(a), _hint(b)]
+    kinds = {type(x) for x in hints}
+    if kinds not in ({int}, {float}) or not any(isinstance(v, (SymValue, ScalarValue)) for v in (a, b)):
+        return None
+    if kinds == {int}:
+        order = [tr.shapes.env.known("<=", x.value, y.value) for x, y in ((a, b), (b, a))]      # type: ignore[attr-defined]
+        if True in order:
+            return (b, a)[order.index(True) ^ (fn is min)]
+    tr.shapes.known_before([a, b])
+    if kinds == {int}:
+        return _symbol(tr, fn(*hints), "{}({}, {})", [Const(fn), a, b])
+    return ScalarValue(fn(*hints), "{}({}, {})", [Const(fn), a, b])
+
+
 def _symbol(tr: Tracer, found: int, template: str, parts: list[Value]) -> Value:
     key = (template, *map(_key, parts))
     known = tr.shapes.computed.get(key)

@@ -44,7 +44,7 @@ from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.identity import same_nan
 from flambeau.frontend.trace.instructions import HANDLERS, set_context
 from flambeau.frontend.trace.mappings import DictValue, SetValue
-from flambeau.frontend.trace.numbers import with_number_option
+from flambeau.frontend.trace.numbers import filled_with_number, with_number_option
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr, member_attribute
 from flambeau.frontend.trace.outside import PLAIN, GlobalsValue
 from flambeau.frontend.trace.sequences import ListValue, SequenceIterator, SliceValue, TupleValue, solid
@@ -370,14 +370,15 @@ class Tracer:
             return self._tensor_of(args[0], **{k: v.as_python(self) for k, v in kwargs.items()})
         if fn is make_tensor and args and isinstance(args[0], (ListValue, TupleValue)) and not kwargs:
             numbers = args[0].values(self)
-            if any(isinstance(n, SymValue) for n in numbers) and all(n.pytype() is int for n in numbers):
-                return self._tensor_of_ints(numbers)
+            if any(isinstance(n, (SymValue, ScalarValue)) for n in numbers) and \
+                    ({n.pytype() for n in numbers} == {int} or {n.pytype() for n in numbers} == {float}):
+                return self._tensor_of_numbers(numbers)
         if any(isinstance(v, ScalarValue) for v in kwargs.values()):
             found = with_number_option(self, fn, args, kwargs)
             if found is not None:
                 return found
-        if any(isinstance(a, ScalarValue) for a in args):
-            found = self._with_scalars(fn, args, kwargs)
+        if any(isinstance(a, ScalarValue) for a in (*args, *kwargs.values())):
+            found = filled_with_number(self, fn, args, kwargs) or self._with_scalars(fn, args, kwargs)
             if found is not None:
                 return found
         try:
@@ -410,18 +411,20 @@ class Tracer:
         beside one without, whose dtype the float then takes."""
         beside = [a.tensor for a in args if isinstance(a, TensorValue) and a.tensor.dtype.is_floating_point]
         sized = any(t.shape for t in beside)
-        if not sized and {t.dtype for t in beside} not in ({dtypes.float32}, {dtypes.float64}):
+        if not sized and (any(isinstance(v, ScalarValue) for v in kwargs.values())
+                          or {t.dtype for t in beside} not in ({dtypes.float32}, {dtypes.float64})):
             return None
-        before, casts = len(self.builder.graph.nodes), 0
+        before = len(self.builder.graph.nodes)
         try:
             given: list[Any] = [self._scalar_input(a) if isinstance(a, ScalarValue) else a for a in args]
             if not sized:
-                casts = sum(v is not a for v, a in zip(given, args))
                 given = [self.from_python(self.call_host(ops.cast, v.tensor, beside[0].dtype)) if v is not a else v
                          for v, a in zip(given, args)]
             return self.call_pure(fn, given, kwargs)
         except Unsupported as error:
-            if len(self.builder.graph.nodes) != before + casts or error.code != "raises":
+            added = self.builder.graph.nodes[before:]
+            if error.code not in ("raises", "data-dependent") or any(
+                    n.op is None or n.op.mutates or "random" in n.op.tags for n in added):
                 raise
             del self.builder.graph.nodes[before:]
             return None
@@ -430,11 +433,12 @@ class Tracer:
         """`torch.tensor` of a changing number."""
         number = self._scalar_input(value).tensor
         kind = dtype or (number.dtype if isinstance(value, SymValue) else dtypes.get_default_dtype())
+            kwargs = {k: self._scalar_input(v) if isinstance(v, ScalarValue) else v for k, v in kwargs.items()}
         return self.from_python(self.call_host(lambda: ops.clone(ops.cast(number, kind))))
 
-    def _tensor_of_ints(self, numbers: list[Value]) -> Value:
-        """`torch.tensor` of a list of ints, some of which change."""
-        parts = [self._tensor_of(n).as_python(self) if isinstance(n, SymValue) else
+    def _tensor_of_numbers(self, numbers: list[Value]) -> Value:
+        """`torch.tensor` of a list of ints, or of floats, some of which change."""
+        parts = [self._tensor_of(n).as_python(self) if isinstance(n, (SymValue, ScalarValue)) else
                  self.call_host(make_tensor, n.as_python(self)) for n in numbers]
         return self.from_python(self.call_host(ops.stack, parts))
 

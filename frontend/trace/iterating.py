@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.builtins import Handler, on
 from flambeau.frontend.trace.callables import GeneratorValue
+from flambeau.frontend.trace.computed import extreme
 from flambeau.frontend.trace.mappings import SetValue
 from flambeau.frontend.trace.objects import ObjectValue
 from flambeau.frontend.trace.polyfills import iterate_until
@@ -148,6 +149,12 @@ def _extreme(op: str) -> Handler:
                 raise tr.observe(ValueError("max() iterable argument is empty" if op == ">"
                                             else "min() iterable argument is empty"))
             return default
+        if isinstance(key, Const) and len(items) > 1:
+            found: Value | None = items[0]
+            for item in items[1:]:
+                found = extreme(tr, max if op == ">" else min, found, item) if found is not None else None
+            if found is not None:
+                return found
         keyed = [(v if isinstance(key, Const) else tr.call(key, [v], {}), v) for v in items]
         best = keyed[0]
         for pair in keyed[1:]:

@@ -312,7 +312,7 @@ def dict_pairs(tr: Tracer, value: Value) -> list[tuple[Value, Value]]:
     if isinstance(value, InstanceDict):
         return value.pairs(tr)
     contents = getattr(value, "contents", None)
-    if isinstance(contents, DictValue) and contents.cls is dict and value.pytype().__iter__ is dict.__iter__:
+    if isinstance(contents, DictValue) and contents.cls is dict and getattr(value.pytype(), "__iter__", None) is dict.__iter__:
         return contents.pairs(tr)                                 # whatever else a subclass overrides
     if issubclass(value.pytype(), dict):                          # a subclass: through what it overrides
         keys = tr.unpack(tr.call(value.getattr(tr, "keys"), [], {}))

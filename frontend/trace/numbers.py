@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.frontend.trace.guards import escape
 from flambeau.frontend.trace.source import Source
 from flambeau.frontend.trace.values import Const, ScalarValue, SymValue, TensorValue, Value
-from flambeau.ir.op import ops
+from flambeau.ir.op import PUBLIC, ops
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -85,3 +85,18 @@ def with_number_option(tr: Tracer, fn: Any, args: list[Value], kwargs: dict[str,
     joined = args[1] if join is None else tr.call_pure(getattr(ops, join), args[1:], {})
     scaled = tr.call_pure(operator.mul, [joined, number], {})
     return tr.call_pure(getattr(ops, then + "_" if op.functional else then), [args[0], scaled], {})
+
+
+def filled_with_number(tr: Tracer, fn: Any, args: list[Value], kwargs: dict[str, Value]) -> Value | None:
+    """`torch.full(size, s)` for a changing float: ones times the number; None for anything else."""
+    op = getattr(fn, "op", None)
+    if fn is not PUBLIC["torch"]["full"] and (op is None or op.name != "full"):
+        return None
+    value = args[1] if len(args) == 2 else kwargs.get("fill_value")
+    if not isinstance(value, ScalarValue) or any(isinstance(v, ScalarValue) for v in args[:1]):
+        return None
+    ones = tr.call_pure(fn, [args[0], Const(1.0)] if len(args) == 2 else args, {**kwargs, **({} if len(args) == 2 else
+                                                                                 {"fill_value": Const(1.0)})})
+    if not isinstance(ones, TensorValue) or not ones.tensor.dtype.is_floating_point or not ones.tensor.shape:
+        return None
+    return tr.call_pure(operator.mul, [ones, value], {})

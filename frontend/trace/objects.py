@@ -444,7 +444,7 @@ class ObjectValue(Value):
             return self.attrs.get(name) or Const("__cause__" in self.attrs)
         owner, found = stored_or_found(tr, self.cls.__mro__, name)
         if isinstance(found, types.MemberDescriptorType):
-            return self._slot(tr, name) if self.args is None or can_change(owner) else self._of_exception(name)
+            return self._slot(tr, name) if self.args is None or owner is None or can_change(owner) else self._of_exception(name)
         if owner is not None and not isinstance(found, functools.cached_property) and is_data_descriptor(tr, found) \
                 and part_of(tr, found, "__get__") is not None:
             depend_on_lookup(tr, self.cls.__mro__, name, owner)
