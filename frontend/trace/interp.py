@@ -417,6 +417,7 @@ class Tracer:
         before = len(self.builder.graph.nodes)
         try:
             given: list[Any] = [self._scalar_input(a) if isinstance(a, ScalarValue) else a for a in args]
+            kwargs = {k: self._scalar_input(v) if isinstance(v, ScalarValue) else v for k, v in kwargs.items()}
             if not sized:
                 given = [self.from_python(self.call_host(ops.cast, v.tensor, beside[0].dtype)) if v is not a else v
                          for v, a in zip(given, args)]
@@ -426,14 +427,13 @@ class Tracer:
             if error.code not in ("raises", "data-dependent") or any(
                     n.op is None or n.op.mutates or "random" in n.op.tags for n in added):
                 raise
-            del self.builder.graph.nodes[before:]
+            del self.builder.graph.nodes[before:]                 # it wants the number itself
             return None
 
     def _tensor_of(self, value: ScalarValue | SymValue, dtype: Any = None, **rest: Any) -> Value:
         """`torch.tensor` of a changing number."""
         number = self._scalar_input(value).tensor
         kind = dtype or (number.dtype if isinstance(value, SymValue) else dtypes.get_default_dtype())
-            kwargs = {k: self._scalar_input(v) if isinstance(v, ScalarValue) else v for k, v in kwargs.items()}
         return self.from_python(self.call_host(lambda: ops.clone(ops.cast(number, kind))))
 
     def _tensor_of_numbers(self, numbers: list[Value]) -> Value:
