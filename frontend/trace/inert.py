@@ -1,7 +1,7 @@
 """After a break: instructions that only move values about and work on objects the tracer knows nothing of.
 
 Each of those would be a break of its own, with nothing compiled before it. They are performed right away, up to the first
-instruction that a trace could begin with.
+instruction that a trace could begin with. So is the next step of a loop over a container that a break is in.
 """
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ _KNOWN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), ran
 _MOVES = {"LOAD_FAST", "STORE_FAST", "LOAD_CONST", "LOAD_GLOBAL", "PUSH_NULL", "POP_TOP", "NOP", "SWAP", "COPY"}
 #: operands each instruction takes from the stack
 _OPERANDS = {"LOAD_ATTR": 1, "BINARY": 2, "COMPARE": 2, "SUBSCR": 2, "UNARY": 1, "TO_BOOL": 1, "CONVERT": 1}
+#: iterators over containers: the trace cannot advance one from outside, and advancing it runs no code of the program
+_ITERATORS = tuple(type(iter(x)) for x in ([], (), "", b"", bytearray(), range(0), range(1 << 99), {}, {}.values(), {}.items(),
+                                          set())) + (type(reversed([])), type(reversed({})))
 _CONVERSIONS = (int, float, bool, str, len, round, abs, repr)
 
 
@@ -35,10 +38,10 @@ def run(program: Program, index: int, stack: list[Any], env: Any, perform: dict[
     while True:
         at, trial, local = index, list(stack), dict(env.locals)
         ins = program.instrs[at]
-        while ins.op in _MOVES or _is_name_of_module(ins, trial):
+        while ins.op in _MOVES or ins.op == "JUMP" or _is_name_of_module(ins, trial):
             if not _move(ins, trial, local, env):
                 return index, None
-            at += 1
+            at = at + 1 if ins.target is None else ins.target
             ins = program.instrs[at]
         end = _end(program, at)
         if not _is_inert(ins, trial) or ins.group != at or end is None:
@@ -48,9 +51,12 @@ def run(program: Program, index: int, stack: list[Any], env: Any, perform: dict[
         env.locals.update(local)
         before = list(stack)
         try:
-            perform[ins.op](stack, ins, env)
+            following = perform[ins.op](stack, ins, env)
         except BaseException as error:
             return at, (error, before)
+        if following is not None:                                 # the end of a loop
+            index = following
+            continue
         for ins in program.instrs[at + 1:end]:
             _move(ins, stack, env.locals, env)
         index = end
@@ -100,6 +106,8 @@ def _move(ins: Any, stack: list[Any], local: dict[str, Any], env: Any) -> bool:
 
 
 def _is_inert(ins: Any, stack: list[Any]) -> bool:
+    if ins.op == "FOR_ITER":
+        return type(stack[-1]) in _ITERATORS
     count = _OPERANDS.get(ins.op)
     if count is not None:
         operands = stack[-count:]
