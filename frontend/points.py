@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend import logs
 from flambeau.frontend.config import config
-from flambeau.frontend.trace.frames import NULL, Broken, FallbackWarning, GraphBreakError, Layout, parameter_names
+from flambeau.frontend.trace.frames import NULL, Broken, FallbackWarning, GraphBreakError, Layout, parameter_names, start_layout
 from flambeau.ir.autocast import Autocast
 from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state
@@ -133,13 +133,6 @@ class Context:
         self.events.append(event)
         if logs.wanted and not event.repeated:
             logs.event(event.kind, event.line, event.function, event.text, event.captured)
-
-
-def start_layout(code: CodeType) -> Layout:
-    """What is bound when a function starts: its parameters, and its free variables' cells."""
-    count = code.co_argcount + code.co_kwonlyargcount
-    count += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
-    return Layout(code.co_varnames[:count], code.co_freevars, 0)
 
 
 def compilable(fn: Any) -> bool:

@@ -74,7 +74,9 @@ def executor_recipe(executor: Executor) -> Recipe:
 
 def executor_runner(executor: Executor) -> Runner:
     """The executor's function, with the way to its recipe."""
-    return with_recipe(executor.run, lambda: executor_recipe(executor))
+    run: Any = with_recipe(executor.run, lambda: executor_recipe(executor))
+    run.may_write = True  # new values of inputs may stand in their places before a later step raises
+    return run
 
 
 def _library(libraries: Libraries, key: str, needs: tuple[str, ...], constants: dict[str, Any], entries: tuple[Any, ...],
@@ -132,6 +134,8 @@ def epilogue_runner(run: Runner, finish: ByOps, places: list[tuple[int, int]], w
     ``places``: what ``finish`` takes, as (0, number of an input) or (1, number of an output). ``backs``: (input, output)
     pairs of inputs whose new values are outputs.
     """
+    may_write = bool(backs) and getattr(run, "may_write", False)
+
     def pick(inputs: Sequence[Tensor], outputs: Sequence[Any]) -> list[Any]:
         return [outputs[i] if which else inputs[i] for which, i in places]
 
@@ -141,7 +145,11 @@ def epilogue_runner(run: Runner, finish: ByOps, places: list[tuple[int, int]], w
     def run_writing(inputs: Sequence[Tensor]) -> Sequence[Any]:
         if direct is not None and len(inputs) > 1 and _overlap(inputs, written):
             return direct(inputs)
-        outputs = run(inputs)
+        try:
+            outputs = run(inputs)
+        except Exception as error:
+            error.__flambeau_unwritten__ = not may_write  # type: ignore[attr-defined] # see `rerun_unwritten`
+            raise
         for i, j in backs:
             target, value = inputs[i], outputs[j]
             if target._a is not value._a:  # else the plan has written there itself

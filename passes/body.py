@@ -173,9 +173,10 @@ class Writer:
                     return operands[0]
                 here = operands[0] if mask is None else lo.select(mask, operands[0], lo.const(0, e.dtype))
                 return lo.checked_index(here, operands[1], *(o.args[0] for o in e.operands[2:]))
-            if lo.compares_indices(e):
+            found = lo.Call(computing(e.dtype), e.fn, operands)
+            if lo.compares_indices(e) and lo.compares_indices(found):  # else an index is a number that was read
                 return lo.compare(e.fn, *(o.args[0] for o in operands))
-            return rounded(operands[0], e.dtype) if e.fn == "cast" else lo.Call(computing(e.dtype), e.fn, operands)
+            return rounded(operands[0], e.dtype) if e.fn == "cast" else found
         if isinstance(e, lo.IndexValue):
             return lo.index_value(index(e.args[0]), e.dtype)
         if isinstance(e, lo.Random):

@@ -14,8 +14,9 @@ from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Protocol
 
 from flambeau.frontend.trace import inert
+from flambeau.frontend.trace.again import call_original
 from flambeau.frontend.trace.decode import Instr, Program
-from flambeau.frontend.trace.frames import NULL, GraphBreakError, Layout
+from flambeau.frontend.trace.frames import NULL, GraphBreakError, Layout, start_layout
 from flambeau.frontend.trace.made import made_numbers
 from flambeau.frontend.trace.resume import Resume
 
@@ -115,6 +116,8 @@ class Step:
 
     def finish(self, local: tuple[Any, ...], cells: tuple[Any, ...], stack: list[Any]) -> Any:
         """Run the rest of the frame natively from this step."""
+        if self.index == 0 and not stack and self.layout == start_layout(self.program.code):
+            return call_original(self.program.code, self.globals, local, cells)
         if self._resume is None:
             self._resume = Resume(self.program.code, self.program.instrs[self.index].offset,
                                   native_layout(self.layout, self.program))

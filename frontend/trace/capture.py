@@ -9,6 +9,7 @@ from typing import Any
 
 from flambeau.frontend.trace import codes
 from flambeau.frontend.trace import guards as g
+from flambeau.frontend.trace.again import outside_changes
 from flambeau.frontend.trace.asserted import failing
 from flambeau.frontend.trace.breaks import Points, Step, can_perform
 from flambeau.frontend.trace.callables import CellValue
@@ -17,7 +18,7 @@ from flambeau.frontend.trace.decode import Program
 from flambeau.frontend.trace.effects import CannotRebuild, Rebuilder
 from flambeau.frontend.trace.finalizers import refuse_abandoned
 from flambeau.frontend.trace.frame import Frame
-from flambeau.frontend.trace.frames import Broken, Layout, parameter_names, rerun
+from flambeau.frontend.trace.frames import Broken, Layout, parameter_names, rerun, rerun_unwritten
 from flambeau.frontend.trace.interp import Stop, Tracer
 from flambeau.frontend.trace.numbers import number_text
 from flambeau.frontend.trace.seen import Seen, seen_by
@@ -262,22 +263,23 @@ class Capture:
                         seen_by(tr))
 
     def _running(self, graph: Graph, w: Writer) -> list[str]:
-        """Lines that run the graph; one that changes nothing may raise, and then the frame raises in its own time."""
-        if not self._can_run_again(graph):
+        """Lines that run the graph; where it raises with nothing changed, the frame raises in its own time."""
+        changes = outside_changes(graph)
+        if not changes <= {"written"}:
             return ["    o = graph(i)"]
         step = Step(self.points, self.program, self.globals, self.index, self.layout, True, False)
         names = parameter_names(self.layout)
         state = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+        again = rerun_unwritten if changes else rerun
         lines = ["    __failed = None", "    try: o = graph(i)", "    except Exception as __error: __failed = __error",
-                 f"    if __failed is not None: return {w.constant(rerun)}(__failed, {w.constant(step)}, {state})"]
+                 f"    if __failed is not None: return {w.constant(again)}(__failed, {w.constant(step)}, {state})"]
         if self.failing:
             lines.append(f"    if {self.failing}: return {w.constant(Broken)}({w.constant(step)}, {state})")
         return lines
 
     def _can_run_again(self, graph: Graph) -> bool:
         """Whether the frame may run natively after its graph has run: nothing was written to, no random numbers were drawn."""
-        changes = any(n.op is not None and (n.op.mutates or not n.op.tags.isdisjoint(("random", "effect"))) for n in graph.walk())
-        return not changes and not (self.index == 0 and self.code.co_cellvars)
+        return not outside_changes(graph)
 
     def _inputs(self, tr: Tracer) -> tuple[list[Source], list[Any]]:
         """Sources and example values of the graph's inputs; inputs nobody reads are dropped unless they carry a size."""

@@ -5,9 +5,12 @@ on disk imports none of them.
 """
 from __future__ import annotations
 
+import inspect
 import re
+import sys
 import warnings
 from collections.abc import Callable
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -37,13 +40,35 @@ on_graph_error: list[Callable[[Exception], None]] = []
 
 def rerun(error: Exception, step: Step, state: tuple[Any, ...]) -> Any:
     """The graph raised before anything was changed: the frame runs natively instead, so that what it does before the error,
-    and what handles it, is the program's own."""
+    and what handles it, is the program's own. Warns if the program does not raise that error."""
     for tell in on_graph_error:
         tell(error)
-    result = step.take(state)[1]
-    warnings.warn(f"a call of {step.program.code.co_name} ran eagerly: its compiled graph raised {type(error).__name__}: "
-                  f"{error}, which the program itself does not", FallbackWarning, stacklevel=3)
+    before, found = sys.gettrace(), []
+
+    def look(frame: FrameType, event: str, arg: Any) -> Any:
+        frame.f_trace_lines = False
+        if event == "exception" and arg[0] is type(error) and str(arg[1]) == str(error):
+            found.append(True)
+        return look
+
+    if before is None:                                # a debugger's place is its own
+        sys.settrace(look)
+    try:
+        result = step.take(state)[1]
+    finally:
+        if before is None:
+            sys.settrace(None)
+    if before is None and not found:
+        warnings.warn(f"a call of {step.program.code.co_name} ran eagerly: its compiled graph raised {type(error).__name__}: "
+                      f"{error}, which the program itself does not", FallbackWarning, stacklevel=3)
     return result
+
+
+def rerun_unwritten(error: Exception, step: Step, state: tuple[Any, ...]) -> Any:
+    """`rerun` of a graph that writes to its inputs, if it raised before it did; else the error comes from here."""
+    if not getattr(error, "__flambeau_unwritten__", False):
+        raise error
+    return rerun(error, step, state)
 
 
 class _Null:
@@ -64,6 +89,13 @@ class Layout(NamedTuple):
     depth: int
     nulls: tuple[int, ...] = ()
     blocks: tuple[tuple[int, int], ...] = ()     # (handler offset, stack level), innermost last; 3.10 only
+
+
+def start_layout(code: CodeType) -> Layout:
+    """What is bound when a function starts: its parameters, and its free variables' cells."""
+    count = code.co_argcount + code.co_kwonlyargcount
+    count += bool(code.co_flags & inspect.CO_VARARGS) + bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    return Layout(code.co_varnames[:count], code.co_freevars, 0)
 
 
 def parameter_names(layout: Layout) -> list[str]:
