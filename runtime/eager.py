@@ -506,7 +506,7 @@ def _old_value(op: Op, args: tuple) -> Tensor:
     target = args[0]
     needs = tuple(_needs_of(args[i]) for i in op.tensor_slots)
     keeps = op.saves(needs)[1][0]
-    old = Tensor(target._a.copy() if keeps else target._a, None if keeps else target._storage)
+    old = wrap(target._a.copy()) if keeps else Tensor(target._a, target._storage)
     old._rg, old._grad_fn, old._out_nr = target._rg, target.grad_fn, target._out_nr
     return old
 
