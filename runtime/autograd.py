@@ -23,6 +23,7 @@ from flambeau.ir.op import Op, call, ops, state, use_handler
 from . import off_tape
 from .autocast import AutocastMode
 from .quiet import hush, restore
+from .storage import Storage
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -548,7 +549,8 @@ def _root_gradients(roots: tuple, given: Any, create_graph: bool) -> list[Any]:
             if not t.dtype.is_floating_point:
                 raise RuntimeError("grad can be implicitly created only for real scalar outputs but got " + str(t.dtype))
             if t._storage.device is cpu:
-                grads[i] = tensor_class(np.ones(t._a.shape, t._a.dtype))
+                ones = np.ones(t._a.shape, t._a.dtype)
+                grads[i] = tensor_class(ones, Storage(ones))
             else:
                 grads[i] = ops.full(tuple(t.shape), 1.0, dtype=t.dtype, device=t.device)
         elif not isinstance(g, tensor_class):
