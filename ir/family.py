@@ -177,7 +177,7 @@ def common_device(op: Op, args: tuple) -> Any:
 def conj_of(x: Any) -> Any:
     """The complex conjugate, for derivative rules: real tensors and numbers cost nothing."""
     dtype = getattr(x, "dtype", None)
-    if dtype is None:
+    if dtype.__class__ is not _dtype.DType:                       # a number, NumPy's included
         return x.conjugate() if isinstance(x, complex) else x
     return ops.conj(x) if dtype.is_complex else x
 

@@ -197,6 +197,20 @@ class SavedOutput:
         return t
 
 
+class _Outputs(tuple):
+    """The outputs kept of an op with several, for its derivative rule: each is looked at when the rule reads it, so that the
+    program may have written to one that the rule does not need."""
+
+    node: Any
+
+    def __getitem__(self, nr: Any) -> Any:
+        found = tuple.__getitem__(self, nr)
+        return found.get(self.node) if type(found) is SavedOutput else found
+
+    def __iter__(self) -> Any:
+        return (self[nr] for nr in range(len(self)))
+
+
 gradients: Callable[[Op, tuple[bool, ...], Any, Any, tuple], list[Any]] = Op.gradients  # set by runtime.eager
 tensor_class: Any = None  # set by runtime.eager: the Tensor class (which imports this module)
 
@@ -251,7 +265,8 @@ class OpNode(GradNode):
             found, args = self.rules(grads[0])
         else:
             args = self.kept()
-            out = tuple(o.get(self) if type(o) is SavedOutput else o for o in self.out)
+            out: Any = _Outputs(self.out)
+            out.node = self
             full = tuple(zeros_of(m) if g is None and m is not None else g for g, m in zip(grads, self.metas))
             found = gradients(self.op, self.needs, full, out, args)
         return _fitted(self.op, found, args)

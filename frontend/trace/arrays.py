@@ -185,7 +185,7 @@ def _tensor_of_array(tr: Tracer, array: Value, *device: Value) -> Value:
 @on(Tensor)
 def _old_constructor(tr: Tracer, *args: Value) -> Value:
     """`Tensor()`, `Tensor(2, 3)`, `Tensor([1.0, 2.0])` and so on, always of the default dtype."""
-    kind = {"dtype": Const(dtypes.get_default_dtype())}
+    kind: dict[str, Value] = {"dtype": Const(dtypes.get_default_dtype())}
     if not args:
         return tr.call_pure(make_tensor, [ListValue([])], kind)
     first = args[0]

@@ -6,12 +6,14 @@ The recursion runs over time on whole batches; its derivative is that of its par
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import dtype as _dtype
 from ..autocast import runs_in
 from ..family import ops
 from ..op import public
+from ..symint import DataDependentError
+from ..tensorlike import TensorLike
 
 
 def _numbers(lengths: Any) -> list[int]:
@@ -57,28 +59,63 @@ def ctc_loss(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: A
         out = ctc_loss(ops.unsqueeze(log_probs, 1), ops.reshape(targets, (1, targets.numel())), [int(input_lengths)],
                        [int(target_lengths)], blank, "none" if reduction == "none" else reduction, zero_infinity)
         return ops.squeeze(out, 0) if out.ndim else out
-    times, sizes = _numbers(input_lengths), _numbers(target_lengths)
+    try:
+        times, sizes = _numbers(input_lengths), _numbers(target_lengths)
+    except DataDependentError:
+        if targets.ndim != 2:
+            raise
+        loss, divisors = _of_unknown_lengths(log_probs, targets, input_lengths, target_lengths, blank)
+        return _reduced(loss, divisors, reduction, zero_infinity)
     if len(times) != log_probs.shape[1] or len(sizes) != log_probs.shape[1]:
         raise RuntimeError(f"input_lengths must be of size batch_size: expected {log_probs.shape[1]}, got {len(times)}")
     if any(t > log_probs.shape[0] for t in times):
         raise RuntimeError(f"Expected input_lengths to have value at most {log_probs.shape[0]}, but got value {max(times)}")
-    loss = -_alignments(log_probs, ops.cast(_padded_targets(targets, sizes), _dtype.int64), times, sizes, blank)
-    loss = loss + _slope_of_logits(log_probs, times)
+    counted = _Lengths(_vector(times, log_probs), _vector(sizes, log_probs), min(times, default=0), max(times, default=0))
+    loss = -_alignments(log_probs, _labels(_padded_targets(targets, sizes), counted.sizes, blank), counted, blank)
+    loss = loss + _slope_of_logits(log_probs, counted.times)
+    return _reduced(loss, _vector([max(n, 1) for n in sizes], log_probs), reduction, zero_infinity)
+
+
+def _of_unknown_lengths(log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, blank: int) -> tuple[Any, Any]:
+    """The losses and what their mean divides by, where the lengths are values of a graph: every step is computed, and counts
+    for the sequences that are so long."""
+    times, sizes = (ops.cast(n, log_probs.dtype) if isinstance(n, TensorLike) else _vector(_numbers(n), log_probs)
+                    for n in (input_lengths, target_lengths))
+    loss = -_alignments(log_probs, _labels(targets, sizes, blank), _Lengths(times, sizes, 0, int(log_probs.shape[0])), blank)
+    return loss + _slope_of_logits(log_probs, times), ops.clamp(sizes, 1)
+
+
+def _labels(targets: Any, sizes: Any, blank: int) -> Any:
+    """Targets [N, S] with blanks where a sequence has ended: there may be any number."""
+    place = ops.arange(0, targets.shape[1], 1, device=targets.device)
+    return ops.where(place < ops.unsqueeze(ops.cast(sizes, _dtype.int64), 1), ops.cast(targets, _dtype.int64), blank)
+
+
+def _reduced(loss: Any, divisors: Any, reduction: str, zero_infinity: bool) -> Any:
     if zero_infinity:
         loss = ops.where(loss == math.inf, 0, loss)
     if reduction == "mean":
-        return ops.mean(loss / _vector([max(n, 1) for n in sizes], log_probs))
+        return ops.mean(loss / divisors)
     return ops.sum(loss) if reduction == "sum" else loss
 
 
-def _slope_of_logits(log_probs: Any, times: list[int]) -> Any:
+class _Lengths(NamedTuple):
+    """Steps and labels of each sequence [N], as numbers of the dtype of the probabilities; the least and most steps."""
+
+    times: Any
+    sizes: Any
+    least: int
+    most: int
+
+
+def _slope_of_logits(log_probs: Any, times: Any) -> Any:
     """Zeros [N] whose gradient is the probabilities, of the steps that count.
 
     PyTorch's derivative is that of the loss as a function of what ``log_probs`` are the log-softmax of. Behind a log-softmax
     this makes no difference; to who looks at the gradient of ``log_probs`` it does.
     """
     steps = ops.arange(0, log_probs.shape[0], 1, device=log_probs.device)
-    counts = ops.unsqueeze(steps, 1) < ops.cast(_vector(times, log_probs), _dtype.int64)
+    counts = ops.unsqueeze(steps, 1) < ops.cast(times, _dtype.int64)
     total = ops.sum(ops.where(ops.unsqueeze(counts, 2), ops.exp(log_probs), 0), (0, 2))
     return total - ops.detach(total)
 
@@ -88,7 +125,7 @@ def _vector(values: list[int], like: Any) -> Any:
     return ops.stack([ops.full((), v, dtype=like.dtype, device=like.device) for v in values], 0)
 
 
-def _alignments(log_probs: Any, targets: Any, times: list[int], sizes: list[int], blank: int) -> Any:
+def _alignments(log_probs: Any, targets: Any, lengths: _Lengths, blank: int) -> Any:
     """The log-probability of each sequence [N]; states are blank, label, blank, label, ..., blank."""
     n, longest = targets.shape
     labels = ops.full((n, 2 * longest + 1), blank, dtype=_dtype.int64, device=targets.device)
@@ -102,12 +139,11 @@ def _alignments(log_probs: Any, targets: Any, times: list[int], sizes: list[int]
     place = ops.arange(0, states, 1, device=targets.device)
     alpha = ops.where(place < 2, ops.select(emit, 0, 0), -math.inf)
     final = alpha
-    for t in range(1, max(times)):
+    for t in range(1, lengths.most):
         one = ops.constant_pad_nd(ops.narrow(alpha, 1, 0, states - 1), (1, 0), -math.inf)
         two = ops.constant_pad_nd(ops.narrow(alpha, 1, 0, max(states - 2, 0)), (min(2, states), 0), -math.inf)
         alpha = _log_add([alpha, one, ops.where(skips, two, -math.inf)]) + ops.select(emit, 0, t)
-        final = alpha if min(times) > t else ops.where(
-            ops.unsqueeze(_vector([int(m > t) for m in times], log_probs) > 0, 1), alpha, final)
-    ends = ops.unsqueeze(ops.cast(_vector([2 * s for s in sizes], log_probs), _dtype.int64), 1)
+        final = alpha if lengths.least > t else ops.where(ops.unsqueeze(lengths.times > t, 1), alpha, final)
+    ends = ops.unsqueeze(ops.cast(lengths.sizes * 2, _dtype.int64), 1)
     last = ops.where((place == ends) | (place == ends - 1), final, -math.inf)
     return _log_add([ops.select(last, 1, i) for i in range(states)])

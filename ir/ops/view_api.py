@@ -173,8 +173,13 @@ for _name, _get, _set in (("T", _reversed_dims, None), ("mT", _matrix_transpose,
 
 
 @public("torch.split", "Tensor.split")
-def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple:
-    """Views of consecutive parts of ``tensor`` along ``dim``: of one size (the last may be smaller), or of these sizes."""
+def split(tensor: Any, split_size_or_sections: Any = None, dim: int = 0, *, split_size: Any = None) -> tuple:
+    """Views of consecutive parts of ``tensor`` along ``dim``: of one size (the last may be smaller), or of these sizes (the
+    method calls them ``split_size``)."""
+    if split_size_or_sections is None:
+        split_size_or_sections = split_size
+    if split_size_or_sections is None:
+        raise TypeError("split() missing 1 required positional arguments: \"split_size_or_sections\"")
     not_scalar("split", tensor.ndim)
     if isinstance(split_size_or_sections, int) and split_size_or_sections < 0:
         raise RuntimeError(f"split expects split_size be non-negative, but got split_size={split_size_or_sections}")
