@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
 
 _GETTERS = (operator.itemgetter, operator.attrgetter, operator.methodcaller)
-_CONSTANT = (DType, Device, enum.Enum, re.Pattern, types.UnionType, types.GenericAlias)
+_CONSTANT = (DType, Device, enum.Enum, re.Pattern, types.UnionType, types.GenericAlias, types.CodeType)
 PLAIN = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), range)
 _BUILTIN_TYPES = (types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
                   types.MethodWrapperType, types.GetSetDescriptorType, types.MemberDescriptorType,
