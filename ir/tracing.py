@@ -12,6 +12,7 @@ from .symint import DataDependentError as DataDependentError
 from .tensorlike import TensorLike, ban_text
 from .tree import leaves, tree_map
 
+NOT_KNOWN = "the data of a traced tensor is not known while tracing"
 #: Tags of ops whose result may share the memory of their first argument.
 _VIEWS = frozenset({"view", "maybe_copy", "alias"})
 
@@ -26,7 +27,7 @@ class SymbolicTensor(TensorLike):
         self.requires_grad = requires_grad
 
     def _no_data(self, *_: Any, **__: Any) -> Any:
-        raise DataDependentError("the data of a traced tensor is not known while tracing")
+        raise DataDependentError(NOT_KNOWN)
 
     __bool__ = __int__ = __float__ = __complex__ = __index__ = __array__ = _no_data
     item = tolist = numpy = data_ptr = _no_data

@@ -5,6 +5,7 @@ with symbolic tensors; everything else is a graph break.
 """
 from __future__ import annotations
 
+import builtins
 import cmath
 import collections
 import functools
@@ -273,7 +274,7 @@ def _delattr(tr: Tracer, value: Value, name: Value) -> Value:
 @on(vars)
 def _vars(tr: Tracer, value: Value | None = None) -> Value:
     if value is None:
-        return _looks_at_frames(tr)
+        return _looks_at_frames("vars")
     return value.getattr(tr, "__dict__")
 
 
@@ -285,11 +286,11 @@ def _super(tr: Tracer, *args: Value) -> Value:
         frame = tr.frames[-1]
         cell, name = frame.cells.get("__class__"), frame.code.co_varnames[0] if frame.code.co_argcount else ""
         if cell is None or not name:
-            return _looks_at_frames(tr)
+            return _looks_at_frames("super")
         found = cell.get(tr)
         first = frame.locals.get(name) or (frame.cells[name].get(tr) if name in frame.cells else None)
         if found is None or first is None:
-            return _looks_at_frames(tr)
+            return _looks_at_frames("super")
         cls, instance = found, first
     if not isinstance(cls, ClassValue):
         raise Unsupported("class", "super() of a class made in the traced code")
@@ -568,12 +569,27 @@ def _reduce(tr: Tracer, fn: Value, items: Value, *initial: Value) -> Value:
     return total
 
 
-@on(locals, eval, exec, dir, sys._getframe, inspect.currentframe, inspect.stack, warnings.warn)
-def _looks_at_frames(tr: Tracer, *args: Value, **kwargs: Value) -> Value:
-    error = Unsupported("frame", "a function that looks at its caller's frame is called (locals, eval, warn...)",
-                        "call it outside the compiled function")
+def _looks_at_frames(name: str) -> Value:
+    """Break at a call of something that looks at the frame it is called from."""
+    why = f"{name}() is called, which looks at its caller's frame"
+    error = Unsupported("frame", why, "call it outside the compiled function")
     error.native = True
     raise error
+
+
+def _frame_handler(fn: Any) -> Handler:
+    name = fn.__name__ if fn.__module__ == "builtins" else f"{fn.__module__.lstrip('_')}.{fn.__name__}"
+    return lambda tr, *args, **kwargs: _looks_at_frames(name)
+
+
+for _fn in (locals, eval, exec, dir, sys._getframe, inspect.currentframe, inspect.stack, warnings.warn):
+    on(_fn)(_frame_handler(_fn))
+
+
+@on(builtins.__build_class__)
+def _build_class(tr: Tracer, body: Value, name: Value, *bases: Value, **kwargs: Value) -> Value:
+    made = getattr(name, "value", "")
+    raise Unsupported("class", f"the class {made} is made in the compiled function", "define classes outside")
 
 
 @on(is_compiling)

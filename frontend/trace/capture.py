@@ -47,14 +47,17 @@ class Break:
     cause: BaseException | None = None
     step: Step | None = None
     ops: int = 0                           # how many the graph has that it ends
+    inside: str = ""                       # the library's function that the line calls, in which it happens
 
     @property
     def cost(self) -> str:
         return codes.cost_of(self.code, self.ops, self.native)
 
     def __str__(self) -> str:
-        fix = codes.fix_for(self.code, self.fix)
-        return f"[{self.code}] {self.line}: {self.why}. Cost: {self.cost}." + (f" Fix: {fix}" if fix else "")
+        fix = self.fix or (f"call {self.inside} outside the compiled function" if self.inside and self.code != "raises"
+                           else codes.fix_for(self.code, self.fix))
+        why = self.why + (f" (in {self.inside})" if self.inside else "")
+        return f"[{self.code}] {self.line}: {why}. Cost: {self.cost}." + (f" Fix: {fix}" if fix else "")
 
 
 @dataclass
@@ -236,7 +239,7 @@ class Capture:
         state = [out.expr(frame.locals[n]) for n in local] + [out.expr(frame.cells[n]) for n in cells] + \
             [out.expr(v) for v in frame.stack if v is not NULL_VALUE]
         text = f"({', '.join(state)}{',' if len(state) == 1 else ''})"
-        broke = Break(reason.code, reason.why, reason.fix, reason.line, native, reason.cause, step)
+        broke = Break(reason.code, reason.why, reason.fix, reason.line, native, reason.cause, step, inside=reason.inside)
         return broke, f"return {out.constant(Broken)}({out.constant(step)}, {text})"
 
     def _finish(self, tr: Tracer, w: Writer, out: Rebuilder, statements: list[str], ending: str,

@@ -128,6 +128,8 @@ def _canonical(code: CodeType, raw: list[dis.Instruction], k: int, kwnames: tupl
         yield Instr("NOP")
     elif name in _SAME:
         yield Instr(name, ins.argval if name in _WITH_NAME else arg)
+    elif name == "LOAD_BUILD_CLASS":
+        yield Instr("LOAD_GLOBAL", "__build_class__")
     elif name == "FOR_ITER":
         yield Instr("FOR_ITER", None, _after_loop(raw, ins.argval))
     elif name == "CALL":

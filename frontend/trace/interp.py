@@ -14,6 +14,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from flambeau.frontend.trace import (
     arithmetic,
     arrays,
@@ -75,7 +77,7 @@ from flambeau.ir.op import ops, use_handler
 from flambeau.ir.ops.constant import tensor as make_tensor
 from flambeau.ir.symint import SymInt
 from flambeau.ir.tensorlike import TensorLike
-from flambeau.ir.tracing import DataDependentError, GraphBuilder, GraphTensor
+from flambeau.ir.tracing import NOT_KNOWN, DataDependentError, GraphBuilder, GraphTensor
 from flambeau.ir.tree import leaves, tree_map
 from flambeau.runtime import tensor as _tensor
 from flambeau.runtime.autograd import mode
@@ -108,7 +110,8 @@ class Stop(Exception):
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARY = tuple(os.path.join(path, "") for path in (
-    _HERE, os.path.dirname(_ir_op.__file__), os.path.dirname(_tensor.__file__), os.path.dirname(functools.__file__)
+    _HERE, os.path.dirname(_ir_op.__file__), os.path.dirname(_tensor.__file__), os.path.dirname(functools.__file__),
+    os.path.dirname(np.__file__)
 )) + ("<frozen",)
 
 
@@ -218,6 +221,19 @@ class Tracer:
         self.assumed: list[tuple[dict[str, Any], str, Any]] = []  # read of trusted modules: (namespace, name, value)
 
     # ------------------------------------------------------------------ where we are
+
+    def inside(self) -> str:
+        """The function of a library, not of its plumbing, that the user's line calls; "" where the user's own code is traced."""
+        found = ""
+        for frame in reversed(self.frames):
+            if not frame.code.co_filename.startswith(_LIBRARY):
+                break
+            module = str(frame.globals.get("__name__"))
+            name = getattr(frame.code, "co_qualname", frame.code.co_name)
+            last = name.rpartition(".")[2]
+            if frame is not self.root and "<" not in name and (not last.startswith("_") or last == "__init__"):
+                found = name if "." in name or module.startswith("flambeau") else f"{module}.{name}"
+        return found.removesuffix(".__init__")
 
     def where(self) -> str:
         """The user's line: the innermost frame outside flambeau and the standard library."""
@@ -478,8 +494,7 @@ class Tracer:
             with use_handler(self.handler if self.autocast == OFF else Autocast(self.autocast, self.handler)):
                 return fn(*args, **kwargs)
         except DataDependentError as error:
-            raise Unsupported("data-dependent", f"{_name(fn)} needs the data of a tensor: {error}",
-                              "keep it a tensor, or move this line out of the compiled function") from error
+            raise _needs_data(fn, error) from error
         except (Unsupported, Observed):
             raise
         except NotImplementedError as error:
@@ -510,7 +525,7 @@ class Tracer:
         except (Unsupported, Observed):
             raise
         except DataDependentError as error:
-            raise Unsupported("data-dependent", f"{_name(fn)} needs the data of a tensor: {error}") from error
+            raise _needs_data(fn, error) from error
         except Exception as error:
             raise self.observe(error) from None
 
@@ -554,7 +569,10 @@ class Tracer:
         if len(self.frames) > MAX_DEPTH:
             raise Unsupported("recursion", f"calls are nested more than {MAX_DEPTH} deep in {fn.label}")
         if fn.raw is not None and getattr(fn.raw, "__flambeau_disable__", False):
-            raise Unsupported("disabled", f"{fn.label} is marked with disable()")
+            name = getattr(fn.raw, "__name__", fn.label)
+            if name == "graph_break":
+                raise Unsupported("disabled", "graph_break() is called", "remove it")
+            raise Unsupported("disabled", f"{name} is marked with disable()")
         special = library.by_code(fn.code)
         if special is not None:
             return special(self, fn, args, kwargs)
@@ -613,6 +631,7 @@ class Tracer:
                 if outcome is not None:
                     return outcome
         except Unsupported as error:
+            error.inside = error.inside or self.inside()
             error.line = error.line or self.where()
             raise
         except DataDependentError as error:
@@ -786,6 +805,16 @@ class Tracer:
 
 def _is_plain(value: Any) -> bool:
     return type(value) in PLAIN
+
+
+_OPERATORS = {operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=", operator.eq: "==", operator.ne: "!="}
+
+
+def _needs_data(fn: Any, error: Exception) -> Unsupported:
+    sign = _OPERATORS.get(fn) if type(fn).__hash__ is not None else None
+    said = "" if str(error) == NOT_KNOWN else f": {error}"
+    return Unsupported("data-dependent", f"{f'the comparison {sign}' if sign else _name(fn)} needs the data of a tensor{said}",
+                       "keep it a tensor, or move this line out of the compiled function")
 
 
 def _name(fn: Any) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.source import ClassItem, Constant, Source
 from flambeau.frontend.trace.trust import can_change, find
-from flambeau.frontend.trace.values import FALSE, LAST, NONE, ZERO, Const, NotConstant, Unsupported, Value
+from flambeau.frontend.trace.values import FALSE, LAST, NONE, ZERO, Const, NotConstant, TensorValue, Unsupported, Value
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.effects import Rebuilder
@@ -286,8 +286,15 @@ def sorted_values(tr: Tracer, values: list[Value], key: Value, reverse: bool) ->
     except NotConstant as error:
         raise Unsupported("sort", f"sorting {error}, whose order is not known while tracing") from None
     except TypeError as error:
+        if any(_holds_tensor(k) for k in keys):
+            raise Unsupported("sort", "tensors are sorted, whose order depends on their data") from None
         raise tr.observe(error) from None
     return [values[k] for k in order]
+
+
+def _holds_tensor(value: Any) -> bool:
+    inner = value.items if isinstance(value, Sequence) else ()
+    return isinstance(value, TensorValue) or any(map(_holds_tensor, inner))
 
 
 class SliceValue(Value):

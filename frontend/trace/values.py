@@ -28,6 +28,7 @@ class Unsupported(Exception):
         super().__init__(why)
         self.code, self.why, self.fix = code, why, fix
         self.line: str = ""
+        self.inside = ""                  # the library's function that the user's line calls, if it happened in one
         self.escaped = False              # an exception of the traced program left its root frame
         self.native = False               # the breaking call looks at its caller's frame
         self.whole = False                # what eager mode would say depends on the frame from its start
@@ -98,7 +99,8 @@ class Value:
         """Call of a method that the real type implements in C."""
         handler = getattr(self, "m_" + name, None) or _protocol(self, name, len(args))
         if handler is None:
-            raise Unsupported("builtin-method", f"{self.pytype().__name__}.{name} is called")
+            owner = getattr(self, "label", "") if issubclass(self.pytype(), type) else ""
+            raise Unsupported("builtin-method", f"{owner or self.pytype().__name__}.{name} is called")
         try:
             return handler(tr, *args, **kwargs) or NONE
         except TypeError as error:

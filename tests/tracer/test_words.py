@@ -1,5 +1,7 @@
 """What the compiler says: breaks, recompiles, the limit and `explain`, each with line, cost and a fix that works."""
 import ast
+import datetime
+import logging
 import re
 
 import pytest
@@ -53,6 +55,53 @@ def test_a_break_is_told_with_construct_line_cost_and_fix():
     assert re.search(r" Cost: the graph ends after [34] ops, the data must be computed before Python can go on, what follows is "
                      r"another graph\. ", text)                    # (3.13 compares and branches in one step)
     assert text.endswith("Fix: use where(), or mark the branch as data with cond()")
+
+
+def logs_a_line(x):
+    logging.getLogger("flambeau.tests").debug("hidden")
+    return x * 2
+
+
+def makes_a_class(x):
+    class Scale:
+        by = 2
+    return x * Scale.by
+
+
+def sorts_tensors(x):
+    return sorted([x[0, 0], x[0, 1]])[0]
+
+
+def looks_at_locals(x):
+    return locals()["x"] * 2
+
+
+@flambeau.compiler.disable
+def not_compiled(x):
+    return x
+
+
+def calls_what_is_disabled(x):
+    return not_compiled(x) * 2
+
+
+def asks_the_time(x):
+    return x * datetime.datetime.now().year
+
+
+@pytest.mark.parametrize("fn, code, construct, fix", [
+    (logs_a_line, "truth", "(in logging.getLogger)", "call logging.getLogger outside the compiled function"),
+    (makes_a_class, "class", "the class Scale is made", "define classes outside"),
+    (sorts_tensors, "sort", "tensors are sorted, whose order depends on their data", "torch.sort() sorts a tensor"),
+    (looks_at_locals, "frame", "locals() is called, which looks at its caller's frame", "outside the compiled function"),
+    (calls_what_is_disabled, "disabled", "not_compiled is marked with disable()", "remove disable()"),
+    (asks_the_time, "builtin-method", "datetime.now is called", "outside the compiled function"),
+])
+def test_a_break_names_what_the_users_line_does(fn, code, construct, fix):
+    found = next(b for b in explain(fn)(X).break_reasons)
+    text = str(found)
+    assert found.code == code and found.line.startswith("test_words.py:")
+    assert construct in text.partition("Cost:")[0] and fix in text.partition("Fix:")[2]
 
 
 def test_fullgraph_raises_with_the_same_words():
