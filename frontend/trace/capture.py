@@ -24,7 +24,7 @@ from flambeau.frontend.trace.numbers import number_text
 from flambeau.frontend.trace.seen import Seen, seen_by
 from flambeau.frontend.trace.shapes import Shapes
 from flambeau.frontend.trace.source import Constant, Item, Root, Source
-from flambeau.frontend.trace.values import NULL_VALUE, Observed, ScalarValue, SymValue, Unsupported, Value
+from flambeau.frontend.trace.values import NULL_VALUE, NotConstant, Observed, ScalarValue, SymValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
 from flambeau.ir import device as devices
 from flambeau.ir import dtype as dtypes
@@ -137,6 +137,10 @@ class Capture:
             except Unsupported as error:
                 error.line = error.line or tr.where()
                 reason, at, native = error, *self._place(tr, error)
+            except NotConstant as missing:                        # something asked for an object that no value stands for
+                reason = Unsupported("argument", f"{missing} is needed that exists only while the program runs")
+                reason.line = tr.where()
+                at, native = self._place(tr, reason)
             except CannotRebuild as error:
                 reason = error.error
                 reason.line = reason.line or self._line_of(tr)
