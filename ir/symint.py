@@ -170,12 +170,14 @@ class ShapeEnv:
             self._unify(a, b)
 
     def _unify(self, a: Any, b: Any) -> None:
-        """Replace a symbol found equal to an expression that does not hold it."""
+        """Replace a symbol found equal to an expression that does not hold it, or an expression found equal to a number."""
         for symbol, other in ((b, a), (a, b)):
             if symbol.is_Symbol and symbol not in other.free_symbols:
                 self._equal = {k: v.xreplace({symbol: other}) for k, v in self._equal.items()}
                 self._equal[symbol] = other
                 return
+        if b.is_Integer:
+            self._equal[a] = b
 
 
 @cache

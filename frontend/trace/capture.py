@@ -16,7 +16,7 @@ from flambeau.frontend.trace.callables import CellValue
 from flambeau.frontend.trace.carriers import scalar_carrier, size_carrier
 from flambeau.frontend.trace.decode import Program
 from flambeau.frontend.trace.effects import CannotRebuild, Rebuilder
-from flambeau.frontend.trace.finalizers import refuse_abandoned
+from flambeau.frontend.trace.finalizers import refuse_abandoned, without_frames
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.frames import Broken, Layout, parameter_names, rerun, rerun_unwritten
 from flambeau.frontend.trace.interp import Stop, Tracer
@@ -145,6 +145,7 @@ class Capture:
                 reason = error.error
                 reason.line = reason.line or self._line_of(tr)
                 at = getattr(error.value, "born", 0) or at or tr.tick
+            without_frames(reason)
             while (at, native) in seen:                           # the same step failed before: give the frame back earlier
                 at, native = (at, True) if not native else (at - 1, True)
             seen.add((at, native))

@@ -19,6 +19,10 @@ from typing import Any
 VERSION = sys.version_info[:2]
 _dis: Any = dis      # for tables that its type stubs leave out
 
+#: What reading or deleting a local variable without a value says.
+UNBOUND = "local variable '{}' referenced before assignment" if VERSION < (3, 11) else \
+    "cannot access local variable '{}' where it is not associated with a value"
+
 
 @dataclass(slots=True)
 class Handler:

@@ -33,6 +33,18 @@ def refuse_abandoned(tr: Tracer) -> None:
             raise CannotRebuild(generator, error)
 
 
+def without_frames(error: BaseException | None) -> None:
+    """Let an exception that is kept go of the frames it came through: they hold whatever the callers' variables held."""
+    known: set[int] = set()
+    while error is not None and id(error) not in known:
+        known.add(id(error))
+        error.__traceback__ = None
+        for other in (error.__cause__, getattr(error, "cause", None)):
+            if other is not error.__context__:
+                without_frames(other)
+        error = error.__context__
+
+
 def _holds(generator: GeneratorValue) -> bool:
     """Whether closing the generator would run its handlers."""
     frame = generator.frame
@@ -41,4 +53,4 @@ def _holds(generator: GeneratorValue) -> bool:
     return bool(frame.blocks) or frame.handles(frame.current)
 
 
-__all__ = ["refuse_abandoned", "refuse_finalizer"]
+__all__ = ["refuse_abandoned", "refuse_finalizer", "without_frames"]

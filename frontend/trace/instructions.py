@@ -10,7 +10,7 @@ from flambeau.frontend.trace.asserted import is_kept_for_assertion, taken_by_ass
 from flambeau.frontend.trace.builtins import format_text
 from flambeau.frontend.trace.callables import CellValue, FunctionValue, GeneratorValue
 from flambeau.frontend.trace.computed import joined
-from flambeau.frontend.trace.decode import Instr
+from flambeau.frontend.trace.decode import UNBOUND, Instr
 from flambeau.frontend.trace.frame import Frame
 from flambeau.frontend.trace.guards import is_object
 from flambeau.frontend.trace.identity import identical
@@ -62,8 +62,7 @@ def load_const(tr: Tracer, f: Frame, ins: Instr) -> None:
 def load_fast(tr: Tracer, f: Frame, ins: Instr) -> None:
     value = f.locals.get(ins.arg)
     if value is None:
-        raise tr.observe(UnboundLocalError(f"cannot access local variable '{ins.arg}' where it is not associated with "
-                                           "a value"))
+        raise tr.observe(UnboundLocalError(UNBOUND.format(ins.arg)))
     f.push(value)
 
 
@@ -91,7 +90,7 @@ def store_fast(tr: Tracer, f: Frame, ins: Instr) -> None:
 @on("DELETE_FAST")
 def delete_fast(tr: Tracer, f: Frame, ins: Instr) -> None:
     if f.locals.pop(ins.arg, None) is None:
-        raise tr.observe(UnboundLocalError(f"cannot access local variable '{ins.arg}'"))
+        raise tr.observe(UnboundLocalError(UNBOUND.format(ins.arg)))
 
 
 @on("LOAD_DEREF")

@@ -133,7 +133,7 @@ class _Builder(GraphBuilder):
         if "bodies" in op.tags:
             selections.refuse_beside_selections(self.tracer, f"{op.name}, which runs functions,")
         if op.name.startswith("as_strided") and isinstance(args[0], GraphTensor):
-            overlaps.refuse_storage(self.tracer, args[0].node)
+            overlaps.refuse_storage(self.tracer, args)
         found = super().__call__(op, args)
         if self.tracer.shapes.unbacked:
             selections.note_sizes(self.tracer, found)
@@ -176,6 +176,8 @@ class _Builder(GraphBuilder):
         if leaf and raw.requires_grad:
             raise RuntimeError(f"a {'view of a ' if is_view else ''}leaf Variable that requires grad is being used in an "
                                "in-place operation.")
+        if not leaf:
+            overlaps.refuse_view(self.tracer, source, raw)
 
 
 class Tracer:

@@ -5,10 +5,12 @@ guards the inputs that it writes to.
 """
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import drawing
 from flambeau.frontend.trace.values import Unsupported
+from flambeau.ir.tensorlike import ban_text
 from flambeau.ir.tracing import GraphTensor
 from flambeau.runtime.eager import check_overlap
 
@@ -35,6 +37,8 @@ def refuse_overlap(tr: Tracer, op: Any, args: tuple[Any, ...]) -> None:
         return
     like = {a.node: drawing.laid_out(tr, a.node) for a in (args[0], *beside)}
     if None not in like.values():
+        for other in like.values():
+            other._storage = like[args[0].node]._storage          # type: ignore[union-attr]
         check_overlap(op.functional, tuple(like.get(a.node, a) if isinstance(a, GraphTensor) else a for a in args))
 
 
@@ -43,9 +47,9 @@ def is_whole(tensor: Any) -> bool:
     return bool(tensor._a.flags.c_contiguous) and tensor._a.nbytes == tensor.untyped_storage().nbytes()
 
 
-def refuse_storage(tr: Tracer, node: Any) -> None:
+def refuse_storage(tr: Tracer, args: tuple[Any, ...]) -> None:
     """`as_strided` looks at memory: a graph knows it where a tensor is all of its memory, which is guarded for inputs."""
-    root = _root(node)[0]
+    root = _root(args[0].node)[0]
     known = tr.inputs.get(root)
     if known is None:
         like = drawing.laid_out(tr, root)
@@ -57,6 +61,29 @@ def refuse_storage(tr: Tracer, node: Any) -> None:
     if not whole:
         raise Unsupported("tensor-attribute", "as_strided() of a tensor that does not lie row-major, or is a part of its memory",
                           "index it, or call as_strided() outside the compiled function")
+    size, stride, start = (*args[1:], None)[:3]
+    if all(n > 0 for n in size) and (start or 0) + sum((n - 1) * s for n, s in zip(size, stride)) >= math.prod(root.meta.shape):
+        raise RuntimeError("as_strided() looks beyond the tensor's memory")
+
+
+def refusal(tensor: Any) -> str:
+    """Why recorded writes to what may be a view are refused; "" if they are not."""
+    view = tensor._view
+    if view is None:
+        return ""
+    if view.ban is not None:
+        return ban_text(view.ban)
+    leaf = view.base.requires_grad and view.base.is_leaf
+    return "a view of a leaf Variable that requires grad is being used in an in-place operation." if leaf else ""
+
+
+def refuse_view(tr: Tracer, source: Any, raw: Any) -> None:
+    """Raise what eager mode raises for a recorded write to an input that is a view made outside."""
+    text = refusal(raw)
+    tr.guard(source, (("written view", text), lambda w, v: f"{w.constant(refusal)}({v}) == {text!r}",
+                      "recorded writes to {} are " + ("refused" if text else "not refused")))
+    if text:
+        raise RuntimeError(text)
 
 
 def with_ban(tensor: Any, ban: Any) -> Any:

@@ -1,5 +1,8 @@
 """What random programs have found: each a small program that once gave something else than eager."""
 
+import gc
+import weakref
+
 import pytest
 from tracer.support import check, compile, context_of, count, outcome, rand, tensor
 
@@ -274,3 +277,81 @@ def test_as_strided_sees_the_memory_that_a_tensor_is_part_of(backend):
             here, there = memory.clone(), memory.clone()
             assert outcome(compiled, (view(there),), {}) == outcome(fn, (view(here),), {})
             assert flambeau.equal(here, there)
+
+
+def test_a_break_does_not_keep_the_frames_of_its_callers():
+    def rebuilt(x):
+        items = [x + 1]
+        items.append(items)
+        return x.sum()
+
+    def decided(x):
+        y = x * 2
+        return y if y.sum() > 0 else -y
+
+    class Held:
+        pass
+
+    def call(fn):
+        held = Held()
+        compile(fn, backend="eager")(rand(2, 2))
+        return weakref.ref(held)
+
+    gc.collect()
+    gc.disable()
+    try:
+        for fn in (rebuilt, decided):
+            assert call(fn)() is None, fn.__name__
+    finally:
+        gc.enable()
+
+
+def test_a_view_made_outside_is_not_written_to_where_eager_mode_refuses():
+    def fn(y, log):
+        log.append("before")
+        y.view(-1).div_(2)
+        return y + 1
+
+    def given(kind):
+        w = rand(2, 3, requires_grad=True)
+        return {"fresh": rand(2, 3), "leaf": w, "of a leaf": w[:], "of a result": (w * 1)[:],
+                "of several": (w * 1).chunk(1)[0]}[kind]
+
+    compiled = compile(fn, backend="eager")
+    for kind in ("fresh", "of a result", "of a leaf", "of several", "leaf", "of a result"):
+        outcomes = []
+        for run in (fn, compiled):
+            log: list[str] = []
+            try:
+                outcomes.append((run(given(kind), log).shape, log))
+            except RuntimeError as error:
+                outcomes.append((str(error), log))
+        assert outcomes[0] == outcomes[1], kind
+
+
+def test_a_size_that_is_found_to_be_one_is_broadcast():
+    def fn(x, i):
+        return x + i.chunk(2)[0]
+
+    compiled = compile(fn, backend="numpy", dynamic=True)
+    for rows in (3, 2, 5, 4):
+        x, i = rand((rows + 1) // 2 if rows != 2 else 4, 3), flambeau.arange(rows * 3).reshape(rows, 3)
+        assert flambeau.allclose(compiled(x, i), fn(x, i))
+
+
+def test_variables_without_a_value_say_what_python_says():
+    def fn(x):
+        found = []
+        for step in range(2):
+            try:
+                if step:
+                    del y                                         # noqa: F821
+                else:
+                    x = x + y                                     # noqa: F821
+            except UnboundLocalError as error:
+                found.append(str(error))
+        if len(found) > 5:
+            y = 1                                                 # noqa: F841
+        return x, found
+
+    check(fn, rand(2))
