@@ -3,6 +3,8 @@
 An entry is two files, `<key><suffix>` and `<key><suffix>.sum`; the second holds the size and a hash of the first.
 Both are written to a temporary name, flushed to disk and renamed, so that a reader sees a whole entry or none, and
 an entry whose bytes do not match its sum is built again rather than loaded.
+
+The folder keeps to a size (`FLAMBEAU_CACHE_MB`, 4096): about once a day, who writes to it removes what was not used for longest.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import functools
 import os
 import platform
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +25,7 @@ try:
 except ImportError:
     from hashlib import blake2b
 
+_DAY = 86400.0
 _private_root: Path | None = None
 _making_private_root = threading.Lock()  # kernels are built by several threads
 
@@ -64,6 +68,7 @@ def fetch(key: str, suffix: str, build: Callable[[Path], None]) -> Path:
         with _locked(path):
             if not intact(path):
                 _build_into(path, build)
+                _trim_daily()
         return path
     except _Unwritable as error:
         reason: OSError = error.__cause__  # type: ignore[assignment]
@@ -98,6 +103,7 @@ def update(key: str, suffix: str, change: Callable[[bytes | None], bytes]) -> No
         with _locked(path):
             data = change(_read(path))
             _build_into(path, lambda temporary: _write(temporary, data))
+        _trim_daily()
     except (_Unwritable, OSError):
         return
 
@@ -107,12 +113,18 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _read(path: Path) -> bytes | None:
+    total = _sum_path(path)
     try:
-        recorded = _sum_path(path).read_text()
+        recorded = total.read_text()
         data = path.read_bytes()
     except (OSError, UnicodeDecodeError):
         return None
-    return data if recorded == _sum_of(data) else None
+    if recorded != _sum_of(data):
+        return None
+    with contextlib.suppress(OSError):  # when it was used last, to the day
+        if time.time() - total.stat().st_mtime > _DAY:
+            os.utime(total)
+    return data
 
 
 @functools.lru_cache(maxsize=1)
@@ -149,6 +161,43 @@ def clear() -> int:
         for victim in (path, _sum_path(path), _lock_path(path)):
             victim.unlink(missing_ok=True)
     return len(found)
+
+
+def trim(limit: int) -> int:
+    """Remove entries, those that were not used for longest first, until the rest take `limit` bytes; return how many went.
+
+    What was used within the hour stays: somebody may be about to load it. What ended processes have left half written goes.
+    """
+    found, total = [], 0
+    for path in entries():
+        with contextlib.suppress(OSError):
+            size = path.stat().st_size if path.exists() else 0
+            found.append((_sum_path(path).stat().st_mtime, size, path))
+            total += size
+    for left in root().glob("*/.[bw]*ing-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _DAY:
+                left.unlink()
+    removed = 0
+    for used, size, path in sorted(found):
+        if total <= limit or time.time() - used < _DAY / 24:
+            break
+        with contextlib.suppress(OSError):
+            for victim in (_sum_path(path), path, _lock_path(path)):  # an artifact without a sum is none
+                victim.unlink(missing_ok=True)
+            total, removed = total - size, removed + 1
+    return removed
+
+
+def _trim_daily() -> None:
+    """Trim the folder unless some process has done so within a day."""
+    mark = root() / "trimmed"
+    with contextlib.suppress(OSError, ValueError):
+        if mark.exists() and time.time() - mark.stat().st_mtime < _DAY:
+            return
+        mark.touch()
+        limit = int(os.environ.get("FLAMBEAU_CACHE_MB") or 4096) << 20
+        trim(limit)
 
 
 class _Unwritable(Exception):

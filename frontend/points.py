@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend import logs
 from flambeau.frontend.config import config
+from flambeau.frontend.runners import apart, recording
 from flambeau.frontend.trace.frames import NULL, Broken, FallbackWarning, GraphBreakError, Layout, parameter_names, start_layout
 from flambeau.ir.autocast import Autocast
 from flambeau.ir.op import _State as _op_state_class
 from flambeau.ir.op import state as op_state
 from flambeau.ir.op import use_handler
 from flambeau.ir.stage import begin, stage
-from flambeau.runtime.autograd import GradMode, mode
+from flambeau.runtime.autograd import mode
 from flambeau.runtime.tensor import Tensor
 
 if TYPE_CHECKING:           # the tracer is imported by the first capture: a process that finds all it needs on disk has none
@@ -422,25 +423,15 @@ def _as_traced(backend: Callable[..., Any], *args: Any) -> Any:
     handler = op_state.handler
     if not isinstance(handler, Autocast):
         return backend(*args)
-    inner = handler.inner
-    with use_handler(inner):
-        compiled = backend(*args)
-
-    def run(inputs: Any) -> Any:
-        with use_handler(inner):
-            return compiled(inputs)
-    return run
+    with use_handler(handler.inner):
+        return apart(backend(*args))
 
 
 def _recording(compiled: Callable[..., Any], graph: Graph) -> Callable[..., Any]:
     """The graph's function; one that is called under `no_grad()` and asks for gradients within records all the same."""
     if mode.grad or not any(n.requires_grad for n in graph.output_nodes()) or any(n.op and n.op.mutates for n in graph.nodes):
         return compiled
-
-    def run(inputs: Any) -> Any:
-        with GradMode(True):
-            return compiled(inputs)
-    return run
+    return recording(compiled)
 
 
 def _nothing(inputs: Any) -> tuple[Any, ...]:

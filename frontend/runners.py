@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flambeau.ir.grad import zeros_of
-from flambeau.ir.op import ops
+from flambeau.ir.op import ops, state
 from flambeau.runtime.autograd import GradMode, GradNode, Saved, edge_of, mode
 from flambeau.runtime.code import GraphCode, PlanCode
 from flambeau.runtime.executor import Executor
@@ -222,6 +222,42 @@ def _ended(libraries: Libraries, run: Recipe, ending: Recipe) -> Runner:
     return ended(runner_of(run, libraries), Ending.of(ending))
 
 
+# ---- surroundings -------------------------------------------------------------------------------------------------
+
+
+def apart(run: Runner) -> Runner:
+    """``run`` outside the region of autocast that it is called in: the graph's casts are its own."""
+    def run_apart(inputs: Sequence[Tensor]) -> Sequence[Any]:
+        around, state.handler = state.handler, type(state).handler
+        try:
+            return run(inputs)
+        finally:
+            state.handler = around
+
+    return _around(run_apart, run, "apart")
+
+
+def recording(run: Runner) -> Runner:
+    """``run`` with gradients wherever it is called: a graph that was traced under ``no_grad()`` and asks for them within."""
+    def run_recording(inputs: Sequence[Tensor]) -> Sequence[Any]:
+        with GradMode(True):
+            return run(inputs)
+
+    return _around(run_recording, run, "recording")
+
+
+def _around(outer: Any, run: Any, kind: str) -> Runner:
+    outer.within, outer.may_write = run, getattr(run, "may_write", False)
+    return with_recipe(outer, lambda: (kind, recipe_of(run)))
+
+
+def innermost(run: Any) -> Any:
+    """What runs the graph within such surroundings."""
+    while hasattr(run, "within"):
+        run = run.within
+    return run
+
+
 # ---- training -----------------------------------------------------------------------------------------------------
 
 
@@ -350,7 +386,9 @@ class KeptTraining(Training):
         return self._text
 
 
-_KINDS: dict[str, Callable[..., Runner]] = {"library": _library, "ops": _by_ops, "ended": _ended, "training": KeptTraining}
+_KINDS: dict[str, Callable[..., Runner]] = {"library": _library, "ops": _by_ops, "ended": _ended, "training": KeptTraining,
+                                        "apart": lambda libraries, run: apart(runner_of(run, libraries)),
+                                        "recording": lambda libraries, run: recording(runner_of(run, libraries))}
 
 
 _FREED = ("Trying to backward through the graph a second time (or directly access saved tensors after they have already been "

@@ -49,6 +49,11 @@ class AutocastMode(threading.local):
 _handlers: dict[tuple, Autocast] = {}  # one for each setting: compiled code knows a setting by its handler
 
 
+def known_handler(mode: AutocastMode, settings: Settings) -> Autocast:
+    """The handler of regions with these settings around which there is nothing else."""
+    return _handler(mode, settings, type(state).handler)
+
+
 def _handler(mode: AutocastMode, settings: Settings, inner: Any) -> Autocast:
     if not isinstance(inner, FunctionType):  # a transform's, which comes and goes
         return Autocast(settings, inner, mode.cast_weight)

@@ -12,7 +12,7 @@ from typing import Any
 
 from flambeau.codegen import cache
 from flambeau.frontend.config import config
-from flambeau.frontend.runners import NotKept, Training, recipe_of
+from flambeau.frontend.runners import NotKept, Training, innermost, recipe_of
 from flambeau.frontend.trace.breaks import Step
 from flambeau.frontend.warm import fingerprints, kept_guards, store
 from flambeau.frontend.warm.fingerprints import Unsteady
@@ -34,9 +34,10 @@ def keep(point: Any, captured: Any, run: types.FunctionType, compiled: Any, valu
             raise
         return f"{type(error).__name__}: {error}"
     packed = marshal.dumps(data)
-    if isinstance(compiled, Training):
-        store.name_backward(compiled, data["backward"])
-        compiled.offer_backward()
+    training = innermost(compiled)
+    if isinstance(training, Training):
+        store.name_backward(training, data["backward"])
+        training.offer_backward()
     store.in_background(lambda: _write(key, packed))
     return ""
 

@@ -21,8 +21,11 @@ from flambeau.frontend.runners import NotKept
 from flambeau.frontend.warm import fingerprints
 from flambeau.frontend.warm.fingerprints import Unsteady, identity
 from flambeau.ir import dtype as dtypes
+from flambeau.ir.autocast import Autocast
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import OPS, Op, get_op
+from flambeau.runtime.autocast import known_handler
+from flambeau.runtime.autograd import mode
 from flambeau.runtime.code import GraphCode
 from flambeau.runtime.tensor import Size
 from flambeau.runtime.versions import MISSING, Lookups, lookup
@@ -158,6 +161,13 @@ def _array_dtype(value: Any) -> Plain:
     raise NotKept(f"the NumPy dtype {value}")
 
 
+def _autocast(encoder: Encoder, handler: Autocast) -> Plain:
+    """The handler of a region of autocast, which is one for each setting."""
+    if known_handler(mode, handler.settings) is not handler:
+        raise NotKept("autocast within a transform")
+    return "autocast", encoder.encode(handler.settings)
+
+
 def _operator(encoder: Encoder, op: Op) -> Plain:
     """An op that the library defines."""
     if OPS.get(op.name) is not op:
@@ -180,6 +190,7 @@ _WRITERS: dict[type, Callable[[Encoder, Any], Plain]] = {
     TensorMeta: lambda e, v: ("meta", e.encode(tuple(v.shape)), e.encode(v.dtype), e.encode(v.device)),
     dtypes.DType: lambda e, v: ("dtype", v.short),
     GraphCode: _graph_code,
+    Autocast: _autocast,
     Op: _operator,
     Lookups: lambda e, v: ("lookups", e.encode(v.cls), tuple([(name, _said(found)) for name, found in sorted(v.found.items())])),
 }
@@ -378,6 +389,7 @@ _READERS: dict[str, Callable[..., Any]] = {
     "graph": _read_graph,
     "lookups": _read_lookups,
     "op": _read_op,
+    "autocast": lambda d, settings: known_handler(mode, d.decode(settings)),
     "at": Decoder.at,
     "wrapped": lambda d, wrapper, expected: checked(getattr(d.decode(wrapper), "__wrapped__", None), expected),
     "enum": _read_enum,

@@ -27,7 +27,7 @@ import numpy as np
 from flambeau.codegen import cache
 from flambeau.frontend.backends import KEPT
 from flambeau.frontend.config import config
-from flambeau.frontend.runners import KeptTraining, Libraries, NotKept, Recipe, Runner, runner_of
+from flambeau.frontend.runners import KeptTraining, Libraries, NotKept, Recipe, Runner, innermost, runner_of
 from flambeau.frontend.trace.frames import Layout
 from flambeau.frontend.warm import fingerprints
 from flambeau.frontend.warm.references import Decoder, Encoder, Gone
@@ -44,7 +44,7 @@ MOST = 16
 #: From so many guards on it is worth while, after so many calls, to read them and remember what they find.
 MANY, PATIENCE = 64, 8
 _SETTINGS = ("automatic_dynamic_shapes", "assume_static_by_default", "recompile_limit")
-_WITHOUT = ("FLAMBEAU_CACHE_DIR", "FLAMBEAU_LOGS", "FLAMBEAU_WARM", "FLAMBEAU_CHECK_DIR")
+_WITHOUT = ("FLAMBEAU_CACHE_DIR", "FLAMBEAU_CACHE_MB", "FLAMBEAU_LOGS", "FLAMBEAU_WARM", "FLAMBEAU_CHECK_DIR")
 _ENVIRONMENT = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 
 
@@ -207,8 +207,9 @@ class _Reader:
         graph = self.decoder.decode(data["graph"])
         compiled = _nothing if graph is None else runner_of(graph, Found(data["libraries"]))
         run = self._function("run", data["run"], graph=compiled)
-        if isinstance(compiled, KeptTraining):
-            name_backward(compiled, data["backward"])
+        training = innermost(compiled)
+        if isinstance(training, KeptTraining):
+            name_backward(training, data["backward"])
         for where, sizes in data["sizes"]:
             self.point.sizes.setdefault(where, set()).update(sizes)
         return Kept(guard, data, self.point), run

@@ -193,3 +193,31 @@ def test_the_number_of_threads_is_at_least_one():
 
     with pytest.raises(RuntimeError, match="positive"):
         native.set_num_threads(0)
+
+
+def test_the_folder_keeps_to_a_size_and_what_was_used_last_stays(folder, monkeypatch):
+    made = [cache.fetch(f"{k}{k}12", ".txt", lambda path: path.write_bytes(bytes(1 << 19))) for k in "abcd"]
+    week = 7 * 86400
+    for age, path in zip((4, 3, 2, 1), made):
+        total = path.with_name(path.name + ".sum")
+        stat = total.stat()
+        os.utime(total, (stat.st_atime, stat.st_mtime - age * week))
+    half_written = made[0].parent / ".building-left.txt"
+    half_written.write_text("half")
+    os.utime(half_written, (0, 0))
+    assert cache.find("aa12", ".txt") == made[0]                  # used: it is young again
+    monkeypatch.setenv("FLAMBEAU_CACHE_MB", "1")
+    cache.update("ee12", ".bin", lambda old: b"x")
+    assert [path.exists() for path in made] == [True] * 4         # trimmed within the day
+    os.utime(folder / "trimmed", (0, 0))
+    cache.update("ee12", ".bin", lambda old: b"y")
+    assert [path.exists() for path in made] == [True, False, False, False]
+    assert not half_written.exists() and cache.read("ee12", ".bin") == b"y"
+    assert cache.find("bb12", ".txt") is None
+    assert cache.fetch("bb12", ".txt", lambda path: path.write_text("again")).read_text() == "again"
+
+
+@pytest.mark.parametrize("limit", ["0", "none"])
+def test_a_limit_that_makes_no_sense_breaks_nothing(folder, limit, monkeypatch):
+    monkeypatch.setenv("FLAMBEAU_CACHE_MB", limit)
+    assert cache.fetch("ab12", ".txt", lambda path: path.write_text("made")).read_text() == "made"

@@ -508,3 +508,40 @@ def test_a_file_is_told_by_its_contents_not_by_its_times(server: Server, tmp_pat
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     last = server.run(tmp_path)
     assert last["same"] and last["kinds"] == ["graph"], last
+
+
+# --------------------------------------------------------------------------- surroundings of the call
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("around", ["torch.autocast('cpu', dtype=torch.bfloat16)", "torch.no_grad()"])
+def test_a_call_within_a_region(around: str, backend: str, server: Server, tmp_path: Path) -> None:
+    program(tmp_path, f"""
+        weight = torch.nn.Parameter(torch.arange(9.0).reshape(3, 3))
+        def inner(x):
+            with torch.enable_grad():
+                return (x @ weight).relu() * 2
+        def args():
+            return [torch.arange(1.0, 4.0).reshape(1, 3)]
+        def outer(f, x):
+            with {around}:
+                y = f(x)
+            g, = torch.autograd.grad(y.sum(), [weight])
+            return y, str(y.dtype), g
+        compiled = torch.compile(inner, backend={backend!r})
+        def fn(x):
+            return outer(inner, x)
+        """)
+    check = """
+        from flambeau.frontend.compile import context_of
+        from flambeau.frontend.warm import store
+        found, expected = program.outer(program.compiled, *program.args()), program.outer(program.inner, *program.args())
+        assert found[1] == expected[1] and found[0].tolist() == expected[0].tolist(), (found, expected)
+        assert found[2].tolist() == expected[2].tolist(), (found, expected)
+        outside = program.compiled(*program.args()), program.inner(*program.args())       # a version of its own
+        assert outside[0].dtype == outside[1].dtype and outside[0].tolist() == outside[1].tolist()
+        found = [(e.kind, getattr(e.captured, "not_kept", "")) for e in context_of(program.compiled).events]
+        assert [kind for kind, _ in found if kind != "recompile"] == KINDS, found
+        store.finish_writing()
+        """
+    for kind in ("graph", "loaded"):
+        server.run(tmp_path, textwrap.dedent(check).replace("KINDS", repr([kind, kind])))
