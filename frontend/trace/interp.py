@@ -168,12 +168,14 @@ class _Builder(GraphBuilder):
             node, is_view = node.args[0], True
         known = self.tracer.inputs.get(node)
         if known is None:
-            return
-        source, raw = known
-        leaf = raw.is_leaf
-        self.tracer.guard(source, (("leaf", leaf), lambda w, v: f"{v}.is_leaf is {leaf}",
-                                   f"{{}} is {'a' if leaf else 'no'} leaf of the tape"))
-        if leaf and raw.requires_grad:
+            leaf = any(v.tensor.node is node and v.tensor.requires_grad for v in self.tracer.tape.leaves.values())
+        else:
+            source, raw = known
+            is_leaf = raw.is_leaf
+            self.tracer.guard(source, (("leaf", is_leaf), lambda w, v: f"{v}.is_leaf is {is_leaf}",
+                                       f"{{}} is {'a' if is_leaf else 'no'} leaf of the tape"))
+            leaf = is_leaf and raw.requires_grad
+        if leaf:
             raise RuntimeError(f"a {'view of a ' if is_view else ''}leaf Variable that requires grad is being used in an "
                                "in-place operation.")
         if not leaf:

@@ -21,7 +21,7 @@ from flambeau.ir.op import Op, changing, ops, use_handler
 from flambeau.ir.tracing import GraphTensor
 from flambeau.ir.tree import leaves
 from flambeau.passes.decompose import Decomposer, replace_node
-from flambeau.passes.functionalize import functionalize, is_view
+from flambeau.passes.functionalize import functionalize, is_view, root_of
 from flambeau.passes.gradients import reached
 from flambeau.passes.layout import UnknownLayout
 from flambeau.passes.reverse import needs_parts
@@ -204,8 +204,14 @@ class Tape:
         return not value.tensor.requires_grad or any(v is value for v in self.leaves.values())
 
     def is_kept(self, value: TensorValue) -> bool:
-        """Whether the tape knows of a tensor made while tracing what a result of the graph would not have."""
-        return any(v is value for v in (*self.leaves.values(), *self.retained))
+        """Whether the tape knows of a tensor made while tracing (or of what it shows a part of) what a result would not have."""
+        if any(v is value for v in (*self.leaves.values(), *self.retained)):
+            return True
+        node = _node(value)
+        if not self.leaves or node.op is None or not is_view(node.op) or not value.tensor.requires_grad:
+            return False
+        root = root_of(node)
+        return any(_node(v) is root for v in self.leaves.values())
 
     def fact(self, value: TensorValue, name: str) -> Value:
         """`is_leaf` or `grad` (nothing has set it) of a tensor made while tracing."""

@@ -67,3 +67,18 @@ def test_an_error_that_is_the_compiler_s_is_told():
 
     with pytest.warns(FallbackWarning, match="its compiled graph raised ValueError: out of registers, which the program itself"):
         assert fl.compile(lambda x: x + 1, backend=backend)(fl.ones(2)).tolist() == [2, 2]
+
+
+def of_a_leaf(leaf):
+    leaf.add_(1)
+
+
+def of_a_view(leaf):
+    leaf[0].add_(1)
+
+
+@pytest.mark.parametrize("write", [of_a_leaf, of_a_view])
+@pytest.mark.parametrize("make", [lambda: fl.tensor([1.0, 2.0], requires_grad=True), lambda: fl.ones(2).requires_grad_()])
+def test_leaves_made_while_tracing_are_not_written_to(make, write):
+    with pytest.raises(RuntimeError, match="leaf Variable that requires grad is being used in an in-place operation"):
+        fl.compile(lambda: write(make()), backend="aot_eager")()
