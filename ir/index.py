@@ -373,7 +373,7 @@ def _divide_exactly(a: IndexLike, b: Index) -> IndexLike | None:
             quotient = add(quotient, mul(t.args[1] if t.args[0] is b else t.args[0], n))
         elif not (t.kind == "var" and t.args[1] is b and n == 1 and c == 0):
             return None
-    return quotient if c == 0 or quotient == 0 and not parts else None
+    return quotient if c == 0 else None
 
 
 def _remainder(a: IndexLike, b: Index) -> IndexLike:

@@ -67,3 +67,17 @@ def test_missing_gradients_and_second_derivatives_of_symbolic_sizes(backend):
         cube, _ = run(x, ft.ones(n))
         first, = ft.autograd.grad(cube.sum(), [x], create_graph=True)
         np.testing.assert_allclose(ft.autograd.grad(first.sum(), [x])[0].numpy(), np.full(n, 12.0))
+
+
+@pytest.mark.parametrize("fn", [
+    lambda x, n: ft.zeros(8 // n) + x[:1, 0, 0, 0], lambda x, n: x[..., :8 // n] + 1,
+    lambda x, n: ft.nn.functional.max_pool2d(x, 3, n, 1),
+    lambda x, n: ft.nn.functional.unfold(x, 3, padding=1, stride=n),
+    lambda x, n: ft.nn.functional.conv2d(x, x[:, :, :3, :3].transpose(0, 1), None, (n, n), 1),
+], ids=["size", "slice", "pool", "unfold", "conv"])
+def test_numbers_divided_by_one_that_changes(fn):
+    """A stride that changes from call to call divides the sizes."""
+    x, compiled = ft.randn(1, 1, 6, 9), ft.compile(fn)
+    for n in (1, 2, 3, 4, 2, 5):
+        found, wanted = compiled(x, n), fn(x, n)
+        assert found.shape == wanted.shape and ft.allclose(found, wanted, atol=1e-5), n

@@ -47,6 +47,14 @@ def test_symbolic_sizes() -> None:
     assert ix.bounds(w) == (0, None) and ix.bounds(v * 3 + 1) == (1, 10)
 
 
+@pytest.mark.parametrize("a", [0, 1, 2, 7, 8])
+def test_a_number_divided_by_a_symbolic_size(a: int) -> None:
+    s = ix.size("s0")
+    for n, (b, double) in itertools.product(range(1, 10), [(s, 1), (s * 2, 2)]):
+        assert evaluate(ix.div(a, b), {s: n}) == a // (n * double)
+        assert evaluate(ix.mod(a, b), {s: n}) == a % (n * double)
+
+
 def test_values_survive() -> None:
     """Random expressions against plain integer arithmetic at every point."""
     r = random.Random(0)
