@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
+from flambeau.frontend.trace.decode import Program
 from flambeau.ir.graph import Graph, Node, as_leaf, getitem, tape_point
 from flambeau.ir.tree import leaves
 
@@ -28,6 +29,13 @@ def outside_changes(graph: Graph) -> set[str]:
     return found
 
 
+def written_inputs(graph: Graph) -> list[int]:
+    """Which inputs the graph itself writes to."""
+    roots = {_root(n) for node in graph.nodes if node.op is not None for k in node.op.mutates for n in leaves(node.args[k])
+             if isinstance(n, Node)}
+    return [k for k, node in enumerate(graph.inputs) if node in roots]
+
+
 def _root(node: Node) -> Node:
     """The value whose memory this one may show."""
     while node.op is not None:
@@ -35,6 +43,11 @@ def _root(node: Node) -> Node:
             break
         node = node.args[0]
     return node
+
+
+def has_handlers(program: Program) -> bool:
+    """Whether the frame itself can catch what is raised in it."""
+    return any(i.handler is not None or i.op == "SETUP_FINALLY" for i in program.instrs)
 
 
 def call_original(code: CodeType, globals: dict[str, Any], local: Sequence[Any], cells: Sequence[CellType]) -> Any:

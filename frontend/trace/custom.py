@@ -125,6 +125,12 @@ class _Call:
                 if i < count):
             raise Unsupported("custom-function", f"{self.name}.backward returns {len(items)} gradients for {count} arguments, or "
                               "one that is no tensor", "return a tensor or None for each argument of forward")
+        for i in self.places:
+            got, want = (getattr(v[i], "tensor", None) for v in (items, self.args))
+            if got is not None and not _sums_to(got.shape, want.shape):    # type: ignore[union-attr]
+                raise Unsupported("custom-function", f"{self.name}.backward returns a gradient of shape {tuple(got.shape)} "
+                                  f"for an argument of shape {tuple(want.shape)}",    # type: ignore[union-attr]
+                                  "return a gradient of the argument's shape")
         return items
 
     # ---- both as one step
@@ -174,6 +180,12 @@ def _step(tr: Tracer, forward: Graph, backward: Graph, operands: list[Any], resu
         if n not in read:
             found[i] = tr.call_host(ops.clone, found[i])
     return found
+
+
+def _sums_to(got: Any, want: Any) -> bool:
+    """Whether a gradient of the one shape can be summed to the other, as far as the sizes are numbers."""
+    pairs = zip(reversed(tuple(got)), reversed(tuple(want)))
+    return len(got) >= len(want) and all(b == 1 or a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
 
 
 # --------------------------------------------------------------------------- hooks
