@@ -109,6 +109,11 @@ _backends: dict[str, Backend] = {"eager": _eager, "aot_eager": _aot_eager, "cpp"
 KEPT: dict[Backend, str] = {_eager: "eager", _aot_eager: "aot_eager", _cpp: "cpp"}
 
 
+def writes_at_last(backend: Any) -> bool:
+    """Whether graphs of this backend write to what is the program's when all values are known, not as they go."""
+    return backend in (_aot_eager, _cpp, _numpy, _triton)
+
+
 def register_backend(compiler: Callable[..., Any] | None = None, name: str | None = None) -> Any:
     """Enter a user's backend under ``name`` (default: the function's); also usable as a decorator."""
     if compiler is None:

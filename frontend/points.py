@@ -312,7 +312,7 @@ class Point:
             compiled = _recording(compiled, captured.graph)
         if captured.seal():
             stage("guards", captured.guards)
-        run = captured.attach(compiled)
+        run = captured.attach(_undoing(compiled, captured.graph, settings.backend))
         entry = Entry(captured, run)
         entry.guard = remembering(captured.guards, dict(zip(self.names, values)), self._replace)
         self._keep(captured, run, compiled, values)
@@ -432,6 +432,17 @@ def _recording(compiled: Callable[..., Any], graph: Graph) -> Callable[..., Any]
     if mode.grad or not any(n.requires_grad for n in graph.output_nodes()) or any(n.op and n.op.mutates for n in graph.nodes):
         return compiled
     return recording(compiled)
+
+
+def _undoing(compiled: Callable[..., Any], graph: Graph, backend: Any) -> Callable[..., Any]:
+    """The graph's function, undone where it raises after it has changed something."""
+    from flambeau.frontend.backends import writes_at_last  # noqa: PLC0415 - see above
+    from flambeau.frontend.trace.again import outside_changes  # noqa: PLC0415 - see above
+    changes = outside_changes(graph)
+    if not changes:
+        return compiled
+    from flambeau.frontend.undo import undoing  # noqa: PLC0415 - few graphs need it
+    return undoing(compiled, graph, changes, not writes_at_last(backend))
 
 
 def _nothing(inputs: Any) -> tuple[Any, ...]:

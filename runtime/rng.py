@@ -96,6 +96,14 @@ class Generator:
         self._kept = float(found["kept"]) if found["is_kept"] else None
         return self
 
+    def mark(self) -> tuple[Any, ...]:
+        """Where the stream is, for :meth:`back_to`."""
+        return self._words.state, self._seed, self._fresh, self._kept
+
+    def back_to(self, mark: tuple[Any, ...]) -> None:
+        """Go on from where the stream was."""
+        self._words.state, self._seed, self._fresh, self._kept = mark
+
     def get_offset(self) -> int:
         """Raises ``RuntimeError``: only GPU generators count an offset."""
         raise RuntimeError("CPU Generator does not use offset")

@@ -545,16 +545,13 @@ _written[Tensor] = dict(Tensor.__dict__)
 
 def is_replaced(cls: type, name: str) -> bool:
     """Whether the program has put something of its own under a name of Tensor or of a class derived from it."""
+    now = written = _MISSING
     for base in cls.__mro__:
-        own = _written.get(base)
-        if own is None:
-            return False
-        now = base.__dict__.get(name, _MISSING)
-        if now is not own.get(name, _MISSING):
-            return True
-        if now is not _MISSING:
-            return False
-    return False
+        if now is _MISSING:
+            now = base.__dict__.get(name, _MISSING)
+        if written is _MISSING:
+            written = _written.get(base, base.__dict__).get(name, _MISSING)
+    return now is not written
 
 
 _MISSING: Any = object()

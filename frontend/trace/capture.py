@@ -9,7 +9,7 @@ from typing import Any
 
 from flambeau.frontend.trace import codes
 from flambeau.frontend.trace import guards as g
-from flambeau.frontend.trace.again import has_handlers, outside_changes
+from flambeau.frontend.trace.again import outside_changes
 from flambeau.frontend.trace.asserted import failing
 from flambeau.frontend.trace.breaks import Points, Step, can_perform
 from flambeau.frontend.trace.callables import CellValue
@@ -273,7 +273,7 @@ class Capture:
     def _running(self, graph: Graph, w: Writer) -> list[str]:
         """Lines that run the graph; where it raises with nothing changed, the frame raises in its own time."""
         changes = outside_changes(graph)
-        if not changes <= {"written"} or changes and not has_handlers(self.program):   # a call that fails leaves its inputs alone
+        if not changes <= {"written", "drawn"}:
             return ["    o = graph(i)"]
         step = Step(self.points, self.program, self.globals, self.index, self.layout, True, False)
         names = parameter_names(self.layout)

@@ -166,6 +166,8 @@ class ClassValue(Value):
 
     def default_getattr(self, tr: Tracer, name: str) -> Value:
         """`type.__getattribute__`."""
+        if can_change(type(self.raw)):                            # another metaclass may be assigned
+            tr.guards.add(Constant(self.raw, self.raw.__name__), *g.is_type(type(self.raw)), tr.where)
         meta, said = find(tr, type(self.raw), name)
         if meta is not None and meta is not type and is_data_descriptor(tr, said):
             return bind_attribute(tr, meta, name, said, self, tr.class_value(type(self.raw)))
