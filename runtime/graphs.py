@@ -82,6 +82,7 @@ class _Writer:
         if isinstance(value, Graph) and value.run is None:
             run = graph_function(value, self.recorded)
             value.run = lambda inputs: run(*inputs)
+            value.run.recorded = self.recorded  # a later process makes it again from the graph's text
         self.consts += 1
         self.env[f"c{self.consts}"] = value
         return f"c{self.consts}"

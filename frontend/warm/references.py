@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.frontend.runners import NotKept
+from flambeau.frontend.runners import Libraries, NotKept, recipe_of, runner_of
 from flambeau.frontend.warm import fingerprints
 from flambeau.frontend.warm.fingerprints import Unsteady, identity
 from flambeau.ir import dtype as dtypes
@@ -84,6 +84,8 @@ class Encoder:
             self._busy.discard(id(value))
 
     def _object(self, value: Any) -> Plain:
+        if type(value).__module__ == "flambeau.ir.graph" and hasattr(value, "nodes"):
+            return self._body(value)
         if isinstance(value, enum.Enum):
             return "enum", self.encode(type(value)), value.name, identity(value)
         name = _name_of(value)
@@ -103,6 +105,19 @@ class Encoder:
         if isinstance(value, type) and id(value) in self.types:
             return "type", self.source(self.types[id(value)]), identity(value)
         raise NotKept(f"{_shown(value)}, which has no name by which another process finds it")
+
+    def _body(self, graph: Any) -> Plain:
+        """The graph of a branch or loop, with what runs it."""
+        from flambeau.ir.graph import parse_graph  # noqa: PLC0415 - loaded by whoever has a graph
+        text = str(graph)
+        try:
+            same = str(parse_graph(text)) == text
+        except Exception:                                         # symbolic sizes, constants that have no text
+            same = False
+        if not same:
+            raise NotKept("a body that its text does not tell")
+        recorded = getattr(graph.run, "recorded", None)
+        return "body", text, recorded, None if recorded is not None else self.encode(recipe_of(graph.run))
 
     def _namespace(self, space: dict[Any, Any]) -> Plain:
         module = sys.modules.get(str(space.get("__name__")))
@@ -255,6 +270,7 @@ class Decoder:
     def __init__(self, roots: Mapping[str, Any], code: types.CodeType | None) -> None:
         self.roots, self.code = roots, code
         self.special: dict[str, Callable[..., Any]] = {}
+        self.libraries: Libraries | None = None                   # where recipes within find what they name
 
     def decode(self, plain: Plain) -> Any:
         if type(plain) is not tuple:
@@ -368,10 +384,26 @@ def _read_op(decoder: Decoder, name: str) -> Op:
 
 
 def _read_graph(decoder: Decoder, data: bytes) -> Callable[[], GraphCode]:
+    inner = Decoder({}, None)
+    inner.libraries = decoder.libraries
+
     def read() -> GraphCode:
         text, constants = marshal.loads(data)
-        return GraphCode(text, Decoder({}, None).decode(constants))
+        return GraphCode(text, inner.decode(constants))
     return read
+
+
+def _read_body(decoder: Decoder, text: str, recorded: bool | None, recipe: Plain) -> Any:
+    graph = importlib.import_module("flambeau.ir.graph").parse_graph(text)
+    if recorded is None:
+        if decoder.libraries is None:
+            raise Gone("a body without libraries")
+        graph.run = runner_of(decoder.decode(recipe), decoder.libraries)
+        return graph
+    run = importlib.import_module("flambeau.runtime.graphs").graph_function(graph, recorded)
+    graph.run = lambda inputs: run(*inputs)
+    graph.run.recorded = recorded
+    return graph
 
 
 _READERS: dict[str, Callable[..., Any]] = {
@@ -389,6 +421,7 @@ _READERS: dict[str, Callable[..., Any]] = {
     "graph": _read_graph,
     "lookups": _read_lookups,
     "op": _read_op,
+    "body": _read_body,
     "autocast": lambda d, settings: known_handler(mode, d.decode(settings)),
     "at": Decoder.at,
     "wrapped": lambda d, wrapper, expected: checked(getattr(d.decode(wrapper), "__wrapped__", None), expected),

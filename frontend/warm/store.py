@@ -204,8 +204,9 @@ class _Reader:
         guard = self._function("guard", data["guard"])
         if guard(*self.values) is None:
             return None
+        self.decoder.libraries = libraries = Found(data["libraries"])
         graph = self.decoder.decode(data["graph"])
-        compiled = _nothing if graph is None else runner_of(graph, Found(data["libraries"]))
+        compiled = _nothing if graph is None else runner_of(graph, libraries)
         run = self._function("run", data["run"], graph=compiled)
         training = innermost(compiled)
         if isinstance(training, KeptTraining):
@@ -278,7 +279,9 @@ class Found(Libraries):
             return None
         templates, recipe = marshal.loads(data)
         self.templates = {**templates, **self.templates}
-        return Decoder({}, None).decode(recipe)
+        decoder = Decoder({}, None)
+        decoder.libraries = self
+        return decoder.decode(recipe)
 
     def build_backward(self, target: str, text: str, options: dict[str, Any]) -> Runner:
         from flambeau.frontend import aot  # noqa: PLC0415 - the compiler, which only a backward nobody has run needs

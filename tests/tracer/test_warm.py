@@ -545,3 +545,86 @@ def test_a_call_within_a_region(around: str, backend: str, server: Server, tmp_p
         """
     for kind in ("graph", "loaded"):
         server.run(tmp_path, textwrap.dedent(check).replace("KINDS", repr([kind, kind])))
+
+
+# --------------------------------------------------------------------------- bodies
+
+BODIES = """
+    FACTOR = 2.0
+    def scaled(x):
+        return x * FACTOR
+    def other(x):
+        return x * 7
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return scaled(x) * x
+        @staticmethod
+        def backward(ctx, g):
+            x, = ctx.saved_tensors
+            return scaled(x) * g * 2
+    def up(x):
+        return scaled(x)
+    def down(x):
+        return x - 1
+    def custom(x):
+        return Square.apply(x).sum()
+    def branch(x):
+        return torch.cond(x.sum() > 0, up, down, (x,)).sum()
+    def loop(x):
+        found = torch._higher_order_ops.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, up(x)), (torch.tensor(0), x))
+        return found[1].sum()
+    WHICH = None
+    def fn(x):
+        y = WHICH(x)
+        if WHICH is not loop:
+            y.backward()
+        return y.detach(), x.grad
+    def inner(x):
+        return WHICH(x)
+    def args():
+        return [torch.arange(1.0, 4.0).requires_grad_(WHICH is not loop)]
+    """
+CHANGES = {
+    "nothing": "", "a global that a body reads": "program.FACTOR = 5.0",
+    "a function that a body calls": "program.scaled = program.other",
+    "a body": "program.up = program.down\nprogram.Square.backward = staticmethod(lambda ctx, g: g * 11)",
+    "the forward": "program.Square.forward = staticmethod(lambda ctx, x: (ctx.save_for_backward(x), x * 3)[1])",
+    "code of a body": "program.up.__code__ = program.down.__code__\n"
+                      "program.Square.backward.__code__ = (lambda ctx, g: g * 13).__code__",
+}
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", pytest.param("cpp", marks=[
+    pytest.mark.slow, pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")])])
+@pytest.mark.parametrize("which", ["custom", "branch", "loop"])
+def test_bodies_of_branches_loops_and_functions(which: str, backend: str, server: Server, tmp_path: Path) -> None:
+    program(tmp_path, BODIES)
+    check = """
+        from flambeau.frontend.compile import context_of
+        from flambeau.frontend.warm import store
+        program.WHICH = program.NAME
+        CHANGE
+        program.WHICH = program.NAME
+        expected = program.fn(*program.args())
+        x, = program.args()
+        compiled = flambeau.compile(program.inner, backend="BACKEND")
+        y = compiled(x)
+        if x.requires_grad:
+            y.backward()
+        found = y.detach(), x.grad
+        plain = lambda pair: [None if t is None else t.tolist() for t in pair]
+        assert plain(found) == plain(expected), (found, expected)
+        kinds = {e.kind: getattr(e.captured, "not_kept", "") for e in context_of(compiled).events}
+        assert not KIND or list(kinds) == [KIND], kinds
+        store.finish_writing()
+        """
+    check = textwrap.dedent(check).replace("NAME", which).replace("BACKEND", backend)
+    server.run(tmp_path, check.replace("CHANGE", "").replace("KIND", "'graph'"))
+    kept = which != "branch" or backend == "eager"               # else the text of its backward does not read back
+    server.run(tmp_path, check.replace("CHANGE", "").replace("KIND", "'loaded'" if kept else "'graph'"))
+    for change in CHANGES.values():
+        server.run(tmp_path, check.replace("CHANGE", change).replace("KIND", "''"))
+    write(tmp_path, {"program": (HEAD + textwrap.dedent(BODIES)).replace("x - 1", "x - 3").replace("* g * 2", "* g * 3")})
+    server.run(tmp_path, check.replace("CHANGE", "").replace("KIND", "'graph'"))
