@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-from flambeau.frontend.trace.decode import Program
 from flambeau.ir.graph import Graph, Node, as_leaf, getitem, tape_point
 from flambeau.ir.tree import leaves
 
@@ -43,11 +42,6 @@ def _root(node: Node) -> Node:
             break
         node = node.args[0]
     return node
-
-
-def has_handlers(program: Program) -> bool:
-    """Whether the frame itself can catch what is raised in it."""
-    return any(i.handler is not None or i.op == "SETUP_FINALLY" for i in program.instrs)
 
 
 def call_original(code: CodeType, globals: dict[str, Any], local: Sequence[Any], cells: Sequence[CellType]) -> Any:
