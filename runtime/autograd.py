@@ -204,6 +204,8 @@ class _Outputs(tuple):
     node: Any
 
     def __getitem__(self, nr: Any) -> Any:
+        if isinstance(nr, slice):
+            return tuple([self[k] for k in range(*nr.indices(len(self)))])
         found = tuple.__getitem__(self, nr)
         return found.get(self.node) if type(found) is SavedOutput else found
 

@@ -84,7 +84,7 @@ class Step:
             layout = Layout(kept, self.layout.cells, len(stack), nulls, tuple(blocks))
             point = self.points.point(self.program.code, self.globals, index, layout)
             known = dict(zip(self.layout.locals, local))
-            point.made |= made_numbers(self.program, index, layout, (known, before), (env.locals, stack))
+            point.made |= made_numbers(self.program, self.index, index, layout, (known, before), (env.locals, stack))
             following = self._next[key] = (point, kept)
         point, kept = following
         return False, point, tuple(env.locals[name] for name in kept) + cells + tuple(v for v in stack if v is not NULL)
@@ -112,7 +112,16 @@ class Step:
             following = PERFORM[ins.op](stack, ins, env)
             index = index + 1 if following is None else following
             if following is not None or instrs[index].group != ins.group:
-                return index
+                return self._jumped(index, stack, env)
+
+    def _jumped(self, index: int, stack: list[Any], env: Environment) -> int:
+        """Past a jump that waits for the answer which the step has given."""
+        ins = self.program.instrs[index]
+        if ins.op != "POP_JUMP_IF" or not stack or type(stack[-1]) is not bool or \
+                self.program.instrs[index + 1].group == ins.group:
+            return index
+        following = PERFORM["POP_JUMP_IF"](stack, ins, env)
+        return index + 1 if following is None else following
 
     def finish(self, local: tuple[Any, ...], cells: tuple[Any, ...], stack: list[Any]) -> Any:
         """Run the rest of the frame natively from this step."""

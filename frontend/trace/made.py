@@ -10,9 +10,10 @@ from flambeau.frontend.trace.frames import NULL, Layout, parameter_names
 _State = tuple[Mapping[str, Any], Sequence[Any]]        # locals and stack
 
 
-def made_numbers(program: Program, index: int, layout: Layout, before: _State, after: _State) -> set[str]:
-    """Parameters of the point at `index` that hold such a number; before and after the step are the frame's locals and stack."""
-    counted = _stored_in_loops(program, index)
+def made_numbers(program: Program, step: int, index: int, layout: Layout, before: _State, after: _State) -> set[str]:
+    """Parameters of the point at `index` that hold such a number, the step at `step` having been broken; before and after it
+    are the frame's locals and stack."""
+    counted = _stored_in_loops(program, step) | _stored_in_loops(program, index)
     names = dict(zip(layout.locals, parameter_names(layout)))
     found = {names[name] for name in layout.locals if _is_number(after[0][name])
              and (name in counted or before[0].get(name, NULL) is not after[0][name])}

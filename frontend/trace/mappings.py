@@ -5,6 +5,7 @@ As with sequences, items from outside become symbolic values when they are first
 from __future__ import annotations
 
 import collections
+import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -311,6 +312,8 @@ def dict_pairs(tr: Tracer, value: Value) -> list[tuple[Value, Value]]:
         return value.pairs(tr)
     if isinstance(value, InstanceDict):
         return value.pairs(tr)
+    if value.pytype() is types.MappingProxyType and hasattr(value, "owner"):
+        return value.owner.pairs(tr)                              # type: ignore[no-any-return]
     contents = getattr(value, "contents", None)
     if isinstance(contents, DictValue) and contents.cls is dict and getattr(value.pytype(), "__iter__", None) is dict.__iter__:
         return contents.pairs(tr)                                 # whatever else a subclass overrides
