@@ -312,7 +312,8 @@ class Point:
             compiled = _recording(compiled, captured.graph)
         if captured.seal():
             stage("guards", captured.guards)
-        run = captured.attach(_undoing(compiled, captured.graph, settings.backend))
+        compiled = _undoing(compiled, captured.graph, settings.backend)
+        run = captured.attach(compiled)
         entry = Entry(captured, run)
         entry.guard = remembering(captured.guards, dict(zip(self.names, values)), self._replace)
         self._keep(captured, run, compiled, values)

@@ -246,9 +246,47 @@ def recording(run: Runner) -> Runner:
     return _around(run_recording, run, "recording")
 
 
-def _around(outer: Any, run: Any, kind: str) -> Runner:
+def undone(run: Runner, copied: list[int], drawn: bool, in_order: bool, written: bool) -> Runner:
+    """``run``, of which nothing is left where it raises (see `undo`). ``copied`` numbers the inputs that it writes to as it goes,
+    ``drawn`` says whether it draws random numbers, ``written`` whether it writes to inputs at all, ``in_order`` as it goes."""
+    def run_undone(inputs: Sequence[Tensor]) -> Sequence[Any]:
+        before = [_as_it_was(inputs[k]) for k in copied]
+        mark = default_generator().mark() if drawn else None
+        try:
+            return run(inputs)
+        except Exception as error:
+            for t, version, array, *tape in before:
+                if t._storage.version != version:
+                    t._a[...] = array
+                    _put_back(t, *tape)
+            unwritten = in_order or not written or getattr(error, "__flambeau_unwritten__", False)
+            if mark is not None and unwritten:
+                default_generator().back_to(mark)
+            error.__flambeau_unwritten__ = unwritten  # type: ignore[attr-defined] # see `rerun_unwritten`
+            raise
+
+    return _around(run_undone, run, "undone", copied, drawn, in_order, written)
+
+
+def _as_it_was(t: Any) -> tuple[Any, ...]:
+    base = None if t._view is None else t._view.base
+    return t, t._storage.version, t._a.copy(), _place(t), base, None if base is None else _place(base)
+
+
+def _place(t: Any) -> tuple[Any, ...]:
+    """Where a tensor is on the tape."""
+    return t._rg, t._grad_fn, t._out_nr
+
+
+def _put_back(t: Any, place: tuple[Any, ...], base: Any, place_of_base: tuple[Any, ...]) -> None:
+    t._rg, t._grad_fn, t._out_nr = place
+    if base is not None:
+        base._rg, base._grad_fn, base._out_nr = place_of_base
+
+
+def _around(outer: Any, run: Any, kind: str, *facts: Any) -> Runner:
     outer.within, outer.may_write = run, getattr(run, "may_write", False)
-    return with_recipe(outer, lambda: (kind, recipe_of(run)))
+    return with_recipe(outer, lambda: (kind, recipe_of(run), *facts))
 
 
 def innermost(run: Any) -> Any:
@@ -387,6 +425,7 @@ class KeptTraining(Training):
 
 
 _KINDS: dict[str, Callable[..., Runner]] = {"library": _library, "ops": _by_ops, "ended": _ended, "training": KeptTraining,
+                                        "undone": lambda libraries, run, *facts: undone(runner_of(run, libraries), *facts),
                                         "apart": lambda libraries, run: apart(runner_of(run, libraries)),
                                         "recording": lambda libraries, run: recording(runner_of(run, libraries))}
 

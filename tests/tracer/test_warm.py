@@ -628,3 +628,36 @@ def test_bodies_of_branches_loops_and_functions(which: str, backend: str, server
         server.run(tmp_path, check.replace("CHANGE", change).replace("KIND", "''"))
     write(tmp_path, {"program": (HEAD + textwrap.dedent(BODIES)).replace("x - 1", "x - 3").replace("* g * 2", "* g * 3")})
     server.run(tmp_path, check.replace("CHANGE", "").replace("KIND", "'graph'"))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_graph_that_raises_after_it_has_written(backend: str, server: Server, tmp_path: Path) -> None:
+    program(tmp_path, """
+        def inner(x, i):
+            x.add_(1)
+            noise = torch.rand(2)
+            return x[i] + noise
+        def outer(f, last):
+            x = torch.zeros(2)
+            torch.manual_seed(3)
+            try:
+                f(x, torch.tensor([0, last]))
+            except IndexError:
+                pass
+            return x.tolist(), torch.rand(2).tolist()
+        def fn(x):
+            return x
+        """)
+    check = f"""
+        from flambeau.frontend.compile import context_of
+        from flambeau.frontend.warm import store
+        compiled = flambeau.compile(program.inner, backend={backend!r})
+        for last in (1, 7, 0, 5):
+            found, expected = program.outer(compiled, last), program.outer(program.inner, last)
+            assert found == expected, (last, found, expected)
+        kinds = [e.kind for e in context_of(compiled).events]
+        assert kinds[0] == KIND, kinds
+        store.finish_writing()
+        """
+    for kind in ("graph", "loaded"):
+        server.run(tmp_path, textwrap.dedent(check).replace("KIND", repr(kind)))
