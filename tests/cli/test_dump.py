@@ -34,6 +34,23 @@ class Net(nn.Module):
         return torch.tanh(self.linear(x)).sum()
 
 
+net = nn.Linear(8, 4)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+
+def step(x, target):
+    optimizer.zero_grad()
+    loss = F.cross_entropy(net(x), target)
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def written(x):
+    x.mul_(2)
+    return x.t()
+
+
 class Sized(nn.Module):
     def __init__(self, size):
         super().__init__()
@@ -100,6 +117,18 @@ def test_diff_shows_what_a_pass_changed(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "(against functional)" in done.stdout
     assert re.search(r"^\+ ", done.stdout, re.MULTILINE)
+
+
+def test_a_training_step_is_one_graph(folder: Path) -> None:
+    done = flambeau(folder, "dump", "net.py:step", "--input", "4x8:f32", "--input", "4:i64<4", "--target", "numpy")
+    assert done.returncode == 0, done.stderr
+    assert headings(done.stdout) == "guards graph functional gradients forward loops schedule plan numpy".split()
+
+
+def test_an_input_may_be_written_to_and_sizes_be_symbols(folder: Path) -> None:
+    done = flambeau(folder, "dump", "net.py:written", "--input", "4x8:f32", "--dynamic", "--target", "numpy")
+    assert done.returncode == 0, done.stderr
+    assert "joint" in headings(done.stdout) and "x: f32[s0, s1" in done.stdout
 
 
 def test_a_stage_that_is_not_there_is_named_with_those_that_are(folder: Path) -> None:

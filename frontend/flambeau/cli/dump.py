@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
+import io
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,8 +14,9 @@ from typing import Any
 
 import flambeau
 from flambeau.cli import subject
+from flambeau.frontend.compile import original_of
 from flambeau.ir.stage import Stage, record_stages
-from flambeau.ir.tree import leaves
+from flambeau.ir.tree import leaves, tree_map
 
 # With --diff a stage is shown against the one it was made from.
 _MADE_FROM = {"functional": "graph", "joint": "functional", "forward": "joint", "schedule": "loops"}
@@ -32,6 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                         help="a stage as the headings name it (graph, loops, cpp...); may be repeated; all is the default")
     parser.add_argument("--diff", action="store_true", help="show a stage as a diff to the one it was made from")
     parser.add_argument("--no-grad", action="store_true", help="compile for inference: no joint graph, no backward")
+    parser.add_argument("--dynamic", action="store_true", help="compile for any sizes: symbols in place of those given")
     parser.set_defaults(handler=_handle)
 
 
@@ -40,7 +44,7 @@ def _handle(args: argparse.Namespace) -> int:
     try:
         chosen = subject.load(args.subject, args.input)
         gradients = not args.no_grad and (chosen.has_parameters or bool(wanted & _WITH_GRADIENTS))
-        stages = collect(chosen, backends_for(args.target, wanted), args.target, gradients)
+        stages = collect(chosen, backends_for(args.target, wanted), args.target, gradients, args.dynamic)
     except subject.BadSubject as error:
         print(f"flambeau dump: {error}", file=sys.stderr)
         return 2
@@ -74,13 +78,13 @@ def backends_for(target: str, wanted: set[str]) -> list[str]:
     return ["cpp", "numpy"] if wanted & {"numpy", "all"} else ["cpp"]
 
 
-def collect(chosen: subject.Subject, backends: Iterable[str], target: str, gradients: bool) -> list[Stage]:
+def collect(chosen: subject.Subject, backends: Iterable[str], target: str, gradients: bool, dynamic: bool = False) -> list[Stage]:
     """Compile once per backend and return the stages in order; a later backend adds only its own code."""
     found: list[Stage] = []
     for backend in backends:
         flambeau.compiler.reset()
         with record_stages() as stages:
-            _compile_and_run(chosen, backend, target, gradients)
+            _compile_and_run(chosen, backend, target, gradients, dynamic)
         found += [stage for stage in label(stages) if not found or kind_of(stage) == backend]
     return found
 
@@ -101,20 +105,36 @@ def label(stages: list[Stage]) -> list[Stage]:
     return labelled
 
 
-def _compile_and_run(chosen: subject.Subject, backend: str, target: str, gradients: bool) -> None:
+def _compile_and_run(chosen: subject.Subject, backend: str, target: str, gradients: bool, dynamic: bool) -> None:
     options = {"target": target} if ":" in target else {}
-    compiled = flambeau.compile(chosen.fn, backend=backend, options=options)
+    compiled = flambeau.compile(chosen.fn, backend=backend, options=options, dynamic=dynamic or None)
     if not gradients:
         with flambeau.no_grad():
             compiled(*chosen.inputs)
         return
-    for value in leaves(chosen.inputs):
-        if isinstance(value, flambeau.Tensor) and value.is_floating_point() and not chosen.has_parameters:
-            value.requires_grad_()
-    outputs = [out for out in leaves(compiled(*chosen.inputs)) if isinstance(out, flambeau.Tensor)]
-    for out in outputs:
-        if out.requires_grad:   # the backward is compiled when it is first run
-            out.backward(flambeau.ones_like(out), retain_graph=True)
+    given: Any = chosen.inputs
+    if not chosen.has_parameters and not _records(chosen):
+        given = tree_map(lambda v: _asking(v) if isinstance(v, flambeau.Tensor) and v.is_floating_point() else v, given)
+    for out in leaves(compiled(*given)):
+        if isinstance(out, flambeau.Tensor) and out.requires_grad:
+            try:
+                out.backward(flambeau.ones_like(out), retain_graph=True)   # the backward is compiled when it is first run
+            except RuntimeError as error:
+                if "backward through the graph a second time" not in str(error):   # (the program has run it itself)
+                    raise
+
+
+def _asking(value: Any) -> Any:
+    """A copy that asks for a gradient; it is no leaf, which could not be written to."""
+    return value.detach().clone().requires_grad_().clone()
+
+
+def _records(chosen: subject.Subject) -> bool:
+    """Whether a function finds what asks for gradients itself: a model beside it, or in a training step."""
+    given: Any = tree_map(lambda v: v.clone() if isinstance(v, flambeau.Tensor) else v, chosen.inputs)
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = leaves(original_of(chosen.fn)(*given))
+    return any(isinstance(v, flambeau.Tensor) and v.requires_grad for v in found)
 
 
 def kind_of(stage: Stage) -> str:
