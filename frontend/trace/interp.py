@@ -178,7 +178,7 @@ class _Builder(GraphBuilder):
         if leaf:
             raise RuntimeError(f"a {'view of a ' if is_view else ''}leaf Variable that requires grad is being used in an "
                                "in-place operation.")
-        if not leaf:
+        if known is not None:
             overlaps.refuse_view(self.tracer, source, raw)
 
 
