@@ -41,6 +41,7 @@ class Step:
     native: bool                       # run the rest of the frame natively instead of performing the step
     compile_callee: bool               # the broken call is to a Python function whose own parts are worth compiling
     must_raise: str = ""               # the words for a program that is to be one graph and goes on after this step
+    changing: set[str] = field(default_factory=set)    # locals and places on the stack that hold a number which changes
     _resume: Resume | None = None
     _next: dict[Any, Any] = field(default_factory=dict)
     _endings: dict[Any, Any] = field(default_factory=dict)
@@ -84,7 +85,7 @@ class Step:
             layout = Layout(kept, self.layout.cells, len(stack), nulls, tuple(blocks))
             point = self.points.point(self.program.code, self.globals, index, layout)
             known = dict(zip(self.layout.locals, local))
-            point.made |= made_numbers(self.program, self.index, index, layout, (known, before), (env.locals, stack))
+            point.made |= made_numbers(self, index, layout, (known, before), (env.locals, stack))
             following = self._next[key] = (point, kept)
         point, kept = following
         return False, point, tuple(env.locals[name] for name in kept) + cells + tuple(v for v in stack if v is not NULL)

@@ -241,6 +241,8 @@ class Capture:
         compile_callee = self.callee and reason.inlined is not None and not reason.library \
             and reason.code not in ("raises", "recursion")
         step = Step(self.points, self.program, self.globals, frame.ip, layout, native, compile_callee)
+        step.changing = {n for n in local if isinstance(frame.locals[n], (SymValue, ScalarValue))} | {
+            f"stack{k}" for k, v in enumerate(frame.stack) if isinstance(v, (SymValue, ScalarValue))}
         state = [out.expr(frame.locals[n]) for n in local] + [out.expr(frame.cells[n]) for n in cells] + \
             [out.expr(v) for v in frame.stack if v is not NULL_VALUE]
         text = f"({', '.join(state)}{',' if len(state) == 1 else ''})"

@@ -2,23 +2,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.decode import Program
 from flambeau.frontend.trace.frames import NULL, Layout, parameter_names
 
+if TYPE_CHECKING:
+    from flambeau.frontend.trace.breaks import Step
+
 _State = tuple[Mapping[str, Any], Sequence[Any]]        # locals and stack
 
 
-def made_numbers(program: Program, step: int, index: int, layout: Layout, before: _State, after: _State) -> set[str]:
-    """Parameters of the point at `index` that hold such a number, the step at `step` having been broken; before and after it
-    are the frame's locals and stack."""
-    counted = _stored_in_loops(program, step) | _stored_in_loops(program, index)
+def made_numbers(step: Step, index: int, layout: Layout, before: _State, after: _State) -> set[str]:
+    """Parameters of the point at `index` that hold such a number, or one that changed already before the broken `step`; before
+    and after it are the frame's locals and stack."""
+    counted = _stored_in_loops(step.program, step.index) | _stored_in_loops(step.program, index) | step.changing
     names = dict(zip(layout.locals, parameter_names(layout)))
     found = {names[name] for name in layout.locals if _is_number(after[0][name])
              and (name in counted or before[0].get(name, NULL) is not after[0][name])}
     old, new = before[1], after[1]
-    return found | {f"stack{k}" for k, v in enumerate(new) if _is_number(v) and (k >= len(old) or old[k] is not v)}
+    return found | {f"stack{k}" for k, v in enumerate(new) if _is_number(v) and (
+        k >= len(old) or old[k] is not v or f"stack{k}" in step.changing)}
 
 
 def _is_number(value: Any) -> bool:

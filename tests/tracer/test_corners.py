@@ -29,6 +29,16 @@ def test_a_number_from_a_tensor_is_an_argument_of_what_follows_at_once():
     compiles(lambda x: x / x.abs().max().item(), [(rand(3),) for _ in range(4)], 2)
 
 
+def test_a_number_that_changes_is_an_argument_after_the_next_break_too():
+    def f(x):
+        s = x.abs().max().item()
+        print(end="")
+        y = x / s
+        print(end="")
+        return y * s + x.sum().item() * (x + s)
+    compiles(f, [(rand(3),) for _ in range(4)], 4)
+
+
 def test_the_count_of_a_loop_with_a_break_is_an_argument_from_the_first_turn():
     def f(x):
         n = 0
