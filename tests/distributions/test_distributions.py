@@ -182,3 +182,24 @@ def test_divergences_and_limits_of_dtypes_are_in_one_graph():
 
     mean, mask = fl.tensor([1.0, -2.0, 0.5]), fl.tensor([False, True, False])
     assert fl.compile(run, fullgraph=True)(mean, mask).item() == pytest.approx(run(mean, mask).item(), rel=1e-5)
+
+
+def test_compiled_code_sees_rules_that_are_registered_later():
+    class Mine(D.Normal):
+        pass
+
+    fn = fl.compile(lambda: D.kl_divergence(Mine(0.0, 1.0), D.Normal(0.0, 1.0)) + 1, backend="eager")
+    assert fn().item() == 1
+    D.register_kl(Mine, D.Normal)(lambda p, q: fl.tensor(7.0))
+    assert fn().item() == 8
+
+
+def test_a_rule_registered_in_compiled_code_counts_at_once():
+    class Mine(D.Normal):
+        pass
+
+    def fn():
+        D.register_kl(Mine, D.Normal)(lambda p, q: fl.tensor(7.0))
+        return D.kl_divergence(Mine(0.0, 1.0), D.Normal(0.0, 1.0))
+
+    assert fl.compile(fn, backend="eager")().item() == 7

@@ -43,6 +43,7 @@ from .utils import euler_constant, sum_rightmost
 Rule = Callable[[Any, Any], Any]
 _rules: dict[tuple[type, type], Rule] = {}
 _found: dict[tuple[type, type], Rule | None] = {}
+_registered = ""  # another text after each registration: compiled code that has looked for a rule depends on it
 
 
 def register_kl(type_p: type, type_q: type) -> Callable[[Rule], Rule]:
@@ -52,22 +53,26 @@ def register_kl(type_p: type, type_q: type) -> Callable[[Rule], Rule]:
             raise TypeError(f"Expected {name} to be a Distribution subclass but got {kind}")
 
     def add(rule: Rule) -> Rule:
+        global _registered
         _rules[type_p, type_q] = rule
         _found.clear()
+        _registered += "+"
         return rule
+
+    add.__flambeau_disable__ = True  # type: ignore[attr-defined] # what is looked up while tracing must have happened
     return add
 
 
 def kl_divergence(p: Distribution, q: Distribution) -> Any:
     """The divergence of ``q`` from ``p``, of the batch shape. Raises ``NotImplementedError`` for an unknown pair."""
-    rule = _rule(type(p), type(q))
+    rule = _rule(type(p), type(q), _registered)
     if rule is None:
         raise NotImplementedError(f"No KL(p || q) is implemented for p type {type(p).__name__} and q type {type(q).__name__}; "
                                   "give one with register_kl, or estimate it from samples")
     return rule(p, q)
 
 
-def _rule(kind_p: type, kind_q: type) -> Rule | None:
+def _rule(kind_p: type, kind_q: type, registered: str) -> Rule | None:
     if (kind_p, kind_q) not in _found:
         _found[kind_p, kind_q] = _chosen(kind_p, kind_q)
     return _found[kind_p, kind_q]
