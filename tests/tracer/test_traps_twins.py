@@ -287,6 +287,47 @@ def what_a_metaclass_answers():
 
 
 @trap
+def another_metaclass():
+    class One(type):
+        def go(cls):
+            return 2
+
+    class Two(type):
+        def go(cls):
+            return 3
+
+    class A(metaclass=One):
+        pass
+    f = both(lambda x: x * A.go())
+    yield f(X)
+    A.__class__ = Two
+    yield f(X)
+
+
+@trap
+def views_come_onto_the_tape():
+    f = both(lambda v: (v * 2, v.requires_grad))
+    for change in (lambda b: b.mul_(rand(4, requires_grad=True)), lambda b: b.requires_grad_()):
+        base = rand(4)
+        view = base[:2]
+        yield f(view)
+        change(base)
+        yield f(view)
+
+
+@trap
+def a_list_in_an_object_alone():
+    class A:
+        sizes = None
+    a = A()
+    a.sizes = [1, 2]
+    f = both(lambda x, a: x * a.sizes[0])
+    yield f(X, a)
+    a.sizes[0] = 7
+    yield f(X, a)
+
+
+@trap
 def what_a_class_gives_in_brackets():
     class A:
         def __class_getitem__(cls, key):
