@@ -10,6 +10,7 @@ from flambeau.frontend.trace.builtins import on
 from flambeau.frontend.trace.callables import BuiltinValue, FunctionValue
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_key
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue
+from flambeau.frontend.trace.overlaps import shows_all
 from flambeau.frontend.trace.sequences import ListValue, SliceValue, TupleValue
 from flambeau.frontend.trace.sharing import root_of
 from flambeau.frontend.trace.subclasses import ContentsObject
@@ -88,6 +89,9 @@ def _deep(tr: Tracer, value: Value, memo: _Memo) -> Value:
         return SliceValue([_deep(tr, p, memo) for p in value.parts])
     if isinstance(value, TensorValue) and not value.tensor.requires_grad:
         _own_memory(tr, value, memo)
+        if not shows_all(tr, value.tensor.node):                  # type: ignore[attr-defined]
+            raise Unsupported("copy", "a tensor that is a part of its memory is copied deeply, with all of it",
+                              "clone() it, or copy it outside the compiled function")
         return _remember(memo, value, tr.call_pure(type(value.tensor).clone, [value], {}))    # type: ignore[attr-defined]
     if isinstance(value, ObjectValue):
         return _deep_object(tr, value, memo)

@@ -118,7 +118,7 @@ class Rebuilder:
         if node not in self.outputs:
             self.outputs.append(node)
         text, ban = f"o[{self.outputs.index(node)}]", value.tensor.ban
-        if ban is not None and (type(ban) is str or value.tensor.requires_grad):
+        if ban is not None:
             return f"{self.constant(with_ban)}({text}, {ban!r})"
         return text
 

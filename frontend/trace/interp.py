@@ -133,7 +133,7 @@ class _Builder(GraphBuilder):
         if "bodies" in op.tags:
             selections.refuse_beside_selections(self.tracer, f"{op.name}, which runs functions,")
         if op.name.startswith("as_strided") and isinstance(args[0], GraphTensor):
-            overlaps.refuse_storage(self.tracer, args)
+            overlaps.refuse_strides(self.tracer, args)
         found = super().__call__(op, args)
         if self.tracer.shapes.unbacked:
             selections.note_sizes(self.tracer, found)

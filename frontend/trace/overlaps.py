@@ -23,15 +23,25 @@ _REPEATING = frozenset({"expand", "as_strided", "broadcast_to", "unfold", "diag_
 
 
 def refuse_overlap(tr: Tracer, op: Any, args: tuple[Any, ...]) -> None:
-    """Raise what eager mode raises for a write whose target repeats elements, or lies partly on what is read."""
-    root, repeats = _root(args[0].node)
+    """Raise what eager mode raises for a write whose target repeats elements, or lies partly on what is read.
+
+    A write that it allows to a part of what repeats shows in other places too, which a graph does not know: a break.
+    """
+    root, chain = _root(args[0].node)
     known = tr.inputs.get(root)
     if known is not None:
         source, raw = known
-        repeats = repeats or 0 in raw._a.strides
+        repeats = _repeats(raw._a)
         if not repeats and len(tr.unrepeated) < _GUARDED:
             tr.unrepeated.add(source)
-            tr.guard(source, (("repeats", False), lambda w, v: f"0 not in {v}._a.strides", "no elements of {} share memory"))
+            zero = 0 in raw._a.strides                            # of a dimension of size one, then
+            tr.guard(source, (("repeats", zero), lambda w, v: f"0 {'' if zero else 'not '}in {v}._a.strides",
+                              "no elements of {} share memory"))
+    else:
+        repeats = False
+    for node in chain:
+        lies = drawing.laid_out(tr, node) if node.op.name in _REPEATING else None
+        repeats = repeats or (lies is not None and _repeats(lies._a))
     beside = [a for a in args[1:] if isinstance(a, GraphTensor) and a.node is not args[0].node and _root(a.node)[0] is root]
     if not repeats and not beside:
         return
@@ -40,6 +50,20 @@ def refuse_overlap(tr: Tracer, op: Any, args: tuple[Any, ...]) -> None:
         for other in like.values():
             other._storage = like[args[0].node]._storage          # type: ignore[union-attr]
         check_overlap(op.functional, tuple(like.get(a.node, a) if isinstance(a, GraphTensor) else a for a in args))
+    if repeats:
+        raise Unsupported("sharing", "a part of a tensor is written to whose elements share memory", "clone() it before")
+
+
+def _repeats(array: Any) -> bool:
+    """Whether elements may share memory: some stride is no longer than what lies within it."""
+    if not array.size:
+        return False
+    reach = array.itemsize
+    for stride, n in sorted((abs(s), n) for s, n in zip(array.strides, array.shape) if n > 1):
+        if stride < reach:
+            return True
+        reach += (n - 1) * stride
+    return False
 
 
 def is_whole(tensor: Any) -> bool:
@@ -47,22 +71,27 @@ def is_whole(tensor: Any) -> bool:
     return bool(tensor._a.flags.c_contiguous) and tensor._a.nbytes == tensor.untyped_storage().nbytes()
 
 
-def refuse_storage(tr: Tracer, args: tuple[Any, ...]) -> None:
-    """`as_strided` looks at memory: a graph knows it where a tensor is all of its memory, which is guarded for inputs."""
-    root = _root(args[0].node)[0]
+def shows_all(tr: Tracer, node: Any) -> bool:
+    """Whether what a node is a view of is all of its memory, row-major, so that a graph knows it. Inputs are guarded to be."""
+    root = _root(node)[0]
     known = tr.inputs.get(root)
     if known is None:
         like = drawing.laid_out(tr, root)
-        whole = like is not None and like.is_contiguous()
-    else:
-        whole = is_whole(known[1])
-        if whole:
-            tr.guard(known[0], (("whole", True), lambda w, v: f"{w.constant(is_whole)}({v})", "{} is all of its memory"))
-    if not whole:
+        return like is not None and like.is_contiguous()
+    whole = is_whole(known[1])
+    if whole:
+        tr.guard(known[0], (("whole", True), lambda w, v: f"{w.constant(is_whole)}({v})", "{} is all of its memory"))
+    return whole
+
+
+def refuse_strides(tr: Tracer, args: tuple[Any, ...]) -> None:
+    """`as_strided` of what memory there is: more is refused as eager mode refuses it."""
+    if not shows_all(tr, args[0].node):
         raise Unsupported("tensor-attribute", "as_strided() of a tensor that does not lie row-major, or is a part of its memory",
                           "index it, or call as_strided() outside the compiled function")
     size, stride, start = (*args[1:], None)[:3]
-    if all(n > 0 for n in size) and (start or 0) + sum((n - 1) * s for n, s in zip(size, stride)) >= math.prod(root.meta.shape):
+    if all(n > 0 for n in size) and (start or 0) + sum((n - 1) * s for n, s in zip(size, stride)) >= math.prod(
+            _root(args[0].node)[0].meta.shape):
         raise RuntimeError("as_strided() looks beyond the tensor's memory")
 
 
@@ -94,13 +123,13 @@ def with_ban(tensor: Any, ban: Any) -> Any:
     return tensor
 
 
-def _root(node: Any) -> tuple[Any, bool]:
-    """What a node is a view of, and whether a view on the way shows elements more than once."""
-    repeats = False
+def _root(node: Any) -> tuple[Any, list[Any]]:
+    """What a node is a view of, and the views on the way."""
+    chain = []
     while node.op is not None and (node.op.family == "view" or node.op.mutates):
-        repeats = repeats or node.op.name in _REPEATING
+        chain.append(node)
         node = node.args[node.op.mutates[0] if node.op.mutates else 0]
-    return node, repeats
+    return node, chain
 
 
-__all__ = ["refuse_overlap", "refuse_storage", "with_ban"]
+__all__ = ["refuse_overlap", "refuse_strides", "refuse_view", "shows_all", "with_ban"]

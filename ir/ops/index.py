@@ -318,7 +318,8 @@ def add_rows(xp: Any, out: Any, at: int, index: Any, src: Any) -> None:
 
 
 def _check_source(name: str, x: Any, at: int, index: Any, source: Any) -> None:
-    want = (*x.shape[:at], index.size, *x.shape[at + 1:]) if x.ndim else (index.size,) if source.ndim else ()
+    count = product(index.shape)
+    want = (*x.shape[:at], count, *x.shape[at + 1:]) if x.ndim else (count,) if source.ndim else ()
     if name == "index_add" and tuple(source.shape) != tuple(want):
         raise RuntimeError("index_add(): source tensor shape must match self tensor shape, excluding the specified dimension. "
                            f"Got self.shape = {list(x.shape)} source.shape = {list(source.shape)}")
@@ -344,9 +345,19 @@ def _same_meta(x: Any, dim: int, index: Any, *_: Any) -> TensorMeta:
     return meta_of(x)
 
 
+def _added_meta(x: Any, dim: int, index: Any, source: Any, alpha: Any = 1) -> TensorMeta:
+    _check_source("index_add", x, wrap_dim(dim, x.ndim), index, source)
+    return meta_of(x)
+
+
+def _copied_meta(x: Any, dim: int, index: Any, source: Any) -> TensorMeta:
+    _check_source("index_copy_", x, wrap_dim(dim, x.ndim), index, source)
+    return meta_of(x)
+
+
 index_add = primitive(
     "index_add(Tensor self, int dim, Tensor index, Tensor source, *, Number alpha=1) -> Tensor", "index", kernel=_index_add,
-    infer=_same_meta, inplace=True, tags=("extern", "check"), dtypes="uifc", scatter=Scatter(
+    infer=_added_meta, inplace=True, tags=("extern", "check"), dtypes="uifc", scatter=Scatter(
         over=lambda x, dim, index, source, alpha: source.shape if x.ndim and source.dtype is x.dtype else None,
         element=lambda at, x, dim, index, source, alpha: (
             _put_at(at, wrap_dim(dim, x.ndim), index.at((at[wrap_dim(dim, x.ndim)],) if index.ndim else ())),
@@ -370,7 +381,7 @@ def _index_copy(xp: Any, x: Any, dim: int, index: Any, source: Any) -> Any:
 
 
 index_copy = primitive(
-    "index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor", "index", kernel=_index_copy, infer=_same_meta,
+    "index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor", "index", kernel=_index_copy, infer=_copied_meta,
     inplace=True, tags=("amp:promote@cpu", "extern", "check"), dtypes="buifc",
     vjp=(lambda g, out, x, dim, index, source: ops.index_fill(g, dim, index, 0), None,
          lambda g, out, x, dim, index, source: ops.index_select(g, dim, index)),

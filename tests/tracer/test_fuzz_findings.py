@@ -1,5 +1,6 @@
 """What random programs have found: each a small program that once gave something else than eager."""
 
+import copy
 import gc
 import weakref
 
@@ -355,3 +356,50 @@ def test_variables_without_a_value_say_what_python_says():
         return x, found
 
     check(fn, rand(2))
+
+
+@pytest.mark.parametrize("backend", ["eager", "numpy"])
+def test_a_write_to_a_part_of_what_repeats_shows_everywhere(backend):
+    def one(x):
+        x[0, 1] += 3
+        return x + 1
+
+    def row(x):
+        x[0].zero_()
+        return x * 1
+
+    def made(x):
+        t = (x * 1)[:1].expand(2, x.shape[1])
+        t[0, 1] = 7
+        return t
+
+    memory = flambeau.arange(9.0)
+    views = [lambda m: m[:6].view(2, 3), lambda m: m[:3].expand(2, 3), lambda m: m.as_strided((2, 3), (1, 2)),
+             lambda m: m.as_strided((2, 3), (2, 1)), lambda m: m[:3][None]]
+    for fn in (one, row, *([made] if backend == "eager" else [])):    # (what numpy makes repeats nothing)
+        compiled = compile(fn, backend=backend)
+        for view in views:
+            here, there = memory.clone(), memory.clone()
+            assert outcome(compiled, (view(there),), {}) == outcome(fn, (view(here),), {})
+            assert flambeau.equal(here, there)
+
+
+def test_a_deep_copy_lies_as_the_tensor_does():
+    def fn(items):
+        return copy.deepcopy(items)[0], items[0] + 1
+
+    compiled = compile(fn, backend="eager")
+    for x in (rand(3, 4), rand(3, 5)[:, 1:4], rand(4, 3).t(), rand(3, 4)[1:]):
+        assert compiled([x])[0].stride() == fn([x])[0].stride()
+
+
+def test_shapes_that_do_not_fit_are_refused_where_a_handler_is():
+    def fn(w, y):
+        try:
+            w.index_add_(0, flambeau.tensor([0]), y[:1])
+        except RuntimeError as error:
+            return str(error)
+        return w
+
+    for y in (rand(2, 3), rand(3), rand(2, 4)):
+        check(fn, rand(2, 3), y)
