@@ -267,8 +267,10 @@ class OpNode(GradNode):
             found, args = self.rules(grads[0])
         else:
             args = self.kept()
-            out: Any = _Outputs(self.out)
-            out.node = self
+            out: Any = tuple([o.get(self) if type(o) is SavedOutput and o.storage.version == o.version else o for o in self.out])
+            if any(type(o) is SavedOutput for o in out):          # written to since
+                out = _Outputs(out)
+                out.node = self
             full = tuple(zeros_of(m) if g is None and m is not None else g for g, m in zip(grads, self.metas))
             found = gradients(self.op, self.needs, full, out, args)
         return _fitted(self.op, found, args)

@@ -222,7 +222,7 @@ class _Call:
         return m if shape is m.shape else TensorMeta(shape, m.dtype)
 
     def results(self, t: Any) -> Any:
-        return tuple([self.tensor(x) for x in t]) if type(t) is tuple else self.tensor(t)
+        return tuple([self.tensor(x) for x in t]) if isinstance(t, tuple) else self.tensor(t)
 
     def argument(self, i: int, a: Any, g: Any) -> Any:
         if i in self.forms.slots and (a is None or isinstance(a, (Tensor, TensorMeta))):

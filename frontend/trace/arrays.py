@@ -44,6 +44,8 @@ class ArrayValue(Value):
     """An array that the traced code made of what is known. The trace never changes it; `shared`: another array or a tensor
     would show a change, so it cannot be made anew."""
 
+    mutable = True                                                 # has an identity
+
     def __init__(self, raw: np.ndarray, shared: bool = False) -> None:
         self.raw, self.shared, self.source = raw, shared, None
 

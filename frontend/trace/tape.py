@@ -75,6 +75,8 @@ class Tape:
             with use_handler(self.builder):
                 self.env[node] = replace_node(self.builder, node, self.env)
             for step in self.steps.nodes[start:]:
+                if self.builder.grad_enabled and not step.requires_grad and self._records(step):
+                    step.requires_grad = True
                 self._enter(step)
 
     def _root(self, node: Node) -> Node:
@@ -83,6 +85,12 @@ class Tape:
     def _recorded(self, node: Node) -> bool:
         """Whether gradients are sent to this value, as it is now."""
         return node.requires_grad or node in self._leaves or self._root(node) in self._writes
+
+    def _records(self, step: Node) -> bool:
+        """Whether a part of an op is on the tape though its argument was made without: something recorded was written to that."""
+        op = step.op
+        return op is not None and op.differentiable and "nograd" not in op.tags and not isinstance(step.meta, tuple) \
+            and step.meta.dtype.differentiable and any(self._recorded(n) for n in step.inputs)
 
     def _enter(self, step: Node) -> None:
         op = step.op

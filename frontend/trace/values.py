@@ -195,6 +195,8 @@ class Const(Value):
         return tr.fold(getattr(self.value, name), [tr.solid(a) for a in args], kwargs)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
+        if not hasattr(type(self.value), "__getitem__"):              # raises whatever the key, which stays unknown
+            raise tr.observe(TypeError(f"'{type(self.value).__name__}' object is not subscriptable"))
         return tr.fold(operator.getitem, [self, key], {})
 
     def contains(self, tr: Tracer, item: Value) -> bool:

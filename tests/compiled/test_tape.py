@@ -310,3 +310,18 @@ def test_a_loop_of_many_steps_is_not_one_graph():
     events = run.__flambeau_context__.events
     assert any("17th time in one graph" in e.text for e in events if e.kind == "break")
     assert max(str(e.captured.graph).count("ops.gradients(") for e in events if e.kind == "graph") == 16
+
+
+@pytest.mark.parametrize("name", ["elu", "selu", "softshrink", "relu6", "hardtanh", "softplus", "log_softmax"])
+def test_history_goes_through_parts_of_what_was_written_to(name: str) -> None:
+    """The argument was made without a history; only the write to it has one."""
+    def gradient(x, w):
+        y = ft.zeros(3, 2).add_(x @ w)
+        (getattr(ft.nn.functional, name)(y) * x).sum().backward()
+        return w.grad
+
+    x = ft.tensor([[0.5, -1.0], [2.0, 0.25], [-0.75, 1.5]])
+    found = []
+    for run in (gradient, ft.compile(gradient, backend="eager", fullgraph=True)):
+        found.append(run(x, ft.tensor([[1.0, -0.5], [0.25, 2.0]], requires_grad=True)))
+    assert found[1] is not None and ft.allclose(found[1], found[0])

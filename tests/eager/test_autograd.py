@@ -496,3 +496,40 @@ def test_gradgradcheck_finds_a_wrong_second_derivative() -> None:
     assert gradcheck(WrongSecond.apply, (leaf(1.0),))
     with pytest.raises(flambeau.autograd.GradcheckError):
         gradgradcheck(WrongSecond.apply, (leaf(1.0),))
+
+
+def test_an_output_that_the_derivative_does_not_read_may_be_written_to():
+    x = flambeau.tensor([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]], requires_grad=True)
+    for select in (lambda y: y.topk(2, dim=-1), lambda y: y.sort(-1), lambda y: y.max(-1), lambda y: y.kthvalue(2, -1)):
+        x.grad = None
+        values, places = select(x * 2)
+        values *= 3
+        values.sum().backward()
+        assert x.grad.sum().item() == 6 * places.numel()
+
+
+def test_an_output_that_the_derivative_reads_may_not():
+    q, r = flambeau.linalg.qr(flambeau.tensor([[1.0, 2.0], [3.0, 1.0]], requires_grad=True))
+    q.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        (q.sum() + r.sum()).backward()
+
+
+@pytest.mark.parametrize("number", [np.sqrt(3.0), np.float32(2), np.int64(3)])
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_numbers_of_numpy_are_numbers(number, shape):
+    x, y = (flambeau.ones(shape, requires_grad=True) for _ in range(2))
+    for a, n in ((x, number), (y, number.item())):
+        (a / n + a * n - n / a + n * a ** n + flambeau.add(a, a, alpha=n)).sum().backward()
+    assert x.grad.dtype is flambeau.float32 and flambeau.allclose(x.grad, y.grad)
+    assert (flambeau.ones(shape, dtype=flambeau.int64) * np.float64(0.5)).dtype is flambeau.float32
+
+
+def test_old_constructors_give_the_default_dtype():
+    assert flambeau.Tensor(np.zeros(3)).dtype is flambeau.float32 and flambeau.Tensor(np.arange(3)).dtype is flambeau.float32
+    shared = np.zeros(3, np.float32)
+    flambeau.Tensor(shared).fill_(1)
+    assert shared.tolist() == [1, 1, 1]
+    x = flambeau.ones(2, dtype=flambeau.float64)
+    assert [x.new(3).shape, x.new(x.size()).shape, x.new().numel()] == [(3,), (2,), 0]
+    assert x.new([1, 2]).dtype is flambeau.float64 and x.new([1, 2]).tolist() == [1, 2]
