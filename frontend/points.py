@@ -506,7 +506,7 @@ def make_wrapper(context: Context, fn: FunctionType) -> FunctionType:
     code, point = fn.__code__, context.start(fn)
     parameters, bound, call = signature_text(code, {})
     space: dict[str, Any] = {"__versions": point.versions, "__miss": point.miss, "__native": NATIVE, "__fn": fn, "__code": code,
-                             "__Broken": Broken, "__drive": drive}
+                             "__Broken": Broken, "__drive": drive, "__type": type}
     cells = ""
     for k, cell in enumerate(fn.__closure__ or ()):
         space[f"__cell{k}"] = cell
@@ -524,7 +524,7 @@ def make_wrapper(context: Context, fn: FunctionType) -> FunctionType:
         __result = __miss(({bound}{cells}))
         if __result is __native:
             return __fn({call})
-    if type(__result) is __Broken:
+    if __type(__result) is __Broken:
         return __drive(__result)
     return __result
 """

@@ -5,6 +5,7 @@ on disk imports none of them.
 """
 from __future__ import annotations
 
+import builtins
 import inspect
 import re
 import sys
@@ -105,4 +106,6 @@ def parameter_names(layout: Layout) -> list[str]:
 
 
 def _safe(name: str) -> str:
+    if hasattr(builtins, name):                       # generated code means Python's own
+        return name + "__"
     return name if name.isidentifier() and name not in ("i", "o", "graph") else "_" + re.sub(r"\W", "_", name)

@@ -78,7 +78,8 @@ def wrap(tr: Tracer, raw: Any, source: Source) -> Value:
 def _wrap(tr: Tracer, raw: Any, source: Source) -> Value:
     cls = type(raw)
     if isinstance(raw, Tensor):
-        return _wrap_tensor(tr, raw, source) if not can_change(cls) else _wrap_subclass(tr, raw, source)
+        bare = cls is not Tensor and hasattr(cls, "cls_to_become")      # a lazy layer's, without a shape as yet
+        return _wrap_tensor(tr, raw, source) if not bare and not can_change(cls) else _wrap_subclass(tr, raw, source)
     if cls is int and tr.dynamic(source, None, raw, raw):
         tr.guard(source, g.is_type(int))
         return SymValue(tr.shapes.symbol(raw, SizeOf(source, None)), source)

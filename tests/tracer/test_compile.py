@@ -2,6 +2,7 @@
 import functools
 import inspect
 import threading
+import warnings
 
 import pytest
 from tracer.support import Tensor, check, compile, context_of, count, events, ops, plain, rand
@@ -228,3 +229,15 @@ def test_graphs_and_guards_print_the_same_in_two_runs():
         event = context_of(compiled).events[0]
         texts.append((event.text, str(event.captured.guards)))
     assert texts[0] == texts[1]
+
+
+def test_parameters_may_have_names_of_builtins():
+    def fn(x, type=None, len=2, isinstance=3, tuple=4):
+        zip = (x + len) * isinstance
+        print(end="")
+        return zip + tuple if type is None else zip
+
+    compiled = flambeau.compile(fn, backend="eager")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compiled(flambeau.ones(2)).tolist() == [13, 13] and compiled(flambeau.ones(2), 5, tuple=0).tolist() == [9, 9]
