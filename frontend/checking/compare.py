@@ -1,9 +1,10 @@
 """What counts as the same: values within the tolerance of their dtype, objects by structure, old objects by identity."""
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +39,25 @@ class Difference:
         return "values differ" in self.text or self.path == "printed text" or bool(_NUMBER.match(self.text))
 
 
+_coarsest: list[str] = []                # the dtypes in which values on the way were kept
+
+
+@contextlib.contextmanager
+def by_way_of(dtypes: Iterable[str]) -> Iterator[None]:
+    """Compare values that were computed by way of these dtypes: no better than the coarsest of them."""
+    before = list(_coarsest)
+    _coarsest[:] = [d for d in dtypes if not d.startswith(("int", "uint", "bool", "complex"))]
+    try:
+        yield
+    finally:
+        _coarsest[:] = before
+
+
 def tolerance(dtype: str) -> tuple[float, float]:
     """(relative, absolute) for values of a dtype; integers and booleans must be equal."""
     if dtype.startswith(("int", "uint", "bool")):
         return 0.0, 0.0
-    rtol, atol = TOLERANCES.get(dtype, _EIGHT_BITS)
+    rtol, atol = max(TOLERANCES.get(d, _EIGHT_BITS) for d in (dtype, *_coarsest))
     return rtol * config.check_tolerance, atol * config.check_tolerance
 
 
@@ -138,7 +153,9 @@ class Comparison:
 
     def __init__(self, before: Picture, expected: Picture, actual: Picture, shaken: Sequence[Picture] = ()) -> None:
         self.before, self.expected, self.actual, self.shaken = before, expected, actual, shaken
-        self.pairs: dict[int, int] = {}
+        self.pairs: dict[int, int] = {}              # of objects by identity, of memory by address
+        self.memory = {h.data[0].__array_interface__["data"][0] for h in before.held.values()
+                       if h.kind == "storage" and isinstance(h.data[0], np.ndarray) and h.data[0].size}
 
     def difference(self) -> Difference | None:
         """The first difference that is met, from the roots on, results first."""
@@ -154,6 +171,8 @@ class Comparison:
         one, other = self.expected.held.get(id(a)), self.actual.held.get(id(b))
         if one is None or other is None:
             return self._plain(a, b, trail)
+        if one.kind == "storage":
+            return self._memory(one, other)
         known = self.pairs.get(id(a))
         if known is not None:
             return "" if known == id(b) else "it is another object than where the original has the same one"
@@ -172,6 +191,18 @@ class Comparison:
             return _names_differ(one, other)
         queue += [(_join(path, key), one.parts[key], other.parts[key], (*trail, key)) for key in one.parts]
         return ""
+
+    def _memory(self, one: Held, other: Held) -> str:
+        """Storages are the same where their memory is: `.data` has one of its own."""
+        e, a = (held.data[0] for held in (one, other))
+        if not all(isinstance(array, np.ndarray) and array.size for array in (e, a)):
+            return self._contents(one, other, ())
+        mine, theirs = (array.__array_interface__["data"][0] for array in (e, a))
+        if self.pairs.setdefault(mine, theirs) != theirs:
+            return "it shares memory with something else than where the original does"
+        if mine != theirs and not self.memory.isdisjoint((mine, theirs)):
+            return "its memory is not that which the original leaves there"
+        return self._contents(one, other, ())
 
     def _moved(self, trail: tuple[Any, ...], kind: str) -> list[Any]:
         """What lies at a place in the shaken pictures."""
@@ -194,8 +225,8 @@ class Comparison:
             return compare_arrays(e[1], a[1], e[2].name, alike(e[1], self._moved(trail, "tensor")))
         if one.kind in ("array", "generator"):
             return compare_arrays(one.data, other.data, "", alike(one.data, self._moved(trail, "array")))
-        if one.kind == "storage" and one.value is other.value and (one.data[2] > self._version(one)) != (
-                other.data[2] > self._version(other)):
+        counted = one.kind == "storage" and one.value is other.value and isinstance(one.data[2], int)
+        if counted and (one.data[2] > self._version(one)) != (other.data[2] > self._version(other)):
             return "its version counter does not tell of the write" if one.data[2] > other.data[2] else \
                 "its version counter tells of a write that the original does not make"
         if one.kind in ("set", "frozenset"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flambeau.frontend.checking.compare import Difference, alike, compare_arrays
+from flambeau.frontend.checking.compare import Difference, alike, by_way_of, compare_arrays
 from flambeau.frontend.checking.state import shaken
 from flambeau.ir.graph import Graph, Node, getitem, map_nodes
 from flambeau.ir.meta import TensorMeta
@@ -174,7 +174,10 @@ def differs(run: Runner, graph: Graph, example: Example, expected: Outcome, reco
     if found is None or not found.of_values:
         return found
     by_ops = reference(graph, recorded)
-    return compare_outcomes(expected, actual, [run_example(by_ops, example.shaken(k), differentiate) for k in range(SHAKES)])
+    shaken = [run_example(by_ops, example.shaken(k), differentiate) for k in range(SHAKES)]
+    metas = [m for n in graph.walk() for m in (n.meta if isinstance(n.meta, tuple) else (n.meta,)) if isinstance(m, TensorMeta)]
+    with by_way_of({m.dtype.name for m in metas}):
+        return compare_outcomes(expected, actual, shaken)
 
 
 # --------------------------------------------------------------------------- parts of graphs

@@ -42,6 +42,11 @@ class _Recorder:
         self.inner = inner
         self.calls: list[OpCall] = []
 
+    @property
+    def dtypes(self) -> set[str]:
+        """Of all values on the way."""
+        return {t.dtype.name for c in self.calls for t in c.kept[1]}
+
     def __call__(self, op: Op, args: tuple) -> Any:
         copies = tree_map(_copy, args)
         with use_handler(self.inner):

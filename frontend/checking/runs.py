@@ -57,8 +57,8 @@ def _error(error: BaseException | None) -> str:
 
 
 def _compare_gradients(before: Picture, expected: list[Any], actual: list[Any], shaken: list[list[Any]]) -> Difference | None:
-    if expected == ["RuntimeError"] and all(a is None for a in actual):
-        return None                                  # a tape that is freed, and one that leads nowhere
+    if any(isinstance(e, str) for e in expected):
+        return None                                  # the program's tape is freed, or does not allow it
     if len(expected) != len(actual):
         return Difference("gradients", f"{len(actual)} instead of {len(expected)}: {actual} instead of {expected}"[:200])
     names = [_name_of(before, h.value) for h in before.tensors if h.data[3] and h.data[2].differentiable]

@@ -161,7 +161,8 @@ def _around_the_graphs(checker: Any, args: tuple, kwargs: dict[str, Any], before
         call, text = found
         return Finding("capture", Difference(difference.path, difference.text), call.op.name, "", call.line, note=text)
     line, op = changing_op(recorder, run.after, difference) or changing_line(checker.fn, before, difference)
-    stage = "capture" if difference.path.startswith(("result", "gradient")) and "[" not in difference.path else "write-back"
+    of_result = difference.path.startswith("gradient of ") or (difference.trail or (difference.path,))[0] == "result"
+    stage = "capture" if of_result and "[" not in difference.path else "write-back"
     return Finding(stage, difference, op or difference.path, "", line, note="the graphs are those of the program; what is done "
                    "around them (results built, effects replayed) is not")
 

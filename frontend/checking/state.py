@@ -338,7 +338,7 @@ def _restore_storage(held: Held) -> None:
         s.__dict__.pop("pointer", None)
     if array.flags.writeable:
         array[...] = kept
-    if s.version != version:
+    if isinstance(version, int) and s.version != version:   # (in inference mode nothing is counted)
         s.version = version
 
 

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from faults import capturing, kernels, passes  # noqa: F401 - they enter their faults
+from faults import capturing, kernels, passes, programs  # noqa: F401 - they enter their faults
 from faults.harness import FAULTS
 
 import flambeau
@@ -44,6 +44,26 @@ def test_fault_is_found_and_named(name, monkeypatch):
         with pytest.raises(AssertionError), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             runpy.run_path(report.repro)
+
+
+def test_rounding_alone_is_no_mismatch():
+    """Adam makes a whole step of a gradient that is zero but for rounding, as that of a key's bias is."""
+    flambeau.manual_seed(0)
+    block = programs.Block()
+    optimizer = flambeau.optim.AdamW(block.parameters(), lr=1e-2)
+
+    @flambeau.compile(backend="numpy", options={"check": True})
+    def step(x):
+        optimizer.zero_grad()
+        loss = block(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for seed in range(3):
+            step(programs.values(2, 4, 8, seed=seed))
 
 
 def test_there_are_enough_faults_and_nine_of_ten_are_named():
