@@ -49,6 +49,7 @@ from flambeau.frontend.trace.mappings import DictValue, SetValue
 from flambeau.frontend.trace.numbers import filled_with_number, with_number_option
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr, member_attribute
 from flambeau.frontend.trace.outside import PLAIN, GlobalsValue
+from flambeau.frontend.trace.refusals import refuse_dtypes
 from flambeau.frontend.trace.sequences import ListValue, SequenceIterator, SliceValue, TupleValue, solid
 from flambeau.frontend.trace.shapes import Shapes
 from flambeau.frontend.trace.sharing import Sharing
@@ -144,6 +145,7 @@ class _Builder(GraphBuilder):
         return drawing.laid_out(self.tracer, tensor.node) if isinstance(tensor, GraphTensor) else None
 
     def infer(self, op: Any, args: tuple[Any, ...]) -> Any:
+        refuse_dtypes(op.functional or op, args)
         try:
             return super().infer(op, args)
         except NotImplementedError:

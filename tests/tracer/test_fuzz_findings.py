@@ -403,3 +403,29 @@ def test_shapes_that_do_not_fit_are_refused_where_a_handler_is():
 
     for y in (rand(2, 3), rand(3), rand(2, 4)):
         check(fn, rand(2, 3), y)
+
+
+def test_dtypes_that_an_op_does_not_take_are_refused_where_a_handler_is():
+    def fn(x):
+        try:
+            x & 1                                                 # noqa: B018 - nobody reads what it gives
+        except NotImplementedError as error:
+            return str(error), x + 1
+        return x - 1
+
+    def written(x):
+        try:
+            x |= True
+        except NotImplementedError:
+            return x * 2
+        return x
+
+    def inverted(x):
+        try:
+            return ~x
+        except NotImplementedError:
+            return x * 3
+
+    for program in (fn, written, inverted):
+        for values, dtype in (([1.5, 2.0], "float32"), ([1, 2], "int64"), ([True, False], "bool"), ([1.5], "float64")):
+            check(program, tensor(values, dtype))
