@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from flambeau.ir.device import Device
 from flambeau.ir.dtype import DType
 from flambeau.ir.graph import Graph, Node, parse_graph
+from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op
 from flambeau.ir.stage import stage
 from flambeau.ir.tree import leaves
@@ -26,7 +27,7 @@ from flambeau.passes.sizes import given_sizes, used_sizes
 from flambeau.runtime.code import GraphCode
 from flambeau.runtime.graphs import graph_code, graph_function
 
-from .runners import ByOps, Ending, NotKept, Runner, Training, ended
+from .runners import ByOps, Ending, GraphRunner, NotKept, Runner, Training, ended
 
 
 class Target(Protocol):
@@ -54,12 +55,20 @@ def compile_graph(graph: Graph, target: Target, options: dict[str, Any] | None =
     op with one :class:`CompileWarning`; with ``fullgraph`` the error is raised instead.
     """
     options = dict(options or {})
+    if _has_no_data(graph):
+        return GraphRunner(graph_code(graph))
     try:
         return _compile(stage("graph", graph), target, options)
     except Exception as error:
         if fullgraph and not isinstance(error, UnknownLayout):
             raise
         return _fallback(graph, target, error)
+
+
+def _has_no_data(graph: Graph) -> bool:
+    """Whether some values of the graph are on the meta device: code would compute them."""
+    return any(meta.device.type == "meta" for node in (*graph.inputs, *graph.walk()) for meta in leaves(node.meta)
+               if isinstance(meta, TensorMeta))
 
 
 def _compile(graph: Graph, target: Target, options: dict[str, Any]) -> Runner:

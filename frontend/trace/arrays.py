@@ -40,24 +40,36 @@ _OF_A_CHANGING_NUMBER = {np.sqrt: math.sqrt, np.log: math.log, np.exp: math.exp,
 fold_also(dtypes.from_numpy, np.dtype)
 
 
+class _Memory:
+    """What arrays of the traced code lie in. `shared`: by several, so that none can be made anew; `lent`: by a tensor, whose
+    writes only the graph's run knows."""
+
+    shared = lent = False
+
+
 class ArrayValue(Value):
-    """An array that the traced code made of what is known. The trace never changes it; `shared`: another array or a tensor
-    would show a change, so it cannot be made anew."""
+    """An array that the traced code made of what is known. The trace never changes it."""
 
     mutable = True                                                 # has an identity
 
-    def __init__(self, raw: np.ndarray, shared: bool = False) -> None:
-        self.raw, self.shared, self.source = raw, shared, None
+    def __init__(self, raw: np.ndarray, memory: _Memory | None = None) -> None:
+        self._raw, self.memory, self.source = raw, memory or _Memory(), None
 
     def __repr__(self) -> str:
-        return f"Array({self.raw.dtype}{list(self.raw.shape)})"
+        return f"Array({self._raw.dtype}{list(self._raw.shape)})"
+
+    @property
+    def raw(self) -> np.ndarray:
+        if self.memory.lent:
+            raise Unsupported("opaque", "an array is read whose memory a tensor shares", "read the tensor, or give it a copy")
+        return self._raw
 
     def pytype(self) -> type:
         return np.ndarray
 
     def getattr(self, tr: Tracer, name: str) -> Value:
         if name in _FACTS:
-            return tr.constant(getattr(self.raw, name))
+            return tr.constant(getattr(self._raw, name))
         if name == "T":
             return _compute(tr, np.transpose, [self], {})
         if name in _METHODS:
@@ -74,7 +86,7 @@ class ArrayValue(Value):
 
     def length(self, tr: Tracer) -> int:
         try:
-            return len(self.raw)
+            return len(self._raw)
         except TypeError as error:
             raise tr.observe(error) from None
 
@@ -91,8 +103,14 @@ class ArrayValue(Value):
         """The elements, for a constant of the graph."""
         return self.raw.copy()
 
+    def lend(self) -> Value:
+        """The elements, for a tensor that shares them."""
+        found = Const(self.taken())
+        self.memory.lent = True
+        return found
+
     def rebuild(self, out: Rebuilder) -> str:
-        if self.shared:
+        if self.memory.shared or self.memory.lent:
             raise Unsupported("rebuild", "an array that shares its memory cannot be made for real",
                               "return a copy, or make it outside the compiled function")
         return f"{out.constant(self.raw)}.copy()"
@@ -140,13 +158,13 @@ def _value(tr: Tracer, found: Any, of: list[ArrayValue]) -> Value:
         return tr.constant(found)
     if found.dtype.hasobject:
         raise Unsupported("opaque", "an array of objects is made")
-    same = [a for a in of if a.raw is found]
-    if same:
-        return same[0]
-    sharing = [a for a in of if np.may_share_memory(a.raw, found)]
-    for a in sharing:
-        a.shared = True
-    return ArrayValue(found, bool(sharing))
+    for a in of:
+        if a.raw is found:
+            return a
+        if np.may_share_memory(a.raw, found):
+            a.memory.shared = True
+            return ArrayValue(found, a.memory)
+    return ArrayValue(found)
 
 
 def _known(tr: Tracer, value: Value, fn: Any) -> Any:
@@ -180,8 +198,7 @@ def _tensor_of_array(tr: Tracer, array: Value, *device: Value) -> Value:
     if not isinstance(array, ArrayValue) or device:
         raise Unsupported("argument", "a tensor is made of an array from outside",
                           "make the tensor outside the compiled function")
-    array.shared = True                                            # with the tensor
-    return tr.call_pure(make_tensor, [Const(array.taken())], {})
+    return tr.call_pure(make_tensor, [array.lend()], {})
 
 
 @on(Tensor)
@@ -197,7 +214,8 @@ def _old_constructor(tr: Tracer, *args: Value) -> Value:
         sizes = list(args) if first.pytype() is int else first.values(tr)               # type: ignore[attr-defined]
         return tr.call_pure(PUBLIC["torch"]["zeros"], sizes, kind)
     if isinstance(first, ArrayValue):
-        return tr.call_pure(make_tensor, [Const(first.taken())], kind)
+        shares = dtypes.from_numpy(first.raw.dtype) is dtypes.get_default_dtype()
+        return tr.call_pure(make_tensor, [first.lend() if shares else Const(first.taken())], kind)
     if isinstance(first, (ListValue, TupleValue)):
         return tr.call_pure(make_tensor, [first], kind)
     raise Unsupported("construct", f"a Tensor is made of a {first.pytype().__name__}", "use torch.tensor()")

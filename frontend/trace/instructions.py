@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.arithmetic import unary as apply_unary
@@ -486,11 +487,18 @@ def return_value(tr: Tracer, f: Frame, ins: Instr) -> tuple[str, Value]:
 def import_name(tr: Tracer, f: Frame, ins: Instr) -> None:
     """A module that is already imported is a constant; importing is a side effect."""
     level, names = f.popn(2)
-    if level.as_python(tr) or ins.arg not in sys.modules:
+    module = sys.modules.get(ins.arg)
+    if level.as_python(tr) or module is None or _imports_more(module, names.as_python(tr) or ()):
         raise Unsupported("import", f"{ins.arg} is imported in the compiled function",
                           "import it at the top of the file")
     name = ins.arg if not (isinstance(names, Const) and names.value is None) else ins.arg.split(".")[0]
     f.push(tr.wrap(sys.modules[name], Global(Constant(sys.modules, "sys.modules"), name)))
+
+
+def _imports_more(module: ModuleType, names: tuple[str, ...]) -> bool:
+    """Whether `from package import names` imports a file of the package."""
+    known = vars(module)
+    return "__path__" in known and "__getattr__" not in known and not all(name in known for name in names)
 
 
 @on("IMPORT_FROM")

@@ -114,3 +114,16 @@ def test_a_subscript_of_a_number_raises_whatever_the_key():
     for n in (3, 4, 5):
         assert run(torch.ones(2, n))[1] == "'int' object is not subscriptable"
     assert sum(e.kind == "graph" for e in context_of(run).events) == 1
+
+
+def test_what_is_written_to_a_tensor_is_seen_in_the_array_it_lies_in():
+    def filled(make, of=np.float32):
+        a = np.zeros(3, of)
+        part = a[1:]
+        make(a).fill_(1)
+        return a.tolist(), part.sum().item(), a.shape
+
+    for make in (torch.from_numpy, torch.as_tensor, torch.Tensor, lambda a: torch.from_numpy(a[1:]), torch.tensor):
+        run = compile(filled, backend="eager")
+        assert run(make) == run(make) == filled(make)
+    assert compile(filled, backend="eager")(torch.Tensor, np.float64) == filled(torch.Tensor, np.float64) == ([0] * 3, 0, (3,))

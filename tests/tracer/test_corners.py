@@ -305,3 +305,30 @@ def test_paths_and_shapes():
         return os.path.join("a", "b"), type(s + (1,)), type((1,) + s), type(s * 2), type(s[:1]), functools.reduce(max, s) * x
     check(f, rand(3, 4), graphs=1, breaks=0)
     assert type((1,) + rand(2).shape) is flambeau.Size
+
+
+def test_a_file_of_a_package_is_imported_where_the_program_does(tmp_path, monkeypatch):
+    (tmp_path / "rooms_of_a_house").mkdir()
+    (tmp_path / "rooms_of_a_house" / "__init__.py").write_text("")
+    (tmp_path / "rooms_of_a_house" / "cellar.py").write_text("DEPTH = 3")
+    monkeypatch.syspath_prepend(tmp_path)
+    import rooms_of_a_house  # noqa: F401, PLC0415 - the package is known, its file is not
+
+    def call(x):
+        from rooms_of_a_house import cellar  # noqa: PLC0415
+        return x + cellar.DEPTH
+
+    run = compile(call)
+    assert run(tensor(1.0)).item() == run(tensor(1.0)).item() == 4
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "numpy", "cpp"])
+def test_values_without_data_stay_without_data(backend):
+    def call(x, shapes):
+        return x + 1, flambeau.ones(2, 3, device="meta") @ shapes.T
+
+    for run in (call, flambeau.compile(call, backend=backend)):
+        values, product = run(flambeau.ones(2), flambeau.empty(4, 3, device="meta"))
+        assert values.tolist() == [2, 2] and product.is_meta and product.shape == (2, 4)
+    with pytest.raises(RuntimeError, match="same device"):
+        flambeau.compile(lambda x: x + flambeau.ones(2, device="meta"), backend=backend)(flambeau.ones(2))
