@@ -52,7 +52,7 @@ def outdated(ban: Any) -> str:
         return (f"Output {ban[0]} of {ban[1]} is a view and its base or another view of its base has been modified inplace. "
                 "This view is the output of a function that returns multiple views. Such functions do not allow the output views "
                 "to be modified inplace. You should replace the inplace operation by an out-of-place one.")
-    return (f"A view was created in {ban} mode and its base or another view of its base has been modified inplace with grad mode "
-            "enabled. Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by moving "
-            f"both the view and the inplace either both inside the {ban} block (if you don't want the inplace to be tracked) or "
-            "both outside (if you want the inplace to be tracked).")
+    return (f"A view was created in {ban} mode and its base or another view of its base has been modified inplace with grad "
+            "mode enabled. Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by "
+            f"moving both the view and the inplace either both inside the {ban} block (if you don't want the inplace to be "
+            "tracked) or both outside (if you want the inplace to be tracked).")

@@ -15,7 +15,7 @@ from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import ops
 from flambeau.ir.tensorlike import TensorLike
 
-from . import autograd, off_tape
+from . import autograd, hooks, off_tape
 from .printing import tensor_str
 from .storage import Storage, to_device
 
@@ -274,13 +274,13 @@ class Tensor(TensorLike):
         """Add the gradient of this tensor with respect to every leaf to the leaf's ``grad`` (PyTorch: ``Tensor.backward``)."""
         autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
 
-    def register_hook(self, hook: Callable[[Tensor], Any]) -> autograd.HookHandle:
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> hooks.HookHandle:
         """Call ``hook(grad)`` whenever this tensor's gradient is computed; what it returns replaces the gradient."""
-        return autograd.register_hook(self, hook)
+        return hooks.register_hook(self, hook)
 
-    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> autograd.HookHandle:
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], Any]) -> hooks.HookHandle:
         """Call ``hook(self)`` whenever ``backward`` has added to ``grad``. Raises ``RuntimeError`` for a non-leaf."""
-        return autograd.register_post_accumulate_grad_hook(self, hook)
+        return hooks.register_post_accumulate_grad_hook(self, hook)
 
     @property
     def retains_grad(self) -> bool:
@@ -290,7 +290,7 @@ class Tensor(TensorLike):
 
     def retain_grad(self) -> None:
         """Keep the gradient of this non-leaf tensor in ``grad``."""
-        autograd.retain_grad(self)
+        hooks.retain_grad(self)
 
     # ---- its data
 

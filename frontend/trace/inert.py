@@ -20,8 +20,8 @@ _MOVES = {"LOAD_FAST", "STORE_FAST", "LOAD_CONST", "LOAD_GLOBAL", "PUSH_NULL", "
 #: operands each instruction takes from the stack
 _OPERANDS = {"LOAD_ATTR": 1, "BINARY": 2, "COMPARE": 2, "SUBSCR": 2, "UNARY": 1, "TO_BOOL": 1, "CONVERT": 1}
 #: iterators over containers: the trace cannot advance one from outside, and advancing it runs no code of the program
-_ITERATORS = tuple(type(iter(x)) for x in ([], (), "", b"", bytearray(), range(0), range(1 << 99), {}, {}.values(), {}.items(),
-                                          set())) + (type(reversed([])), type(reversed({})))
+_CONTAINERS: tuple[Any, ...] = ([], (), "", b"", bytearray(), range(0), range(1 << 99), {}, {}.values(), {}.items(), set())
+_ITERATORS = (*(type(iter(x)) for x in _CONTAINERS), type(reversed([])), type(reversed({})))
 _CONVERSIONS = (int, float, bool, str, len, round, abs, repr)
 
 

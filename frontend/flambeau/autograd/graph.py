@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from flambeau.ir.op import ops
 from flambeau.runtime import autograd, observers
-from flambeau.runtime.autograd import AccumulateGrad, HookHandle
+from flambeau.runtime.autograd import AccumulateGrad
 from flambeau.runtime.autograd import GradNode as Node
+from flambeau.runtime.hooks import HookHandle
 from flambeau.runtime.tensor import Tensor
 
 

@@ -13,7 +13,8 @@ import flambeau
 from flambeau.ir import dtype as _dtype
 from flambeau.ir.op import changing, is_compiling
 from flambeau.ir.op import state as op_state
-from flambeau.runtime.autograd import GradMode, HookHandle
+from flambeau.runtime.autograd import GradMode
+from flambeau.runtime.hooks import HookHandle
 from flambeau.runtime.tensor import Tensor
 
 from . import batches
