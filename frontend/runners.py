@@ -463,7 +463,8 @@ class CompiledBackward(GradNode):
     def apply(self, grads: list[Any], needs: list[bool]) -> list[Any]:
         if self.saved is None:
             raise RuntimeError(_FREED)
-        full = [zeros_of(m) if g is None else g for g, m in zip(grads, self.metas)]  # type: ignore[arg-type]
+        full = [zeros_of(m) if g is None else g if g._a.shape == m.shape and g.dtype is m.dtype else _fitting(g, m, i)  # type: ignore[union-attr, arg-type]
+                for i, (g, m) in enumerate(zip(grads, self.metas))]
         if mode.grad:
             return self._recorded(full)
         sizes = self.owner.only_sizes
@@ -487,6 +488,14 @@ class CompiledBackward(GradNode):
 
     def release(self) -> None:
         self.held = self.saved = self.state = None
+
+
+def _fitting(g: Tensor, meta: Any, i: int) -> Tensor:
+    """A gradient as compiled code takes it; one of another shape comes of data assigned to the result (``result.data = ...``)."""
+    if tuple(g.shape) != tuple(meta.shape):
+        raise RuntimeError(f"CompiledBackward got an invalid gradient at index {i} - got {list(g.shape)} but expected shape "
+                           f"compatible with {list(meta.shape)}")
+    return g if g.dtype is meta.dtype else ops.cast(g, meta.dtype)
 
 
 def _bare(t: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from .dtype import can_cast
@@ -69,6 +70,14 @@ class GraphTensor(SymbolicTensor):
         return f"GraphTensor({self.node.name}: {meta_of(self)})"
 
 
+def tape_views(tensor: GraphTensor) -> None:
+    """Record the views that ``tensor`` is made of, though there is no history: what is seen outside comes onto the tape with
+    what it shows, if that is written to later."""
+    while tensor.base is not None and tensor.dtype.differentiable:
+        tensor.node.requires_grad = True
+        tensor = tensor.base
+
+
 def _meta_handler(op: Op, args: tuple) -> Any:
     found = infer_call(op, args)
     return tuple(MetaTensor(m) for m in found) if isinstance(found, tuple) else MetaTensor(found)
@@ -98,6 +107,7 @@ class GraphBuilder:
     def __init__(self, graph: Graph, loc: str = "", grad_enabled: bool = False) -> None:
         self.graph, self.loc, self.grad_enabled = graph, loc, grad_enabled
         self.lifted: dict[int, tuple[Any, Node]] = {}
+        self._off_tape: list[weakref.ref[GraphTensor]] = []  # views made while what they show was off the tape
 
     def __call__(self, op: Op, args: tuple) -> Any:
         op.schema.check(args, _is_tensor)
@@ -115,9 +125,15 @@ class GraphBuilder:
         ban = self._ban(args[0]) if args and isinstance(args[0], GraphTensor) and not _VIEWS.isdisjoint(op.tags) \
             and "nograd" not in op.tags else None
         if single:
-            return GraphTensor(node, base, ban)
-        return tuple(None if m is None else GraphTensor(self.graph.add(
-            getitem, (node, i), m, self.loc, grad and m.dtype.differentiable), base, ban) for i, m in enumerate(meta))
+            return self._shown(GraphTensor(node, base, ban))
+        return tuple(None if m is None else self._shown(GraphTensor(self.graph.add(
+            getitem, (node, i), m, self.loc, grad and m.dtype.differentiable), base, ban)) for i, m in enumerate(meta))
+
+    def _shown(self, made: GraphTensor) -> GraphTensor:
+        """What an op made, noted if a later write can put it on the tape."""
+        if made.base is not None and not made.node.requires_grad and made.dtype.differentiable:
+            self._off_tape.append(weakref.ref(made))
+        return made
 
     def _ban(self, source: GraphTensor) -> Any:
         """Why recorded writes to a view of ``source`` are refused; None if they are not."""
@@ -144,7 +160,20 @@ class GraphBuilder:
             shown.requires_grad = True
             shown.node.requires_grad = shown.node.requires_grad or shown.base is not None
             shown = shown.base
+        if grad and self._off_tape:
+            self._follow()
         return written
+
+    def _follow(self) -> None:
+        """Views of what has come onto the tape are views that the tape knows: they must be recorded where they were made."""
+        still = []
+        for ref in self._off_tape:
+            view = ref()
+            if view is not None and view.requires_grad:
+                view.node.requires_grad = True
+            elif view is not None:
+                still.append(ref)
+        self._off_tape = still
 
     def _symbolic(self, value: Any) -> Any:
         if isinstance(value, TensorLike) and not isinstance(value, GraphTensor):

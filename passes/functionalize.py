@@ -210,7 +210,10 @@ class _Functionalizer:
         meta = node.meta
         if "bodies" in node.op.tags:  # type: ignore[union-attr]
             args, meta = self.control(node, map_bodies(functional_body, args))
-        new = self.graph.add(node.op, args, meta, node.loc, node.requires_grad, stem=node.name)  # type: ignore[arg-type]
+        recorded = node.requires_grad
+        if recorded and not {"maybe_copy", "alias"}.isdisjoint(node.op.tags):  # type: ignore[union-attr]
+            recorded = any(n.requires_grad for n in leaves(args) if isinstance(n, Node))  # (only a view follows what it shows)
+        new = self.graph.add(node.op, args, meta, node.loc, recorded, stem=node.name)  # type: ignore[arg-type]
         if not isinstance(node.meta, tuple):
             self.values[node] = self.fresh(GraphTensor(new))
             if self.careful:
@@ -492,6 +495,7 @@ class _Epilogue:
         for step in value.steps:
             self.builder.loc, self.builder.grad_enabled = step.loc, step.grad
             base = self.builder(step.op, (base, *step.args))
+            base.node.requires_grad |= step.grad  # (recorded, if only to follow what it shows)
         return base
 
     def returned(self, node: Node) -> GraphTensor:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import copy
 import types
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.builtins import on
@@ -89,6 +89,7 @@ def _deep(tr: Tracer, value: Value, memo: _Memo) -> Value:
         return SliceValue([_deep(tr, p, memo) for p in value.parts])
     if isinstance(value, TensorValue) and not value.tensor.requires_grad:
         _own_memory(tr, value, memo)
+        _refuse_own(tr, value)
         if not shows_all(tr, value.tensor.node):                  # type: ignore[attr-defined]
             raise Unsupported("copy", "a tensor that is a part of its memory is copied deeply, with all of it",
                               "clone() it, or copy it outside the compiled function")
@@ -96,6 +97,22 @@ def _deep(tr: Tracer, value: Value, memo: _Memo) -> Value:
     if isinstance(value, ObjectValue):
         return _deep_object(tr, value, memo)
     raise Unsupported("copy", f"a {value.pytype().__name__} is copied deeply", "copy it outside the compiled function")
+
+
+def _has_own(tensor: Any) -> bool:
+    """Whether a copy of a tensor would have more than its data: attributes, or a gradient."""
+    return bool(tensor.__dict__) or tensor._grad is not None
+
+
+def _refuse_own(tr: Tracer, value: TensorValue) -> None:
+    """What the program has set on a tensor is copied with it, which a clone does not."""
+    outside = value.source is not None and _has_own(value.raw)
+    if outside or tr.tensor_attrs.get(id(value)):
+        raise Unsupported("copy", "a tensor with attributes of its own, or a gradient, is copied deeply",
+                          "clone() it, or copy it outside the compiled function")
+    if value.source is not None:
+        tr.guard(value.source, (("no attributes", True), lambda w, v: f"not {w.constant(_has_own)}({v})",
+                                "{} has no attributes of its own and no gradient"))
 
 
 def _own_memory(tr: Tracer, value: TensorValue, memo: _Memo) -> None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.keys import HashedKey, is_known
 from flambeau.frontend.trace.mappings import DictValue, SetValue
-from flambeau.frontend.trace.overlaps import with_ban
+from flambeau.frontend.trace.overlaps import is_outdated, with_ban
 from flambeau.frontend.trace.sequences import ListValue, Pending
 from flambeau.frontend.trace.values import Const, OutsideConst, TensorValue, Unsupported, Value
 from flambeau.frontend.trace.writer import Writer
-from flambeau.ir.tracing import GraphTensor
+from flambeau.ir.tracing import GraphTensor, tape_views
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -117,9 +117,10 @@ class Rebuilder:
         node = value.tensor.node
         if node not in self.outputs:
             self.outputs.append(node)
+        tape_views(value.tensor)
         text, ban = f"o[{self.outputs.index(node)}]", value.tensor.ban
         if ban is not None:
-            return f"{self.constant(with_ban)}({text}, {ban!r})"
+            return f"{self.constant(with_ban)}({text}, {ban!r}, {is_outdated(self.tr, node)})"
         return text
 
     def symbol(self, value: Any) -> str:

@@ -162,6 +162,8 @@ class _Builder(GraphBuilder):
             self._check_leaf(written.node)
         if op.functional is not None and isinstance(written, GraphTensor):
             overlaps.refuse_overlap(self.tracer, op, args)
+            if grad:
+                overlaps.refuse_shown(self.tracer, written.node)
         return super()._mutate(op, args, node_args, meta, grad)
 
     def _check_leaf(self, node: Any) -> None:

@@ -140,7 +140,8 @@ def _fresh(node: Any) -> Any:
 def turn(tr: Tracer, value: TensorValue, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
     """`x.unsqueeze_(0)` and its like: the tensor object shows a view of what it was. Only of tensors made in the trace, of
     which nobody else knows the shape."""
-    if value.source is not None or tr.transform is not None or tr.nested or tr.tape.is_kept(value):
+    ban = getattr(value.tensor, "ban", None)
+    if value.source is not None or tr.transform is not None or tr.nested or tr.tape.is_kept(value) or ban is not None:
         raise Unsupported("tensor-attribute", f"Tensor.{name}_() is called, which a graph does not record")
     old = value.tensor
     view = tr.call_pure(getattr(type(old), name), [value, *args], kwargs)

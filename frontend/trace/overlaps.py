@@ -115,11 +115,41 @@ def refuse_view(tr: Tracer, source: Any, raw: Any) -> None:
         raise RuntimeError(text)
 
 
-def with_ban(tensor: Any, ban: Any) -> Any:
-    """A graph's output to which recorded writes are refused, as they are to the view that the program makes."""
+def is_shown_elsewhere(tensor: Any) -> bool:
+    """Whether a recorded write to a tensor off the tape puts other tensors on it: what it is a view of, or its views."""
+    if tensor._view is not None:
+        return not tensor._rg
+    views = (ref() for ref in tensor._storage.views or ())
+    return any(t is not None and t._view is not None and t._view.base is tensor and not t._rg for t in views)
+
+
+def refuse_shown(tr: Tracer, node: Any) -> None:
+    """End the graph where a recorded write to an input puts tensors on the tape that the trace may know to be off it."""
+    known = tr.inputs.get(_root(node)[0])
+    if known is None or known[1]._rg:
+        return
+    source, raw = known
+    if is_shown_elsewhere(raw):
+        raise Unsupported("sharing", "a write that is recorded puts another tensor on the tape, which shares memory with "
+                          "what is written to", "pass a clone()")
+    tr.guard(source, (("shown elsewhere", False), lambda w, v: f"not {w.constant(is_shown_elsewhere)}({v})",
+                      "{} is no view, and has none that a write would put on the tape"))
+
+
+def is_outdated(tr: Tracer, node: Any) -> bool:
+    """Whether what a view shows a part of is written to after it."""
+    root, nodes = _root(node)[0], tr.graph.nodes
+    return any(n.op is not None and n.op.mutates and _root(n)[0] is root for n in nodes[nodes.index(node) + 1:])
+
+
+def with_ban(tensor: Any, ban: Any, outdated: bool) -> Any:
+    """A graph's output to which recorded writes are refused, as they are to the view that the program makes; and which must
+    not be used on the tape any more if what it shows has been written to."""
     view = getattr(tensor, "_view", None)
     if view is not None:
         view.ban = ban
+        if outdated:
+            view.version = -1
     return tensor
 
 
@@ -132,4 +162,4 @@ def _root(node: Any) -> tuple[Any, list[Any]]:
     return node, chain
 
 
-__all__ = ["refuse_overlap", "refuse_strides", "refuse_view", "shows_all", "with_ban"]
+__all__ = ["is_outdated", "refuse_overlap", "refuse_shown", "refuse_strides", "refuse_view", "shows_all", "with_ban"]

@@ -429,3 +429,127 @@ def test_dtypes_that_an_op_does_not_take_are_refused_where_a_handler_is():
     for program in (fn, written, inverted):
         for values, dtype in (([1.5, 2.0], "float32"), ([1, 2], "int64"), ([True, False], "bool"), ([1.5], "float64")):
             check(program, tensor(values, dtype))
+
+
+def _place(t):
+    """What the tape knows of a tensor."""
+    try:
+        return t.requires_grad, t.is_leaf, t.grad_fn is None
+    except RuntimeError as error:
+        return str(error)
+
+
+def _gradient(fn, *args):
+    """The places of the results and inputs, and the gradients they give."""
+    found = [t for t in (*fn(*args), *args)]
+    places = [_place(t) for t in found]
+    fit = [t for t, place in zip(found, places) if isinstance(place, tuple) and t.requires_grad]
+    sum((t * (i + 2)).sum() for i, t in enumerate(fit)).backward()
+    return places, [None if t.grad is None else t.grad.tolist() for t in args if t.is_leaf]
+
+
+@pytest.mark.parametrize("backend", ["eager", "numpy"])
+def test_a_recorded_write_puts_the_views_made_before_on_the_tape(backend):
+    def made(x, y, w):
+        t = x + 1
+        v, first, part = t.view(-1), t.t()[0], t[:, 1:].flatten()
+        t *= w
+        return v, first, part, t
+
+    def through_a_view(x, y, w):
+        t = x * 2
+        v, row = t.view(-1), t[0]
+        row *= w
+        return v, row, t
+
+    def given(x, y, w):
+        v = x.view(-1)
+        y *= w
+        return v, v * 2, x * 3
+
+    def several(x, y, w):
+        v, *_ = x.unbind()
+        y *= w
+        return v, x * 2
+
+    for fn in (made, through_a_view, given, several):
+        compiled = compile(fn, backend=backend)
+        for alias in (lambda x: x, lambda x: x[0], lambda x: x.view(-1), lambda x: x.detach(), lambda x: x.clone()):
+            found = []
+            for run in (fn, compiled):
+                x, w = tensor([[1.0, 2, 3], [4, 5, 6]], "float32"), tensor(2.0, "float32").requires_grad_()
+                found.append(_gradient(run, x, alias(x), w))
+            assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("backend", ["eager", "numpy"])
+def test_views_that_are_returned_come_onto_the_tape_with_what_they_show(backend):
+    def of_an_input(x):
+        return x, x.view(-1), x.t()[0], x.detach().view(-1)
+
+    def of_a_result(x):
+        y = x + 1
+        return y, y.view(-1), y[0]
+
+    def not_recorded(x):
+        with flambeau.no_grad():
+            return x, x.view(-1)
+
+    for fn in (of_an_input, of_a_result, not_recorded):
+        found = []
+        for run in (fn, compile(fn, backend=backend)):
+            x, w = tensor([[1.0, 2], [3, 4]], "float32"), tensor(2.0, "float32").requires_grad_()
+            results = run(x)
+            results[0].mul_(w)
+            found.append(_gradient(lambda *_, r=results: r, w))
+        assert found[0] == found[1]
+
+
+def test_a_deep_copy_has_the_attributes_of_the_tensor():
+    def set_here(x):
+        x.tag = [1]
+        y = copy.deepcopy(x)
+        return y.tag, y.tag is x.tag, y + 1
+
+    def set_outside(x):
+        y = copy.deepcopy(x)
+        return getattr(y, "tag", None), y.grad, y + 1
+
+    for fn in (set_here, set_outside):
+        compiled = compile(fn, backend="eager")
+        for tag, grad in ((None, None), ("a", None), ("b", rand(2)), (None, rand(2)), (None, None)):
+            found = []
+            for run in (fn, compiled):
+                x = tensor([1.0, 2.0], "float32")
+                if tag is not None:
+                    x.tag = tag
+                x.grad = grad
+                found.append(outcome(run, (x,), {}))
+            assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "aot_eager"])
+def test_gradients_that_do_not_fit_a_graph_are_refused(backend):
+    compiled = compile(lambda w: w * 1.5, backend=backend)
+    for data, error in ((flambeau.ones(3), "at index 0 - got [3] but"), (flambeau.ones(2, 1), "invalid gradient"),
+                        (flambeau.ones(4, 4), "invalid gradient"), (flambeau.ones(2, 4), "")):
+        w = rand(2, 4).requires_grad_()
+        y = compiled(w)
+        y.data = data
+        if error:
+            with pytest.raises(RuntimeError) as raised:
+                y.sum().backward()
+            assert error in str(raised.value)
+        else:
+            y.sum().backward()
+            assert w.grad.tolist() == [[1.5] * 4] * 2
+
+
+def test_what_a_view_may_not_be_used_for_is_so_after_squeeze():
+    def fn(x):
+        t = x.unbind(-1)[0]
+        t.squeeze_()
+        return x * 1, t
+
+    found = [_place(run(rand(2, 3).requires_grad_())[1]) for run in (fn, compile(fn, backend="eager"))]
+    assert found[0] == found[1]
