@@ -430,7 +430,7 @@ def _as_traced(backend: Callable[..., Any], *args: Any) -> Any:
 
 def _recording(compiled: Callable[..., Any], graph: Graph) -> Callable[..., Any]:
     """The graph's function; one that is called under `no_grad()` and asks for gradients within records all the same."""
-    if mode.grad or not any(n.requires_grad for n in graph.output_nodes()) or any(n.op and n.op.mutates for n in graph.nodes):
+    if mode.grad or not any(n.requires_grad for n in graph.output_nodes()):
         return compiled
     return recording(compiled)
 

@@ -441,6 +441,7 @@ class _Epilogue:
         self.builder = GraphBuilder(self.epilogue, grad_enabled=True)
         self.params: dict[Node, GraphTensor] = {}
         self.made: dict[_Value, GraphTensor] = {}
+        self.replayed: dict[tuple, GraphTensor] = {}  # what outputs have in common is made once: it may be a copy
 
     def build(self) -> Functional:
         shared = self._shared_storages()
@@ -492,10 +493,15 @@ class _Epilogue:
         return found
 
     def replay(self, base: GraphTensor, value: _Value) -> GraphTensor:
+        key: tuple = (base.node,)
         for step in value.steps:
-            self.builder.loc, self.builder.grad_enabled = step.loc, step.grad
-            base = self.builder(step.op, (base, *step.args))
-            base.node.requires_grad |= step.grad  # (recorded, if only to follow what it shows)
+            key = (*key, id(step))
+            found = self.replayed.get(key)
+            if found is None:
+                self.builder.loc, self.builder.grad_enabled = step.loc, step.grad
+                found = self.replayed[key] = self.builder(step.op, (base, *step.args))
+                found.node.requires_grad |= step.grad  # (recorded, if only to follow what it shows)
+            base = found
         return base
 
     def returned(self, node: Node) -> GraphTensor:

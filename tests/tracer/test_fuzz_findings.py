@@ -553,3 +553,67 @@ def test_what_a_view_may_not_be_used_for_is_so_after_squeeze():
 
     found = [_place(run(rand(2, 3).requires_grad_())[1]) for run in (fn, compile(fn, backend="eager"))]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("backend", ["eager", "numpy"])
+def test_outputs_share_the_copy_that_they_are_views_of(backend):
+    def returned(x):
+        flat = x.flatten()
+        return flat, flat[1:], flat.view(-1, 1)
+
+    def between(x):
+        flat = (x + 0).t().contiguous()
+        return flat[0], flat.view(-1)
+
+    def after_a_break(x):
+        flat = x.flatten()
+        part = flat.unfold(-1, 2, 1)
+        part.add_(-1)
+        return flat * 1, part + 0
+
+    for fn in (returned, between, after_a_break):
+        compiled = compile(fn, backend=backend)
+        for x in (rand(3, 2).t(), rand(2, 3), rand(1, 3).expand(2, 3), rand(3, 5)[1:, 1:4]):
+            found = []
+            for run in (fn, compiled):
+                first, *views = run(x.clone() if x.is_contiguous() else x)
+                first.mul_(5)
+                found.append([t.tolist() for t in (first, *views)])
+            assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("backend", ["eager", "numpy"])
+def test_what_is_recorded_within_no_grad_is_so_beside_writes(backend):
+    def counted(x, b, w):
+        with flambeau.enable_grad():
+            b.add_(1)
+            return x * w
+
+    def written(x, b, w):
+        with flambeau.enable_grad():
+            b.mul_(w)
+            y = x * w
+        b.add_(1)
+        return y, y * 3, b.view(-1), b
+
+    def views(x, b, w):
+        v = b.view(-1)
+        b.add_(1)
+        with flambeau.enable_grad():
+            y = x * w
+            part = y.view(-1)
+            y.mul_(2)
+        return v, y, part
+
+    for fn in (counted, written, views):
+        compiled, found = compile(fn, backend=backend), []
+        for run in (fn, compiled, compiled):
+            x, b, w = (tensor(v, "float32") for v in ([1.0, 2], [3.0, 4], [5.0, 6]))
+            w.requires_grad_()
+            with flambeau.no_grad():
+                results = run(x, b, w)
+            results = results if isinstance(results, tuple) else (results,)
+            places = [(t.tolist(), _place(t)) for t in (*results, x, b, w)]
+            sum((t * (i + 2)).sum() for i, t in enumerate(results) if t.requires_grad).backward()
+            found.append((places, w.grad.tolist()))
+        assert found[0] == found[1] == found[2]
