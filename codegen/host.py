@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from flambeau.codegen import build, cpp, library, prelude, template_calls
+from flambeau.codegen.checks import Check, always_made, checks_of
 from flambeau.codegen.cpp_text import FAILED, identifier, memory_type, size_text
 from flambeau.ir.index import IndexLike
 from flambeau.ir.loops import Buffer
@@ -32,7 +33,7 @@ def build_plan(plan: Plan) -> Artifact | None:
         return None
     text = source.text()
     return Artifact("cpp", plan, {"cpp": text}, str(path), tuple(source.entries), tuple(sorted(source.needs)),
-                    source.checks)
+                    source.checks, source.late_errors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,9 @@ class PlanSource:
         self.needs: set[str] = set()
         self.checks = False  # whether some kernel checks indices
         self.unseen = False  # ... and nobody has looked since whether it found one out of range
+        self.late_errors = False  # whether a step may raise when the memory of an input has been written to
+        self.wrote = False
+        self.passed: set[Check] = set()
         #: Buffers whose memory is that of an input: what writes them must not run once an index was out of range.
         self.kept = {n for n, s in plan.slots.items() if s.kind == "input" and n not in plan.schedule.inputs}
         self.entries: list[str | int] = []
@@ -80,7 +84,9 @@ class PlanSource:
     # ---- steps -----------------------------------------------------------------------------------------------------
 
     def _step(self, number: int, step: object) -> None:
-        if self.unseen and not self.kept.isdisjoint(_touched(step)):
+        writes = not self.kept.isdisjoint(_touched(step))
+        self.wrote = self.wrote or writes
+        if self.unseen and writes:
             self._run([f"if (block[{self.block.sizes + len(self.plan.sizes)}]) return;"])
             self.unseen = False
         if isinstance(step, Kernel):
@@ -89,11 +95,14 @@ class PlanSource:
             if head.endswith(f"i64* {FAILED});"):
                 arguments.append(f"block + {self.block.sizes + len(self.plan.sizes)}")
                 self.checks = self.unseen = True
+                self.late_errors = self.late_errors or self.wrote and not checks_of(step) <= self.passed
+                self.passed |= always_made(step)
             self._run([f"{identifier(step.name)}({', '.join(arguments)});"])
         elif isinstance(step, Extern):
             call = template_calls.write(step, self)
             if call is None:
                 self.entries.append(number)
+                self.late_errors = self.late_errors or self.wrote
             else:
                 self._run(call)
         else:

@@ -69,19 +69,19 @@ def runner_of(recipe: Recipe, libraries: Libraries) -> Runner:
 def executor_recipe(executor: Executor) -> Recipe:
     c = executor.code
     return ("library", executor.path.stem, executor.needs, c.constants, c.entries, c.words, c.arena,
-            marshal.dumps(executor.compiled))
+            c.late_errors, marshal.dumps(executor.compiled))
 
 
 def executor_runner(executor: Executor) -> Runner:
     """The executor's function, with the way to its recipe."""
     run: Any = with_recipe(executor.run, lambda: executor_recipe(executor))
-    run.may_write = True  # new values of inputs may stand in their places before a later step raises
+    run.may_write = executor.code.late_errors  # new values of inputs may stand in their places before a later step raises
     return run
 
 
 def _library(libraries: Libraries, key: str, needs: tuple[str, ...], constants: dict[str, Any], entries: tuple[Any, ...],
-             words: int, arena: int | None, code: bytes) -> Runner:
-    plan = PlanCode("", constants, entries, words, arena)
+             words: int, arena: int | None, late_errors: bool, code: bytes) -> Runner:
+    plan = PlanCode("", constants, entries, words, arena, late_errors)
     return executor_runner(Executor.of_code(libraries.find(key, needs), needs, plan, marshal.loads(code)))
 
 

@@ -204,7 +204,7 @@ class Artifact:
     takes one block of words: the inputs' addresses, the outputs', the arena's, then the sizes) or the number of a step
     that the op's own kernel performs. ``needs`` names the template libraries that it calls. Where it ``checks`` indices,
     four more words of the block tell of one out of range: the number of its ``Fault`` plus 1 (0: none), the index, the
-    size, the dimension.
+    size, the dimension. ``late_errors``: whether a step may raise when another one has written to an input's memory.
     """
 
     target: str
@@ -214,6 +214,7 @@ class Artifact:
     entries: tuple[str | int, ...] = ()
     needs: tuple[str, ...] = ()
     checks: bool = False
+    late_errors: bool = True
     run: Callable[..., Any] | None = None
 
 

@@ -13,13 +13,14 @@ from .autograd import mode
 class PlanCode(NamedTuple):
     """All that running a plan takes beside its library: the source of the function, the constants it names, what it calls
     in order (functions of the library, or the numbers of steps done by eager kernels), the words of its block and the bytes
-    of its own arena (None: made anew at each call)."""
+    of its own arena (None: made anew at each call), and whether a step may raise after one has written to an input."""
 
     text: str
     constants: dict[str, Any]
     entries: tuple[str | int, ...]
     words: int
     arena: int | None
+    late_errors: bool
 
 
 class GraphCode(NamedTuple):

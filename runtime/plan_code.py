@@ -24,6 +24,7 @@ class PlanWriter:
 
     def __init__(self, artifact: Artifact) -> None:
         self.plan, self.entries, self.checks = artifact.plan, artifact.entries, artifact.checks
+        self.late_errors = artifact.late_errors
         self.schedule = artifact.plan.schedule
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
@@ -36,7 +37,7 @@ class PlanWriter:
 
     def code(self) -> PlanCode:
         arena = None if self.arena_is_big else max(int(self.plan.arena), 64) + 64  # type: ignore[arg-type]
-        return PlanCode(self.text(), self.constants, tuple(self.entries), self.words, arena)
+        return PlanCode(self.text(), self.constants, tuple(self.entries), self.words, arena, self.late_errors)
 
     def text(self) -> str:
         """The function's source."""

@@ -91,3 +91,32 @@ def test_as_if_the_graph_had_not_run(program, backend):
         found.append([(one(run, index), facts(state())) for index in (GOOD, BAD, GOOD, BAD)])
     assert found[1] == found[0]
     assert all(e.kind != "fallback" for e in context_of(run).events)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "numpy", "cpp"])
+@pytest.mark.parametrize("wrong", ["token", "target"])
+def test_a_training_step_that_refuses_its_data_does_what_the_program_does_until_then(backend, wrong):
+    def train(compiled):
+        flambeau.manual_seed(0)
+        embed, head = flambeau.nn.Embedding(7, 4), flambeau.nn.Linear(4, 7)
+        parameters = [*embed.parameters(), *head.parameters()]
+        optimizer = flambeau.optim.AdamW(parameters, lr=0.1)
+        seen = []
+
+        def step(x, y):
+            seen.append("begun")
+            optimizer.zero_grad()
+            loss = flambeau.nn.functional.cross_entropy(head(embed(x)), y)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        run = flambeau.compile(step, backend=backend) if compiled else step
+        good, bad = flambeau.tensor([1, 5]), flambeau.tensor([1, 7])
+        run(good, good), run(good, good)
+        with pytest.raises(IndexError) as caught:
+            run(bad if wrong == "token" else good, bad if wrong == "target" else good)
+        values = [p.detach().numpy().round(5).tolist() for p in parameters]
+        return str(caught.value), seen, [p.grad for p in parameters], values
+
+    assert train(True) == train(False)
