@@ -6,7 +6,7 @@ The gradient of an embedding, say, checks the same indices as the embedding did.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from flambeau.codegen.emit import roots, statements
 from flambeau.ir import index as ix
@@ -28,7 +28,7 @@ def always_made(kernel: Kernel) -> set[Check]:
     return {_check(s.value, known) for s in statements(kernel.body) if isinstance(s, Let) and _is_check(s.value)}
 
 
-def _is_check(e: Any) -> bool:
+def _is_check(e: Any) -> TypeGuard[Call]:
     return isinstance(e, Call) and e.fn == "checked_index"
 
 
