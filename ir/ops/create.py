@@ -14,6 +14,7 @@ from ..family import composite, ops, pointwise, primitive
 from ..meta import TensorMeta, meta_of
 from ..op import Scalar, type_name
 from ..samples import S, T
+from ..usage import reads
 
 if TYPE_CHECKING:
     from .. import loops
@@ -184,8 +185,8 @@ ones_like_ = _like("ones_like", 1)
 fill = pointwise(
     "fill(Tensor self, Operand value) -> Tensor", promote="copy", dtypes="buifc", tags=("check", "overlap"),
     kernel=lambda xp, x, value: _filled(xp, x, value), api=("torch.fill",), store=lambda x, value: _store(x, value),
-    decompose=lambda x, value: ops.expand(ops.cast(value, x.dtype), tuple(x.shape)) if hasattr(value, "dtype")
-    else ops.full(tuple(x.shape), value, dtype=x.dtype, device=x.device),
+    decompose=reads("value")(lambda x, value: _copied(x, value) if hasattr(value, "dtype")
+                             else ops.full(tuple(x.shape), value, dtype=x.dtype, device=x.device)),
     vjp=(lambda g, out, x, value: ops.zeros_like(g), lambda g, out, x, value: ops.sum(g)),
     samples=lambda: [S(T((3, 4)), 1), S(T((3, 4)), T(()))])
 
@@ -254,10 +255,18 @@ clone = primitive(
 copy = pointwise(
     "copy(Tensor self, Tensor src, bool non_blocking=False) -> Tensor", promote="copy", api=(), tags=("check",),
     kernel=lambda xp, x, src, non_blocking: xp.broadcast_to(src, x.shape).astype(x.dtype),
-    decompose=lambda x, src, non_blocking: ops.expand(ops.cast(src, x.dtype), tuple(x.shape)),
+    decompose=reads("src")(lambda x, src, non_blocking: _copied(x, src)),
     store=lambda x, src, non_blocking: _store(x, src),
     vjp=(lambda g, out, x, src, nb: ops.zeros_like(g), lambda g, out, x, src, nb: g), dtypes="buifc",
     samples=lambda: [S(T((3, 4)), T((3, 4))), S(T((3, 4)), T((4,)))])
+
+
+def _copied(x: Any, src: Any) -> Any:
+    """``src`` like ``x``, in memory of its own: what is expanded shares elements."""
+    found = ops.expand(ops.cast(src, x.dtype), tuple(x.shape))
+    ones = [n for n in src.shape if type(n) is int and n == 1]
+    expanded = len(src.shape) != len(x.shape) or len(ones) != len([n for n in x.shape if type(n) is int and n == 1])
+    return ops.clone(found) if expanded else found
 
 
 def _copy_meta(x: Any, src: Any, non_blocking: bool) -> TensorMeta:

@@ -617,3 +617,26 @@ def test_what_is_recorded_within_no_grad_is_so_beside_writes(backend):
             sum((t * (i + 2)).sum() for i, t in enumerate(results) if t.requires_grad).backward()
             found.append((places, w.grad.tolist()))
         assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "aot_eager"])
+def test_what_is_filled_from_less_has_elements_of_its_own(backend):
+    def copied(x):
+        y = flambeau.zeros(2, 3)
+        y.copy_(x[0])
+        return y
+
+    def stored(x):
+        y = flambeau.zeros(2, 3)
+        y[:] = x
+        return y
+
+    def filled(x):
+        return flambeau.zeros(2, 3).fill_(x[0])
+
+    for fn in (copied, stored, filled):
+        compiled = compile(fn, backend=backend)
+        for dtype in ("int32", "float32", "float64"):
+            y = compiled(tensor([2], dtype))
+            y[0, 1] = 7
+            assert y.tolist() == [[2, 7, 2], [2, 2, 2]]
