@@ -9,7 +9,7 @@ from typing import Any
 
 from flambeau.frontend.runners import undone
 from flambeau.frontend.trace.again import written_inputs
-from flambeau.ir.graph import Graph, Node
+from flambeau.ir.graph import Graph, Node, may_raise
 from flambeau.ir.tree import leaves
 
 Run = Callable[[Sequence[Any]], Sequence[Any]]
@@ -18,7 +18,7 @@ Run = Callable[[Sequence[Any]], Sequence[Any]]
 def undoing(run: Run, graph: Graph, changes: set[str], in_order: bool) -> Run:
     """``run``, undone where it raises. ``in_order``: it writes as it goes, not after all else as compiled graphs do.
 
-    Only graphs with steps that may raise for the data they meet (indices) are looked after; others stay as they are.
+    Only graphs with steps that may raise for the data they meet are looked after; others stay as they are.
     """
     copied = written_inputs(graph) if in_order else []
     drawn = "drawn" in changes
@@ -28,11 +28,11 @@ def undoing(run: Run, graph: Graph, changes: set[str], in_order: bool) -> Run:
 
 
 def _may_raise(node: Node) -> bool:
-    """Whether a step may refuse the data that it meets: it reads integers as something else than numbers, or divides them."""
+    """Whether a step may refuse the data that it meets. To be on the safe side, those that read integers count, too."""
     op = node.op
-    if op is None or op.family in ("view", "creation"):
+    if may_raise(node):
+        return True
+    if op is None or op.family in ("view", "creation", "pointwise"):
         return False
-    if op.family == "pointwise":
-        return "divides" in op.tags
     return any(n.meta is not None and not isinstance(n.meta, tuple) and n.meta.dtype.is_integral
                for n in leaves(node.args) if isinstance(n, Node))

@@ -134,12 +134,13 @@ class Graph:
     def output_nodes(self) -> list[Node]:
         return [x for x in leaves(self.outputs) if isinstance(x, Node)]
 
-    def remove_dead(self) -> None:
-        """Drop calls whose value nobody reads, that write nothing and draw no random numbers."""
+    def remove_dead(self, raising: bool = False) -> None:
+        """Drop calls whose value nobody reads, that write nothing and draw no random numbers; with ``raising``, keep those
+        that may refuse their data (see :func:`may_raise`)."""
         live = set(self.output_nodes())
         kept = []
         for node in reversed(self.nodes):
-            if node in live or node.op.mutates or (  # type: ignore[union-attr]
+            if node in live or node.op.mutates or raising and may_raise(node) or (  # type: ignore[union-attr]
                     not node.op.tags.isdisjoint(("effect", "random")) or draws_inside(node)):  # type: ignore[union-attr]
                 kept.append(node)
                 live.update(node.inputs)
@@ -410,6 +411,22 @@ def bodies(node: Node) -> list[Graph]:
 def draws_inside(node: Node) -> bool:
     """Whether a body of a call draws random numbers, so that leaving it out would change those drawn later."""
     return any("random" in n.op.tags for body in bodies(node) for n in body.walk())  # type: ignore[union-attr]
+
+
+def may_raise(node: Node) -> bool:
+    """Whether a call may refuse the data that it meets, so that the program can tell whether it is run.
+
+    Ops that do so say it by the tag "raises"; integers are not divided by zero; a body may hold such a call.
+    """
+    op = node.op
+    if op is None:
+        return False
+    if "raises" in op.tags:  # (LAPACK's may report what is wrong instead)
+        return all(a is not False for p, a in zip(op.schema.params, node.args) if p.name == "check_errors")
+    if "divides" in op.tags:
+        divisor = node.args[1]
+        return bool(node.meta.dtype.is_integral) and not (isinstance(divisor, (int, float)) and divisor != 0)
+    return any(map(may_raise, (n for body in bodies(node) for n in body.walk())))
 
 
 def map_bodies(fn: Any, args: Any) -> Any:

@@ -8,6 +8,7 @@ into mutated inputs and makes the outputs that are views of inputs or of each ot
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,16 +20,19 @@ from flambeau.ir.graph import (
     as_leaf,
     bodies,
     copy_into,
+    draws_inside,
     getitem,
     gradients,
     map_bodies,
     map_nodes,
+    may_raise,
     parse_graph,
     tape_point,
 )
 from flambeau.ir.op import Op, get_op, ops, use_handler
 from flambeau.ir.tracing import GraphBuilder, GraphTensor
 from flambeau.ir.tree import leaves
+from flambeau.ir.usage import parameter_uses
 
 from .layout import Fork, Layout, UnknownLayout, last_uses, stand_in
 from .sizes import carriers
@@ -86,8 +90,46 @@ def functionalize(graph: Graph) -> Functional:
     for node in graph.nodes:
         run.visit(node)
     found = _Epilogue(run).build()
+    _return_unread(found.graph)
     found.graph.remove_dead()
     return found
+
+
+def _return_unread(graph: Graph) -> None:
+    """Make calls that may raise, and that nobody reads, outputs: so no later pass drops them. The epilogue ignores them."""
+    live = set(graph.output_nodes())
+    for node in graph.nodes[::-1]:
+        if node not in live and may_raise(node):
+            graph.outputs.append(_without_tape(graph, node))
+            live.add(node)
+        if node in live or not node.op.tags.isdisjoint(("effect", "random")) or draws_inside(node):  # type: ignore[union-attr]
+            live.update(_read(node))
+
+
+def _read(node: Node) -> list[Node]:
+    """The arguments whose data a call needs: of what it fills or replaces as a whole it needs the shape alone."""
+    op = node.op
+    assert op is not None
+    if op.family == "scatter_view" and _elements(node.args[1]) == _elements(node.args[0]):
+        return [node.args[1]]
+    uses = parameter_uses(op.decompose) if op.decompose is not None and "bodies" not in op.tags else None
+    if uses is None:
+        return node.inputs
+    return [n for k, a in enumerate(node.args) if k >= len(uses) or uses[k] for n in leaves(a) if isinstance(n, Node)]
+
+
+def _elements(node: Node) -> Any:
+    """How many elements there are, as a number or in words: of symbols nothing is to be asked."""
+    shape = node.meta.shape
+    return math.prod(shape) if all(type(n) is int for n in shape) else str([n for n in shape if type(n) is not int or n != 1])
+
+
+def _without_tape(graph: Graph, node: Node) -> Node:
+    """``node``, or its first result, as a value that has no gradient."""
+    if isinstance(node.meta, tuple):
+        first = next(i for i, m in enumerate(node.meta) if m is not None)
+        return graph.add(getitem, (node, first), node.meta[first], node.loc)
+    return graph.add(get_op("detach"), (node,), node.meta, node.loc) if node.requires_grad else node
 
 
 def functional_body(body: Graph) -> Graph:

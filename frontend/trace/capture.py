@@ -258,7 +258,7 @@ class Capture:
             tr.guards.add(Item(space, "_default"), *g.is_object(devices.as_device(None))[:2], "the default device is the same",
                           lambda: "")
         if not any("random" in n.op.tags for n in graph.walk()):  # type: ignore[union-attr]
-            graph.remove_dead()
+            graph.remove_dead(raising=True)
         if broke is not None:
             broke.ops = sum(n.op is not None for n in graph.nodes)
         sources, examples = self._inputs(tr)

@@ -407,7 +407,8 @@ def _repeat_counts(xp: Any, repeats: Any) -> Any:
 
 
 repeat_counts = primitive(
-    "repeat_counts(Tensor repeats) -> Tensor", "index", kernel=_repeat_counts, infer=None, api=(), tags=("extern", "data_shape"),
+    "repeat_counts(Tensor repeats) -> Tensor", "index", kernel=_repeat_counts, infer=None, api=(),
+    tags=("extern", "data_shape", "raises"),
     dtypes="i", samples=lambda: [S(T((4,), 0, 4))],
     data_shape=lambda size, repeats: meta_of(repeats).with_shape((size(),)))
 

@@ -106,7 +106,8 @@ def _at_class_kernel(xp: Any, x: Any, dim: int, index: Any) -> Any:
 
 
 at_class = primitive(
-    "at_class(Tensor self, int dim, Tensor index) -> Tensor", "index", kernel=_at_class_kernel, api=(), fault=faults.TARGET,
+    "at_class(Tensor self, int dim, Tensor index) -> Tensor", "index",
+    tags=("raises",), kernel=_at_class_kernel, api=(), fault=faults.TARGET,
     infer=lambda x, dim, index: TensorMeta(tuple(index.shape), x.dtype, x.device),
     lower=lambda at, x, dim, index: x.at((*at[:dim], index.at(at), *at[dim + 1:])),
     vjp=(lambda g, out, x, dim, index: ops.scatter_add(zeros_for(g, x.shape), dim, index, g), None),
@@ -116,7 +117,7 @@ at_class = primitive(
 
 nll = composite(
     "nll_loss(Tensor self, Tensor target, Tensor? weight=None, int ignore_index=-100, str reduction='mean') -> Tensor",
-    _nll_parts, kernel=_nll_kernel, infer=_class_meta, tags=("check",), api=(),
+    _nll_parts, kernel=_nll_kernel, infer=_class_meta, tags=("check", "raises"), api=(),
     samples=lambda: [S(T((3, 5)), _classes((3,), 5)), S(T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1),
                      S(T((2, 4, 3)), _classes((2, 3), 4), None, -100, "sum"), S(T((5,)), _classes((), 5), None, -100, "none")],
     doc="Minus the input at the target class. Shapes: [N, C, *], [N, *] -> [] (or [N, *]).")
@@ -252,7 +253,7 @@ def _cross_entropy_backward_kernel(xp: Any, g: Any, x: Any, target: Any, weight:
 
 cross_entropy_backward = composite(
     "cross_entropy_backward(Tensor grad, Tensor self, Tensor target, Tensor? weight, int ignore_index, str reduction,"
-    " float label_smoothing) -> Tensor", _cross_entropy_backward_parts, api=(),
+    " float label_smoothing) -> Tensor", _cross_entropy_backward_parts, tags=("raises",), api=(),
     kernel=_cross_entropy_backward_kernel,
     samples=lambda: [S(T(()), T((3, 5)), _classes((3,), 5), None, -100, "mean", 0.0),
                      S(T((3,)), T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1, "none", 0.1)],
@@ -300,7 +301,7 @@ def _probability_array(xp: Any, logs: Any, target: Any, weight: Any, dim: int, r
 cross_entropy_op = composite(
     "cross_entropy(Tensor self, Tensor target, Tensor? weight=None, int ignore_index=-100, str reduction='mean',"
     " float label_smoothing=0.0) -> Tensor", _cross_entropy_parts, kernel=_cross_entropy_kernel, infer=_cross_entropy_meta,
-    joint_vjp=_cross_entropy_grads, tags=("check",), api=(),
+    joint_vjp=_cross_entropy_grads, tags=("check", "raises"), api=(),
     samples=lambda: [S(T((3, 5)), _classes((3,), 5)), S(T((3, 5)), _classes((3,), 5), T((5,), 0.5, 2.0, grad=False), 1),
                      S(T((2, 4, 3)), _classes((2, 3), 4), None, -100, "sum", 0.1), S(T((5,)), _classes((), 5)),
                      S(T((3, 5)), T((3, 5), 0.0, 1.0), None, -100, "mean", 0.1),

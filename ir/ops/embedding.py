@@ -49,7 +49,7 @@ def _embedding_element(index: Any, weight: Any, rows: Any, padding_idx: int) -> 
 
 embedding_rows = primitive(
     "embedding(Tensor self, Tensor indices, int padding_idx=-1) -> Tensor", "index", kernel=_embedding_kernel,
-    tags=("by_rule",), fault=faults.IN_SELF, infer=_embedding_meta, lower=_embedding_element, api=(),
+    tags=("by_rule", "raises"), fault=faults.IN_SELF, infer=_embedding_meta, lower=_embedding_element, api=(),
     vjp=(lambda g, out, weight, index, padding_idx:
          ops.embedding_backward(g, index, weight.shape[0], padding_idx), None),
     samples=lambda: [S(T((5, 3)), _indices([[1, 0, 4], [2, 1, 1]])), S(T((5, 3)), _indices([3, 0, 4]), 1),
@@ -100,7 +100,7 @@ def _embedding_backward_grad(gg: Any, out: Any, g: Any, index: Any, num: int, pa
 
 embedding_backward = composite(
     "embedding_backward(Tensor grad, Tensor indices, int num, int padding_idx) -> Tensor", _embedding_backward_parts,
-    kernel=_embedding_backward_kernel, api=(), vjp=(_embedding_backward_grad, None),
+    tags=("raises",), kernel=_embedding_backward_kernel, api=(), vjp=(_embedding_backward_grad, None),
     infer=lambda g, index, num, padding_idx: meta_of(g).with_shape((num, g.shape[-1])),
     samples=lambda: [S(T((2, 3, 4)), _indices([[1, 0, 4], [2, 1, 1]]), 5, -1), S(T((3, 2)), _indices([1, 0, 1]), 5, 1)],
     doc="The gradient of an embedding's table of ``num`` rows. Shapes: [*, D], [*] -> [num, D].")
@@ -177,7 +177,8 @@ def _one_hot_element(at: Any, index: Any, num_classes: int) -> Any:
 
 
 one_hot_of = primitive(
-    "one_hot(Tensor self, int num_classes) -> Tensor", "index", kernel=_one_hot_kernel, infer=_one_hot_meta, tags=("check",),
+    "one_hot(Tensor self, int num_classes) -> Tensor", "index", kernel=_one_hot_kernel, infer=_one_hot_meta,
+    tags=("check", "raises"),
     lower=_one_hot_element, api=(), dtypes="i", samples=lambda: [S(_indices([[1, 0], [3, 2]]), 4)],
     doc="1 at the index, else 0. Shapes: any shape of int64 -> [*, num_classes].")
 

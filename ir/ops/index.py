@@ -104,7 +104,8 @@ def _gathered_from(g: Any, x: Any, dim: int, index: Any) -> Any:
 
 gather = primitive(
     "gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False) -> Tensor", "index", kernel=_gather,
-    infer=_gather_meta, lower=_gather_element, tags=("out", "check", "apart", "same_out"), dtypes="buifc", fault=faults.GATHERED,
+    infer=_gather_meta, lower=_gather_element,
+    tags=("out", "check", "apart", "same_out", "raises"), dtypes="buifc", fault=faults.GATHERED,
     vjp=(lambda g, out, x, dim, index, sparse_grad: _gathered_from(g, x, dim, index), None),
     samples=lambda: [S(T((3, 4)), 1, indices((3, 2), 4)), S(T((3, 4)), 0, indices((2, 4), 3)), S(T((5,)), 0, indices((7,), 5)),
                      S(T((3, 4)), -1, indices((2, 3), 4))])
@@ -152,7 +153,7 @@ def _scatter(xp: Any, x: Any, dim: int, index: Any, src: Any) -> Any:
 
 scatter_src = primitive(
     "scatter_src(Tensor self, int dim, Tensor index, Operand src) -> Tensor", "index", kernel=_scatter, infer=_scatter_meta,
-    api=(), tags=("extern", "check"), dtypes="buifc", inplace=False,
+    api=(), tags=("extern", "check", "raises"), dtypes="buifc", inplace=False,
     vjp=(lambda g, out, x, dim, index, src: ops.scatter_src(g, dim, index, 0), None,
          lambda g, out, x, dim, index, src: _cut_back(ops.gather(g, dim, index), src.shape)),
     samples=lambda: [S(T((3, 4)), 1, T((3, 2), dtype=_I64, grad=False, values=[[0, 3], [1, 2], [2, 0]]), T((3, 2))),
@@ -182,7 +183,7 @@ def _scatter_add(xp: Any, x: Any, dim: int, index: Any, src: Any) -> Any:
 
 scatter_add = primitive(
     "scatter_add(Tensor self, int dim, Tensor index, Tensor src) -> Tensor", "index", kernel=_scatter_add, infer=_scatter_meta,
-    tags=("amp:promote@cuda", "extern", "check"), dtypes="uif", inplace=True, fault=faults.GATHERED, scatter=Scatter(
+    tags=("amp:promote@cuda", "extern", "check", "raises"), dtypes="uif", inplace=True, fault=faults.GATHERED, scatter=Scatter(
         over=lambda x, dim, index, src: index.shape if x.ndim and src.dtype is x.dtype else None,
         element=lambda at, x, dim, index, src: (_put_at(at, wrap_dim(dim, x.ndim), index.at(at)), src.at(at))),
     vjp=(lambda g, out, x, dim, index, src: g, None,
@@ -263,7 +264,7 @@ def _scatter_reduce_rules() -> tuple:
 
 scatter_reduce = primitive(
     "scatter_reduce(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True) -> Tensor", "index",
-    kernel=_scatter_reduce, infer=_scatter_meta, vjp=_scatter_reduce_rules(), tags=("extern", "check"), dtypes="uif",
+    kernel=_scatter_reduce, infer=_scatter_meta, vjp=_scatter_reduce_rules(), tags=("extern", "check", "raises"), dtypes="uif",
         inplace=True,
     samples=lambda: [S(T((4,), 0.5, 2), 0, indices((6,), 4), T((6,), 0.5, 2), how, include_self=own)
                      for how in _REDUCERS for own in (True, False)])
@@ -298,7 +299,7 @@ def _index_select_at(at: Any, x: Any, dim: int, index: Any) -> Any:
 index_select = primitive(
     "index_select(Tensor self, int dim, Tensor index) -> Tensor", "index", kernel=_index_select, infer=_index_select_meta,
     vjp=(lambda g, out, x, dim, index: ops.index_add(zeros_for(g, x.shape), dim, index, g), None),
-        tags=("out", "check"), dtypes="buifc", fault=faults.IN_SELF,
+        tags=("out", "check", "raises"), dtypes="buifc", fault=faults.IN_SELF,
     lower=_index_select_at,
     samples=lambda: [S(T(()), 0, indices((1,), 1)), S(T((3, 4)), 0, indices((5,), 3)),
                      S(T((3, 4)), -1, indices((2,), 4)), S(T((3, 4)), 0, indices((0,), 3))])
@@ -357,7 +358,7 @@ def _copied_meta(x: Any, dim: int, index: Any, source: Any) -> TensorMeta:
 
 index_add = primitive(
     "index_add(Tensor self, int dim, Tensor index, Tensor source, *, Number alpha=1) -> Tensor", "index", kernel=_index_add,
-    infer=_added_meta, inplace=True, tags=("extern", "check"), dtypes="uifc", scatter=Scatter(
+    infer=_added_meta, inplace=True, tags=("extern", "check", "raises"), dtypes="uifc", scatter=Scatter(
         over=lambda x, dim, index, source, alpha: source.shape if x.ndim and source.dtype is x.dtype else None,
         element=lambda at, x, dim, index, source, alpha: (
             _put_at(at, wrap_dim(dim, x.ndim), index.at((at[wrap_dim(dim, x.ndim)],) if index.ndim else ())),
@@ -382,7 +383,7 @@ def _index_copy(xp: Any, x: Any, dim: int, index: Any, source: Any) -> Any:
 
 index_copy = primitive(
     "index_copy(Tensor self, int dim, Tensor index, Tensor source) -> Tensor", "index", kernel=_index_copy, infer=_copied_meta,
-    inplace=True, tags=("amp:promote@cpu", "extern", "check"), dtypes="buifc",
+    inplace=True, tags=("amp:promote@cpu", "extern", "check", "raises"), dtypes="buifc",
     vjp=(lambda g, out, x, dim, index, source: ops.index_fill(g, dim, index, 0), None,
          lambda g, out, x, dim, index, source: ops.index_select(g, dim, index)),
     samples=lambda: [S(T((3, 4)), 0, T((2,), dtype=_I64, grad=False, values=[2, 0]), T((2, 4)))])
@@ -404,7 +405,7 @@ def _filled(x: Any, dim: int, index: Any) -> Any:
 
 index_fill = primitive(
     "index_fill(Tensor self, int dim, Tensor index, Operand value) -> Tensor", "index", kernel=_index_fill, infer=_same_meta,
-    inplace=True, tags=("extern", "check", "overlap"), dtypes="buifc",
+    inplace=True, tags=("extern", "check", "overlap", "raises"), dtypes="buifc",
     vjp=(lambda g, out, x, dim, index, value: ops.index_fill(g, dim, index, 0), None,
          lambda g, out, x, dim, index, value: ops.sum(ops.where(_filled(x, dim, index), g, 0))),
     samples=lambda: [S(T((3, 4)), 0, indices((2,), 3), 1),
@@ -497,7 +498,7 @@ def _index_element(at: Any, x: Any, indices: Any) -> Any:
 index_ = primitive(
     "index(Tensor self, Tensor[]? indices) -> Tensor", "index", kernel=_index, infer=_index_meta, lower=_index_element, api=(),
     vjp=(lambda g, out, x, indices: ops.index_put(zeros_for(g, x.shape), indices, g, True), None), dtypes="buifc",
-        tags=("check_data", "any_layout"), fault=faults.WRAPPED, data_shape=_masked_shape,
+        tags=("check_data", "any_layout", "raises"), fault=faults.WRAPPED, data_shape=_masked_shape,
     samples=lambda: [S(T((4, 5)), [indices((3,), 4)]), S(T((4, 5)), [None, indices((2, 2), 5)]),
                      S(T((4, 5)), [indices((3,), 4), indices((3,), 5)]),
                          S(T((4, 5, 3)), [indices((2, 1), 4), None, indices((3,), 3)]),
@@ -528,7 +529,8 @@ def _index_put(xp: Any, x: Any, indices: Any, values: Any, accumulate: bool) -> 
 
 index_put = primitive(
     "index_put(Tensor self, Tensor[]? indices, Tensor values, bool accumulate=False) -> Tensor", "index", kernel=_index_put,
-    infer=lambda x, indices, values, accumulate: meta_of(x), inplace=True, tags=("amp:promote@cuda", "extern"), dtypes="buifc",
+    infer=lambda x, indices, values, accumulate: meta_of(x), inplace=True,
+    tags=("amp:promote@cuda", "extern", "raises"), dtypes="buifc",
     vjp=(lambda g, out, x, indices, values, accumulate: g if accumulate else ops.index_put(
         g, indices, ops.full((), 0, dtype=g.dtype, device=g.device)), None,
          lambda g, out, x, indices, values, accumulate: ops.index(g, indices)),
@@ -629,7 +631,8 @@ def _masked_scatter(xp: Any, x: Any, mask: Any, source: Any) -> Any:
 
 masked_scatter = primitive(
     "masked_scatter(Tensor self, Tensor mask, Tensor source) -> Tensor", "index", kernel=_masked_scatter, inplace=True,
-    infer=lambda x, mask, source: meta_of(x).with_shape(_broadcast(x.shape, mask.shape)), tags=("extern",), dtypes="buifc",
+    infer=lambda x, mask, source: meta_of(x).with_shape(_broadcast(x.shape, mask.shape)),
+    tags=("extern", "raises"), dtypes="buifc",
     vjp=(lambda g, out, x, mask, source: ops.where(mask, 0, g), None,
          lambda g, out, x, mask, source: ops.masked_scatter_source(g, mask, tuple(source.shape))),
     samples=lambda: [S(T((3, 4)), T((3, 4), dtype=_dtype.bool_, grad=False), T((12,))),
@@ -658,7 +661,7 @@ def _take(x: Any, index: Any) -> Any:
     return ops.reshape(ops.index(ops.reshape(x, (-1,)), [ops.reshape(index, (-1,))]), tuple(index.shape))
 
 
-take = composite("take(Tensor self, Tensor index) -> Tensor", _take, dtypes="buifc", tags=("out", "apart"),
+take = composite("take(Tensor self, Tensor index) -> Tensor", _take, dtypes="buifc", tags=("out", "apart", "raises"),
                  samples=lambda: [S(T((3, 4)), indices((2, 3), 12)), S(T((3, 4)), T((2,), -12, 12, dtype=_I64, grad=False))])
 
 
@@ -667,7 +670,8 @@ def _put_parts(x: Any, index: Any, source: Any, accumulate: bool) -> Any:
     return ops.reshape(flat, tuple(x.shape))
 
 
-put = composite("put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor", _put_parts, dtypes="buifc",
+put = composite("put(Tensor self, Tensor index, Tensor source, bool accumulate=False) -> Tensor", _put_parts,
+                tags=("raises",), dtypes="buifc",
                 inplace=True, samples=lambda: [S(T((3, 4)), T((2,), dtype=_I64, grad=False, values=[5, 0]), T((2,))),
                                                S(T((3, 4)), indices((4,), 12), T((4,)), True)])
 

@@ -77,7 +77,7 @@ def _cholesky_rule(g: Any, out: Any, a: Any, upper: bool, check_errors: bool, ca
 cholesky_ex = primitive(
     "linalg_cholesky_ex(Tensor A, *, bool upper=False, bool check_errors=False, str caller='linalg.cholesky_ex') -> "
     "(Tensor, Tensor)", "linalg", kernel=_cholesky, infer=_cholesky_meta, vjp=_cholesky_rule, api=(),
-    tags=(*_TAGS, "by_rule"), dtypes="fc",
+    tags=(*_TAGS, "by_rule", "raises"), dtypes="fc",
     samples=lambda: [S(definite(3, 3)), S(definite(2, 2, 2), upper=True)],
     doc="L with A = L L^H (``upper``: U with A = U^H U), and for each matrix the order of the first minor that is not "
         "positive (0: none). One triangle of A is read; its gradient is symmetric. Shapes: [*, n, n] -> [*, n, n], [*].")
@@ -86,14 +86,14 @@ named_result(cholesky_ex, returns.linalg_cholesky_ex, "linalg.cholesky_ex")
 linalg_cholesky = composite(
     "linalg_cholesky(Tensor A, *, bool upper=False) -> Tensor",
     lambda a, upper: ops.linalg_cholesky_ex(a, upper=upper, check_errors=True, caller="linalg.cholesky")[0],
-    api=("linalg.cholesky",), tags=("out", "by_rule", "no_half"), dtypes="fc",
+    api=("linalg.cholesky",), tags=("out", "by_rule", "no_half", "raises"), dtypes="fc",
     samples=lambda: [S(definite(3, 3)), S(definite(2, 2, 2), upper=True)],
     doc="L with A = L L^H (``upper``: U with A = U^H U). Raises ``linalg.LinAlgError`` where A is not positive-definite.")
 
 cholesky = composite(
     "cholesky(Tensor self, bool upper=False) -> Tensor",
     lambda a, upper: ops.linalg_cholesky_ex(a, upper=upper, check_errors=True, caller="cholesky")[0],
-    tags=("out", "by_rule", "no_half"), dtypes="fc", samples=lambda: [S(definite(3, 3)), S(definite(2, 2, 2), True)],
+    tags=("out", "by_rule", "no_half", "raises"), dtypes="fc", samples=lambda: [S(definite(3, 3)), S(definite(2, 2, 2), True)],
     doc="The old form of ``linalg.cholesky``.")
 
 
@@ -168,7 +168,7 @@ def _ldl_meta(a: Any, hermitian: bool, check_errors: bool, caller: str) -> tuple
 
 ldl_factor_ex = primitive(
     "linalg_ldl_factor_ex(Tensor A, *, bool hermitian=False, bool check_errors=False, str caller='linalg.ldl_factor_ex') -> "
-    "(Tensor, Tensor, Tensor)", "linalg", kernel=_ldl_factor, infer=_ldl_meta, api=(), tags=_TAGS, dtypes="fc",
+    "(Tensor, Tensor, Tensor)", "linalg", kernel=_ldl_factor, infer=_ldl_meta, api=(), tags=(*_TAGS, "raises"), dtypes="fc",
     samples=lambda: [S(definite(3, 3)), S(definite(2, 2, 2))],
     doc="LAPACK's L D L^T of symmetric (``hermitian``: L D L^H of Hermitian) matrices in one matrix, pivots, infos.")
 named_result(ldl_factor_ex, returns.linalg_ldl_factor_ex, "linalg.ldl_factor_ex")
@@ -237,6 +237,6 @@ def _ldl_factored(*shape: int) -> list[T]:
 
 ldl_solve = primitive(
     "linalg_ldl_solve(Tensor LD, Tensor pivots, Tensor B, *, bool hermitian=False) -> Tensor", "linalg", kernel=_ldl_solve,
-    infer=_ldl_solve_meta, api=("linalg.ldl_solve",), tags=(*_TAGS, "out"), dtypes="fc",
+    infer=_ldl_solve_meta, api=("linalg.ldl_solve",), tags=(*_TAGS, "out", "raises"), dtypes="fc",
     samples=lambda: [S(*_ldl_factored(3, 3), T((3, 2))), S(*_ldl_factored(2, 2, 2), T((2, 1)))],
     doc="X with A X = B, A given by ldl_factor. Shapes: [*, n, n], [*, n], [*, n, k] -> [*, n, k].")

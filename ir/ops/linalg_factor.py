@@ -275,7 +275,7 @@ def _eigh_rule(g: Any, out: Any, a: Any, uplo: str) -> Any:
 
 eigh = primitive(
     "linalg_eigh(Tensor A, str UPLO='L') -> (Tensor, Tensor)", "linalg", kernel=_eigh, infer=_eigh_meta, vjp=_eigh_rule, api=(),
-    tags=(*_TAGS, "by_rule"), dtypes="fc", samples=lambda: [S(definite(3, 3)), S(definite(2, 2, 2), "U")],
+    tags=(*_TAGS, "by_rule", "raises"), dtypes="fc", samples=lambda: [S(definite(3, 3)), S(definite(2, 2, 2), "U")],
     doc="Rising eigenvalues (real) and eigenvectors (columns) of Hermitian matrices, of which one triangle is read. "
         "Shapes: [*, n, n] -> [*, n], [*, n, n].")
 named_result(eigh, returns.linalg_eigh, "linalg.eigh")
@@ -293,7 +293,8 @@ def _eigvalsh_rule(g: Any, out: Any, a: Any, uplo: str) -> Any:
 
 eigvalsh = primitive(
     "linalg_eigvalsh(Tensor A, str UPLO='L') -> Tensor", "linalg", kernel=_eigvalsh,
-    infer=lambda a, uplo: _eigh_meta(a, uplo)[0], vjp=_eigvalsh_rule, api=("linalg.eigvalsh",), tags=(*_TAGS, "by_rule", "out"),
+    infer=lambda a, uplo: _eigh_meta(a, uplo)[0], vjp=_eigvalsh_rule, api=("linalg.eigvalsh",),
+    tags=(*_TAGS, "by_rule", "out", "raises"),
     dtypes="fc", samples=lambda: [S(definite(3, 3)), S(definite(2, 2, 2), "U")],
     doc="Rising eigenvalues of Hermitian matrices, of which one triangle is read. Shapes: [*, n, n] -> [*, n].")
 
@@ -336,7 +337,8 @@ def _eig_rule(g: Any, out: Any, a: Any) -> Any:
 
 
 eig = primitive(
-    "linalg_eig(Tensor A) -> (Tensor, Tensor)", "linalg", kernel=_eig, infer=_eig_meta, vjp=_eig_rule, api=(), tags=_TAGS,
+    "linalg_eig(Tensor A) -> (Tensor, Tensor)", "linalg", kernel=_eig, infer=_eig_meta, vjp=_eig_rule, api=(),
+    tags=(*_TAGS, "raises"),
     dtypes="fc", samples=lambda: [S(well(3, 3)), S(well(2, 2, 2))],
     doc="Complex eigenvalues and eigenvectors (columns of length 1). Shapes: [*, n, n] -> [*, n], [*, n, n].")
 named_result(eig, returns.linalg_eig, "linalg.eig")
@@ -355,7 +357,7 @@ def _eigvals_rule(g: Any, out: Any, a: Any) -> Any:
 
 eigvals = primitive(
     "linalg_eigvals(Tensor A) -> Tensor", "linalg", kernel=_eigvals, infer=lambda a: _eig_meta(a)[0], vjp=_eigvals_rule,
-    api=("linalg.eigvals",), tags=(*_TAGS, "out"), dtypes="fc", samples=lambda: [S(well(3, 3)), S(well(2, 2, 2))],
+    api=("linalg.eigvals",), tags=(*_TAGS, "out", "raises"), dtypes="fc", samples=lambda: [S(well(3, 3)), S(well(2, 2, 2))],
     doc="Complex eigenvalues, in no order. Shapes: [*, n, n] -> [*, n].")
 
 
@@ -417,7 +419,7 @@ def _svd_rule(g: Any, out: Any, a: Any, full_matrices: bool, driver: Any) -> Any
 
 linalg_svd = primitive(
     "linalg_svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor, Tensor, Tensor)", "linalg", kernel=_svd,
-    infer=_svd_meta, vjp=_svd_rule, api=(), tags=_TAGS, dtypes="fc",
+    infer=_svd_meta, vjp=_svd_rule, api=(), tags=(*_TAGS, "raises"), dtypes="fc",
     samples=lambda: [S(well(3, 3), False), S(well(2, 4, 3), False), S(well(2, 3), False)],
     doc="U, falling singular values S and V^H with A = U diag(S) V^H. Shapes: [*, m, n] -> [*, m, k], [*, k], [*, k, n]; with "
         "``full_matrices`` U and V are square.")
@@ -440,7 +442,8 @@ def _svdvals_meta(a: Any, driver: Any) -> TensorMeta:
 
 svdvals = primitive(
     "linalg_svdvals(Tensor A, *, str? driver=None) -> Tensor", "linalg", kernel=_svdvals, infer=_svdvals_meta, vjp=_svdvals_rule,
-    api=("linalg.svdvals",), tags=(*_TAGS, "out"), dtypes="fc", samples=lambda: [S(well(3, 3)), S(well(2, 4, 3)), S(well(2, 3))],
+    api=("linalg.svdvals",),
+    tags=(*_TAGS, "out", "raises"), dtypes="fc", samples=lambda: [S(well(3, 3)), S(well(2, 4, 3)), S(well(2, 3))],
     doc="Falling singular values. Shapes: [*, m, n] -> [*, min(m, n)].")
 
 

@@ -65,7 +65,8 @@ def _cofactors_rule(g: Any, out: Any, a: Any) -> Any:
 
 
 cofactors = primitive(
-    "linalg_cofactors(Tensor A) -> Tensor", "linalg", kernel=_cofactors, vjp=_cofactors_rule, api=(), tags=_TAGS, dtypes="fc",
+    "linalg_cofactors(Tensor A) -> Tensor", "linalg", kernel=_cofactors, vjp=_cofactors_rule, api=(),
+    tags=(*_TAGS, "raises"), dtypes="fc",
     infer=lambda a: meta(a, a.shape),
     samples=lambda: [S(well(3, 3)), S(well(2, 2, 2)), S(T((2, 2), values=[[1, 2], [2, 4]], grad=False))],
     doc="The derivatives of the determinant: signed minors. Shapes: [*, n, n] -> [*, n, n].")
@@ -168,7 +169,7 @@ def _matrix_power_parts(a: Any, n: int) -> Any:
 
 matrix_power = composite(
     "linalg_matrix_power(Tensor self, int n) -> Tensor", _matrix_power_parts, dtypes="fc",
-    tags=("amp:through", "out", "no_half"),
+    tags=("amp:through", "out", "no_half", "raises"),
     api=("linalg.matrix_power", "torch.matrix_power", "Tensor.matrix_power"),
     samples=lambda: [S(well(3, 3), 3), S(well(2, 2, 2), 0), S(well(3, 3), -2), S(well(3, 3), 1)],
     doc="``A`` multiplied with itself ``n`` times; the inverse's power for a negative ``n``. Shapes: [*, n, n] -> [*, n, n].")
@@ -265,7 +266,8 @@ def _pinv_gradient(g: Any, x: Any, a: Any) -> Any:
 
 pinv_of = composite(
     "linalg_pinv(Tensor A, *, Operand? atol=None, Operand? rtol=None, bool hermitian=False) -> Tensor", _pinv_parts, api=(),
-    vjp=(lambda g, out, a, atol, rtol, hermitian: _pinv_gradient(g, out, a), None, None), tags=("out", "no_half", "by_rule"),
+    vjp=(lambda g, out, a, atol, rtol, hermitian: _pinv_gradient(g, out, a), None, None),
+    tags=("out", "no_half", "by_rule", "raises"),
     dtypes="fc", samples=lambda: [S(well(3, 3)), S(well(2, 4, 3)), S(well(2, 3), rtol=1e-3), S(definite(3, 3), hermitian=True)],
     doc="Pseudo-inverses; singular values up to max(atol, rtol * the largest) count as 0. Shapes: [*, m, n] -> [*, n, m].")
 
@@ -369,7 +371,7 @@ def _lstsq_rule(g: Any, out: Any, a: Any, b: Any, rcond: Any, driver: str, *, ne
 lstsq_of = primitive(
     "linalg_lstsq_matrices(Tensor A, Tensor B, Number? rcond=None, str driver='gelsy') -> (Tensor, Tensor, Tensor, Tensor)",
     "linalg", kernel=_lstsq, infer=_lstsq_meta, joint_vjp=reads("g", "out", "a", "b")(_lstsq_rule), api=(),
-    tags=("extern", "no_half", "by_rule"), dtypes="fc",
+    tags=("extern", "no_half", "by_rule", "raises"), dtypes="fc",
     samples=lambda: [S(well(4, 3), T((4, 2))), S(well(2, 3, 3), T((2, 3, 1))), S(well(4, 3), T((4, 2)), None, "gelsd")],
     doc="X that makes ||A X - B|| smallest, squared residuals, ranks, singular values; what the driver does not compute is "
         "empty. Shapes: [*, m, n], [*, m, k] -> [*, n, k], [*, k], [*], [*, min(m, n)].")

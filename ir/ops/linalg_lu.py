@@ -85,7 +85,7 @@ def _lu_factor_rule(g: Any, out: Any, a: Any, pivot: bool, check_errors: bool, c
 lu_factor_ex = primitive(
     "linalg_lu_factor_ex(Tensor A, *, bool pivot=True, bool check_errors=False, str caller='linalg.lu_factor_ex') "
     "-> (Tensor, Tensor, Tensor)", "linalg", kernel=_lu_factor, infer=_lu_factor_meta, vjp=_lu_factor_rule, api=(),
-    tags=_TAGS, dtypes="fc", samples=lambda: [S(well(3, 3)), S(well(2, 4, 3)), S(well(2, 3))],
+    tags=(*_TAGS, "raises"), dtypes="fc", samples=lambda: [S(well(3, 3)), S(well(2, 4, 3)), S(well(2, 3))],
     doc="L (below the diagonal) and U of A = P L U, the pivots, and for each matrix the first zero on U's diagonal.")
 named_result(lu_factor_ex, returns.linalg_lu_factor_ex, "linalg.lu_factor_ex")
 
@@ -112,7 +112,7 @@ def _permutation(pivots: Any, m: int) -> Any:
 
 
 permutation = primitive(
-    "linalg_permutation(Tensor pivots, int m) -> Tensor", "linalg", kernel=_permutation, api=(), tags=("extern",),
+    "linalg_permutation(Tensor pivots, int m) -> Tensor", "linalg", kernel=_permutation, api=(), tags=("extern", "raises"),
     infer=lambda pivots, m: meta(pivots, (*pivots.shape[:-1], m), _dtype.int64),
     samples=lambda: [S(T((3,), values=[3, 3, 3], dtype=_I32), 3), S(T((2, 2), values=[[2, 2], [1, 4]], dtype=_I32), 4)],
     doc="Which row of A stands in each row of L U: LAPACK's pivots [..., k] as an order [..., m].")
@@ -148,7 +148,7 @@ def _factored(*shape: int) -> list[T]:
 
 lu_unpack = composite(
     "linalg_lu_unpack(Tensor LU_data, Tensor LU_pivots, bool unpack_data=True, bool unpack_pivots=True) -> "
-    "(Tensor, Tensor, Tensor)", _lu_unpack_parts, api=(), tags=("no_half",), dtypes="fc",
+    "(Tensor, Tensor, Tensor)", _lu_unpack_parts, api=(), tags=("no_half", "raises"), dtypes="fc",
     samples=lambda: [S(*_factored(3, 3)), S(*_factored(2, 4, 3)), S(*_factored(2, 3))],
     doc="P, L and U of what lu_factor returns. Shapes: [*, m, n], [*, k] -> [*, m, m], [*, m, k], [*, k, n].")
 named_result(lu_unpack, returns.lu_unpack, "torch.lu_unpack")
@@ -212,7 +212,7 @@ def _check_lu_solve(lu: Any, pivots: Any, b: Any, left: bool) -> None:
 
 lu_solve = composite(
     "linalg_lu_solve(Tensor LU, Tensor pivots, Tensor B, *, bool left=True, bool adjoint=False) -> Tensor", _lu_solve_parts,
-    api=("linalg.lu_solve",), tags=("out", "no_half"), dtypes="fc",
+    api=("linalg.lu_solve",), tags=("out", "no_half", "raises"), dtypes="fc",
     samples=lambda: [S(*_factored(3, 3), T((3, 2))), S(*_factored(2, 3, 3), T((2, 3, 1)), adjoint=True),
                      S(*_factored(3, 3), T((4, 3)), left=False), S(*_factored(3, 3), T((4, 3)), left=False, adjoint=True)],
     doc="X with A X = B, A given by lu_factor. ``left=False``: X A = B; ``adjoint``: with A^H. Shapes: [*, n, n], [*, n], "

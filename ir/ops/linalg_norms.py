@@ -65,7 +65,7 @@ def _largest_sum(a: Any, order: float, rows: int, columns: int, keepdim: bool) -
 
 matrix_norm = composite(
     "linalg_matrix_norm(Tensor A, any ord='fro', int[] dim=(-2, -1), bool keepdim=False, *, dtype? dtype=None) -> Tensor",
-    _matrix_norm_parts, api=("linalg.matrix_norm",), tags=("out", "no_half"), dtypes="fc",
+    _matrix_norm_parts, api=("linalg.matrix_norm",), tags=("out", "no_half", "raises"), dtypes="fc",
     samples=lambda: [S(well(3, 4)), S(well(2, 3, 4), 1), S(well(3, 4), -_INF), S(well(2, 3, 4), "nuc"), S(well(3, 4), 2),
                      S(well(3, 2, 4), -2, (0, 2), True)],
     doc="Norms of matrices: \"fro\", \"nuc\" (sum of singular values), 2 (-2: largest, smallest), 1 (-1: of columns' sums), "
@@ -91,7 +91,7 @@ def _norm_parts(a: Any, order: Any, dim: Any, keepdim: bool, dtype: Any) -> Any:
 
 linalg_norm = composite(
     "linalg_norm(Tensor A, any ord=None, int[]? dim=None, bool keepdim=False, *, dtype? dtype=None) -> Tensor", _norm_parts,
-    api=("linalg.norm",), tags=("out", "no_half"), dtypes="fc",
+    api=("linalg.norm",), tags=("out", "no_half", "raises"), dtypes="fc",
     samples=lambda: [S(well(3, 4)), S(T((4,)), 3), S(well(3, 4), "nuc"), S(well(2, 3, 4), 1, (0, 2)), S(well(3, 4), 2, 1)],
     doc="The norm of vectors (an int ``dim``, or one dimension) or of matrices (two); without ``ord`` of all elements.")
 
@@ -124,7 +124,8 @@ def _cond_parts(a: Any, p: Any) -> Any:
 
 
 cond = composite(
-    "linalg_cond(Tensor A, any p=None) -> Tensor", _cond_parts, api=("linalg.cond",), tags=("out", "no_half"), dtypes="fc",
+    "linalg_cond(Tensor A, any p=None) -> Tensor", _cond_parts, api=("linalg.cond",),
+    tags=("out", "no_half", "raises"), dtypes="fc",
     samples=lambda: [S(well(3, 3)), S(well(2, 4, 3)), S(well(2, 3, 3), 1), S(well(3, 3), _INF), S(well(3, 3), -2)],
     doc="Condition numbers: the norm times that of the inverse; for None, 2 and -2 a ratio of singular values.")
 

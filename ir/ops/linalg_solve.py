@@ -69,7 +69,7 @@ def _square_meta(a: Any, check_errors: bool, caller: str) -> tuple:
 
 inv_ex = primitive(
     "linalg_inv_ex(Tensor A, *, bool check_errors=False, str caller='linalg.inv_ex') -> (Tensor, Tensor)", "linalg",
-    kernel=_inv, infer=_square_meta, api=(), tags=_TAGS, dtypes="fc",
+    kernel=_inv, infer=_square_meta, api=(), tags=(*_TAGS, "raises"), dtypes="fc",
     vjp=lambda g, out, a, check_errors, caller: -ops.matmul(ops.matmul(adjoint(out[0]), g[0]), adjoint(out[0])),
     samples=lambda: [S(well(3, 3)), S(well(2, 2, 2)), S(well(0, 0))],
     doc="Inverses, and for each matrix the first zero pivot (0: it has an inverse). Shapes: [*, n, n] -> [*, n, n], [*].")
@@ -77,7 +77,7 @@ named_result(inv_ex, returns.linalg_inv_ex, "linalg.inv_ex")
 
 inv = composite(
     "linalg_inv(Tensor A) -> Tensor", lambda a: ops.linalg_inv_ex(a, check_errors=True, caller="linalg.inv")[0],
-    api=("linalg.inv", "torch.inverse", "Tensor.inverse"), tags=("out", "no_half"), dtypes="fc",
+    api=("linalg.inv", "torch.inverse", "Tensor.inverse"), tags=("out", "no_half", "raises"), dtypes="fc",
     samples=lambda: [S(well(3, 3)), S(well(2, 2, 2))],
     doc="Inverses of matrices. Raises ``linalg.LinAlgError`` for a singular one. Shapes: [*, n, n] -> [*, n, n].")
 
@@ -122,7 +122,7 @@ def _solve_rule(g: Any, out: Any, a: Any, b: Any, left: bool, check_errors: bool
 
 solve_matrices = primitive(
     "linalg_solve_matrices(Tensor A, Tensor B, *, bool left=True, bool check_errors=False, str caller='linalg.solve_ex') -> "
-    "(Tensor, Tensor)", "linalg", kernel=_solve, infer=_solve_meta, api=(), tags=_TAGS, dtypes="fc",
+    "(Tensor, Tensor)", "linalg", kernel=_solve, infer=_solve_meta, api=(), tags=(*_TAGS, "raises"), dtypes="fc",
     joint_vjp=reads("g", "out", "a")(_solve_rule),
     samples=lambda: [S(well(3, 3), T((3, 2))), S(well(2, 3, 3), T((3, 1))), S(well(3, 3), T((2, 3)), left=False),
                      S(well(3, 3), T((2, 3, 2)))],
@@ -152,7 +152,7 @@ named_result(solve_ex, returns.linalg_solve_ex, "linalg.solve_ex")
 solve = composite(
     "linalg_solve(Tensor A, Tensor B, *, bool left=True) -> Tensor",
     lambda a, b, left: ops.linalg_solve_ex(a, b, left=left, check_errors=True, caller="linalg.solve")[0],
-    api=("linalg.solve",), tags=("out", "no_half"), dtypes="fc",
+    api=("linalg.solve",), tags=("out", "no_half", "raises"), dtypes="fc",
     samples=lambda: [S(well(3, 3), T((3,))), S(well(2, 3, 3), T((2, 3))), S(well(3, 3), T((2, 3)), left=False)],
     doc="X with A X = B (``left=False``: X A = B). Raises ``linalg.LinAlgError`` for a singular A. Shapes: [*, n, n], "
         "[*, n, k] or [*, n].")

@@ -51,7 +51,7 @@ def _rows_grads(g: Any, out: Any, x: Any, weight: Any, bias: Any, target: Any, i
 
 linear_nll = composite(
     "linear_nll(Tensor self, Tensor weight, Tensor? bias, Tensor target, int ignore_index, int chunk) -> Tensor", _rows,
-    joint_vjp=_rows_grads, api=(),
+    tags=("raises",), joint_vjp=_rows_grads, api=(),
     samples=lambda: [S(T((5, 3)), T((4, 3)), T((4,)), T((5,), dtype=_dtype.int64, grad=False, values=[0, 3, 1, 2, 0]), 1, 2),
                      S(T((2, 3)), T((4, 3)), None, T((2,), dtype=_dtype.int64, grad=False, values=[3, 1]), -100, 8)],
     doc="Cross entropy of each row of ``linear(self, weight, bias)`` [N, C] with its class, ``chunk`` rows at a time: [N].")

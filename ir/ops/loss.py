@@ -156,7 +156,8 @@ def _bce_parts(x: Any, target: Any) -> Any:
     return (target - 1) * ops.clamp(ops.log1p(-x), -100, None) - target * ops.clamp(ops.log(x), -100, None)
 
 
-composite("binary_cross_entropy(Tensor self, Tensor target) -> Tensor", _bce_parts, api=(), kernel=_bce_kernel, promote="default",
+composite("binary_cross_entropy(Tensor self, Tensor target) -> Tensor", _bce_parts,
+          tags=("raises",), api=(), kernel=_bce_kernel, promote="default",
           collapse="none",
           vjp=(lambda g, out, x, target: g * (x - target) / ops.clamp((1 - x) * x, 1e-12, None),
                lambda g, out, x, target: g * (ops.log1p(-x) - ops.log(x))),

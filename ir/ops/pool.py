@@ -286,7 +286,7 @@ def _flat_gather(gg: Any, index: Any, n: int) -> Any:
 
 max_pool_backward = composite(
     "max_pool_backward(Tensor grad, Tensor index, int[] size, int[] kernel, int[] stride, any pads, int[] dilation) -> Tensor",
-    _max_pool_backward_parts, kernel=_max_pool_backward_kernel, api=(),
+    _max_pool_backward_parts, tags=("raises",), kernel=_max_pool_backward_kernel, api=(),
     infer=lambda g, index, size, *geometry: meta_of(g).with_shape((*g.shape[:g.ndim - len(size)], *size)),
     vjp=(lambda gg, out, g, index, size, kernel, stride, pads, dilation: _flat_gather(gg, index, len(size)), None),
     samples=lambda: [S(T((1, 3)), T((1, 3), dtype=_dtype.int64, values=[[1, 2, 5]]), (6,), (2,), (2,), ((0, 0),), (1,))],

@@ -261,7 +261,7 @@ max_dim = _extreme_along("max_dim", "amax", "argmax")
 min_dim = _extreme_along("min_dim", "amin", "argmin")
 
 place = primitive(
-    "place(Tensor self, Tensor index, int dim, int size) -> Tensor", "index", api=(), dtypes="f",
+    "place(Tensor self, Tensor index, int dim, int size) -> Tensor", "index", tags=("raises",), api=(), dtypes="f",
     kernel=lambda xp, x, index, dim, size: _place(xp, x, index, dim, size),
     infer=lambda x, index, dim, size: TensorMeta((*x.shape[:dim], size, *x.shape[dim + 1:]), x.dtype, x.device),
     vjp=lambda g, out, x, index, dim, size: ops.gather(g, dim, index),

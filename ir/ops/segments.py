@@ -36,7 +36,7 @@ def _index_reduce(x: Any, dim: int, index: Any, source: Any, reduce: str, includ
 
 index_reduce = composite(
     "index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) -> Tensor",
-    _index_reduce, tags=("out",), inplace=True, dtypes="f",
+    _index_reduce, tags=("out", "raises"), inplace=True, dtypes="f",
     samples=lambda: [S(T((3, 4)), 0, T((5,), dtype=_dtype.int64, grad=False, values=[0, 2, 0, 1, 2]), T((5, 4)), how)
                      for how in ("mean", "amax", "amin")]
     + [S(T((3, 4), 0.5, 2.0), 1, T((2,), dtype=_dtype.int64, grad=False, values=[3, 1]), T((3, 2), 0.5, 2.0), "prod",
@@ -103,7 +103,7 @@ def _places_meta(given: Any, rows: Any, are_offsets: bool, unsafe: bool) -> tupl
 
 segment_places = primitive(
     "segment_places(Tensor self, int rows, bool are_offsets, bool unsafe) -> (Tensor, Tensor)", "sort", kernel=_segment_places,
-    infer=_places_meta, tags=("extern",), api=(),
+    infer=_places_meta, tags=("extern", "raises"), api=(),
     samples=lambda: [S(T((3,), dtype=_dtype.int64, grad=False, values=[2, 0, 3]), 5, False, False),
                      S(T((2, 3), dtype=_dtype.int64, grad=False, values=[[0, 1, 4], [1, 3, 3]]), 5, True, False)],
     doc="The segment of each of ``rows`` rows, and the segments' sizes, from their lengths or offsets along the last axis.")

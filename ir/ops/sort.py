@@ -286,7 +286,7 @@ def _bincount(xp: Any, x: Any, weights: Any, minlength: int) -> Any:
 
 bincount = primitive(
     "bincount(Tensor self, Tensor? weights=None, int minlength=0) -> Tensor", "sort", kernel=_bincount, infer=None, dtypes="ui",
-    tags=("extern", "data_shape"), samples=lambda: [S(T((6,), 0, 5)), S(T((6,), 0, 5), None, 9)],
+    tags=("extern", "data_shape", "raises"), samples=lambda: [S(T((6,), 0, 5)), S(T((6,), 0, 5), None, 9)],
     data_shape=lambda size, x, weights, minlength: TensorMeta((size(),), _dtype.int64 if weights is None else (
         _dtype.float32 if weights.dtype is _dtype.float32 else _dtype.float64), x.device))
 
@@ -302,7 +302,8 @@ def _histc(xp: Any, x: Any, bins: int, low: float, high: float) -> Any:
 
 
 histc = primitive(
-    "histc(Tensor self, int bins=100, float min=0, float max=0) -> Tensor", "sort", kernel=_histc, tags=("extern", "out"),
+    "histc(Tensor self, int bins=100, float min=0, float max=0) -> Tensor", "sort", kernel=_histc,
+    tags=("extern", "out", "raises"),
     infer=lambda x, bins, low, high: meta_of(x).with_shape((bins,)),
     samples=lambda: [S(T((10,), grad=False), 5), S(T((10,), grad=False), 4, -1.0, 1.0)])
 

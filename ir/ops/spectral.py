@@ -108,7 +108,7 @@ def _envelope_kernel(xp: Any, x: Any) -> Any:
 
 covered = primitive(
     "istft_covered(Tensor self) -> Tensor", "fft", kernel=_envelope_kernel, infer=lambda x: meta_of(x), api=(),
-    vjp=lambda g, out, x: g, tags=("extern", "no_half"), samples=lambda: [S(T((5,), 0.5, 2))],
+    vjp=lambda g, out, x: g, tags=("extern", "no_half", "raises"), samples=lambda: [S(T((5,), 0.5, 2))],
     doc="The sum of squared windows itself. Raises ``RuntimeError`` where it is 0: nothing is known of that element.")
 
 

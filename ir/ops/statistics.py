@@ -140,7 +140,7 @@ histogram_counts = primitive(
 
 
 histogram_edges = primitive(
-    "histogram_edges(Tensor self, int[] bins, any range=None) -> Tensor", "sort", tags=("extern",), api=(),
+    "histogram_edges(Tensor self, int[] bins, any range=None) -> Tensor", "sort", tags=("extern", "raises"), api=(),
     kernel=lambda xp, x, bins, limits: xp.asarray(np.concatenate(_edges(x, bins, limits))),
     infer=lambda x, bins, limits: TensorMeta((sum(bins) + len(bins),), x.dtype, x.device),
     samples=lambda: [S(T((9, 2), grad=False), (3, 2)), S(T((9, 1), grad=False), (3,), (-1.0, 1.0))],
