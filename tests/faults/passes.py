@@ -131,9 +131,9 @@ def square_transpose_is_nothing(patch):
 @fault("add_", "mul_", "add", "mul", stage=("functionalize", "write-back", "capture"))
 def needed_write_is_dead_code(patch):
     """Dead code elimination takes a write for a value that nobody reads."""
-    def remove_dead(original, self):
+    def remove_dead(original, self, **how):
         self.nodes = [n for n in self.nodes if not n.op.mutates]
-        original(self)
+        original(self, **how)
     wrapped(patch, Graph, "remove_dead", remove_dead)
 
     def f(x):
