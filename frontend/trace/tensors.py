@@ -35,6 +35,9 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
         return bind_attribute(tr, owner, name, own, value, tr.class_value(value.cls))
     if found is not None and callable(found):
         return BoundBuiltin(value, name)
+    if name in ("requires_grad", "is_leaf") and _may_be_copy(value.tensor):
+        raise Unsupported("tensor-attribute", f"Tensor.{name} is read of what may be a copy, after a write to what it is made of",
+                          "use view() for a view, clone() for a copy")
     if name in ("grad", "is_leaf") and value.source is None:
         return tr.tape.fact(value, name)
     if name == "data":
@@ -50,6 +53,17 @@ def tensor_attribute(tr: Tracer, value: TensorValue, name: str) -> Value:
     if own is MISSING and found is None:
         raise tr.observe(AttributeError(f"'{value.cls.__name__}' object has no attribute '{name}'"))
     raise Unsupported("tensor-attribute", f"Tensor.{name} is not known while tracing")
+
+
+def _may_be_copy(tensor: Any) -> bool:
+    """Whether only the run knows if a tensor came onto the tape with what it may be a view of."""
+    while tensor is not None:
+        base = getattr(tensor, "base", None)
+        made = base is not None and not tensor._recorded and base.requires_grad
+        if made and not {"maybe_copy", "alias"}.isdisjoint(tensor.node.op.tags):
+            return True
+        tensor = base
+    return False
 
 
 def _is_the_programs(method: types.FunctionType | property) -> bool:

@@ -640,3 +640,14 @@ def test_what_is_filled_from_less_has_elements_of_its_own(backend):
             y = compiled(tensor([2], dtype))
             y[0, 1] = 7
             assert y.tolist() == [[2, 7, 2], [2, 2, 2]]
+
+
+def test_a_copy_does_not_come_onto_the_tape_with_what_it_is_a_copy_of():
+    def fn(x, w):
+        y = x * 1
+        part, whole = y[:, 1:].flatten(), y.reshape(-1)
+        y *= w
+        return (part * 2 if part.requires_grad else part - 1), whole.requires_grad, part.is_leaf
+
+    w = tensor(2.0, "float32").requires_grad_()
+    assert outcome(compile(fn, backend="eager"), (flambeau.ones(2, 3), w), {}) == outcome(fn, (flambeau.ones(2, 3), w), {})
