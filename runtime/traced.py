@@ -44,7 +44,7 @@ class Memory:
     array = pointer = shared = None
 
     def __init__(self, device: Any) -> None:
-        self.device, self.version = device, 0
+        self.device, self.version, self.views = device, 0, None
 
 
 class Traced(Tensor):
