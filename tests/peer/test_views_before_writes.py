@@ -8,7 +8,8 @@ import flambeau
 
 VIEWS = {
     "slice": lambda b: b[:2], "view": lambda b: b.view(3, 2), "t": lambda b: b.t(), "chain": lambda b: b.t()[0],
-    "unbind": lambda b: b.unbind(0)[0], "chunk": lambda b: b.chunk(2)[1], "detach": lambda b: b.detach(), "data": lambda b: b.data,
+    "unbind": lambda b: b.unbind(0)[0], "chunk": lambda b: b.chunk(2)[1], "detach": lambda b: b.detach(),
+    "data": lambda b: b.data,
     "expand": lambda b: b[:1].expand(2, 3), "reshape": lambda b: b.reshape(6), "select": lambda b: b[0],
     "unsqueeze": lambda b: b.unsqueeze(0).squeeze(0),
 }
@@ -16,7 +17,8 @@ WRITES = {
     "add": lambda m, b, w: b.add_(w), "mul": lambda m, b, w: b.mul_(w), "copy": lambda m, b, w: b.copy_(w),
     "row": lambda m, b, w: b.__setitem__(0, w[0]), "all": lambda m, b, w: b.__setitem__(slice(None), w),
     "through a view": lambda m, b, w: b[1].add_(w[1]), "through the transpose": lambda m, b, w: b.t().add_(w.t()),
-    "a number of it": lambda m, b, w: b.fill_(w[0, 0]), "zero": lambda m, b, w: b.zero_(), "no tape": lambda m, b, w: b.add_(w.detach()),
+    "a number of it": lambda m, b, w: b.fill_(w[0, 0]),
+    "zero": lambda m, b, w: b.zero_(), "no tape": lambda m, b, w: b.add_(w.detach()),
     "twice": lambda m, b, w: b.mul_(w).relu_(), "leaf": lambda m, b, w: b.requires_grad_(),
     "leaf and back": lambda m, b, w: b.requires_grad_().requires_grad_(False),
 }
