@@ -28,11 +28,11 @@ def program(function: Program) -> Program:
 
 
 def load() -> dict[str, Program]:
-    """All programs, by name."""
+    """All programs, by name: file after file, whichever was imported first."""
     for module in sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)])):
         if not module.startswith("test_") and module not in ("registry", "make_goldens"):
             importlib.import_module(f"programs.{module}")
-    return PROGRAMS
+    return {name: PROGRAMS[name] for name in sorted(PROGRAMS, key=lambda name: name.partition(".")[0])}
 
 
 def raised(call: Callable[[], Any]) -> str:

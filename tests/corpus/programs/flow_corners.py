@@ -106,7 +106,7 @@ def index_errors(x):
         lambda: set().pop(),
         lambda: float("q"),
         lambda: chr(-1),
-        lambda: [][None],
+        lambda key=None: [][key],
     ):
         try:
             f()
