@@ -20,6 +20,8 @@ from flambeau.runtime.tensor import Tensor, wrap
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
 
+_LARGEST = 1 << 24                                                 # bytes that eager mode is asked with
+
 
 def laid_out(tr: Tracer, node: Any) -> Tensor | None:
     """A tensor with anything in it that lies as the node's value; None where that is not known."""
@@ -96,9 +98,3 @@ def _run(node: Any, inputs: dict[Any, Tensor]) -> Any:
     with use_handler(base.handler), GradMode(False), np.errstate(all="ignore"):
         found = base.handler(node.op, args)
     return found._a
-
-
-_LARGEST = 1 << 24
-
-
-__all__ = ["laid_out", "memory_order"]

@@ -51,6 +51,3 @@ def _holds(generator: GeneratorValue) -> bool:
     if generator.finished or not frame.started:
         return False
     return bool(frame.blocks) or frame.handles(frame.current)
-
-
-__all__ = ["refuse_abandoned", "refuse_finalizer", "without_frames"]

@@ -160,6 +160,3 @@ def _root(node: Any) -> tuple[Any, list[Any]]:
         chain.append(node)
         node = node.args[node.op.mutates[0] if node.op.mutates else 0]
     return node, chain
-
-
-__all__ = ["is_outdated", "refuse_overlap", "refuse_shown", "refuse_strides", "refuse_view", "shows_all", "with_ban"]

@@ -41,6 +41,3 @@ def refuse_dtypes(op: Op, args: tuple[Any, ...]) -> None:
 def _kind(value: Any) -> str:
     kind = value.dtype.np.kind if isinstance(value, TensorLike) else "f"
     return "f" if kind == "V" else kind
-
-
-__all__ = ["refuse_dtypes"]
