@@ -110,10 +110,10 @@ class Fusion:
         while True:
             place = self.units.index(unit)
             near = [(-i, u) for i, u in enumerate(self.units[:place])
-                    if u.members and not (u.reads.isdisjoint(unit.reads) and u.writes.isdisjoint(unit.reads))]
-            scored = [(self._saved(u, unit), i, u) for i, u in near]
+                    if u.members and not (u.reads.isdisjoint(unit.reads | unit.writes) and u.writes.isdisjoint(unit.reads))]
+            scored = [(self._saved(*_in_order(u, unit)), i, u) for i, u in near]
             for _, _, u in sorted((s for s in scored if s[0] > 0), key=lambda s: s[:2], reverse=True):
-                merged = self._merge(u, unit)
+                merged = self._merge(*_in_order(u, unit))
                 if merged is not None:
                     unit = merged
                     break
@@ -184,6 +184,12 @@ class Fusion:
         for u in self.units:
             if u is not merged and u.before & merged.bits:
                 u.before |= wanted
+
+
+def _in_order(x: Unit, y: Unit) -> tuple[Unit, Unit]:
+    """The two such that the second may read what the first writes: a merged group takes the later place in the list, which
+    can be behind groups that read it."""
+    return (x, y) if y.writes.isdisjoint(x.reads) else (y, x)
 
 
 def order(units: list[Unit]) -> list[Unit]:

@@ -55,6 +55,7 @@ def shared_memory() -> list[str]:
 def test_large_batches_come_through_shared_memory(context):
     if context == "spawn" and not __name__.startswith("tests."):
         pytest.skip("the test's module cannot be imported by another process")
+    gc.collect()                                          # of what earlier tests left in cycles
     before = shared_memory()
     batches = list(DataLoader(Images(), 4, num_workers=2, multiprocessing_context=context))
     for k, batch in enumerate(batches):

@@ -85,6 +85,14 @@ def test_producer_with_other_readers_is_stored_and_still_fused() -> None:
     assert len(kernels(plan)) == 1 and len(plan.schedule.outputs) == 2
 
 
+def test_an_element_read_everywhere_is_finished_first() -> None:
+    """The reader stands before the group that its producer joined, and takes another element than the one at hand."""
+    def fn(x: Any, y: Any) -> Any:
+        a = ops.where(ops.sum(x) > 0, x, y) * 2
+        return a, y + ops.select(ops.select(a, 0, 0), 0, 0), ops.sum(ops.cast(a > 0, D.int64))
+    assert count(fn, f32(3, 4), f32(3, 4)) == (2, 0)
+
+
 def test_no_cycle_through_an_extern() -> None:
     """x+1 feeds a sort whose result meets x+1 again: one kernel before, one after."""
     def fn(x: Any) -> Any:
