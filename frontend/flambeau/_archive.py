@@ -35,19 +35,25 @@ Place = Callable[[np.ndarray, str], Storage]
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file that takes ``path``'s place when the block ends well, and leaves nothing behind when it does not."""
-    folder = os.path.dirname(os.path.abspath(path))
+    """A file that takes ``path``'s place when the block ends well, and leaves nothing behind when it does not.
+
+    A link stays one: what it names is replaced. A device or a pipe is written to: it has no place to be taken.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as file:
+            yield file
+        return
+    path = os.path.realpath(path)
+    folder = os.path.dirname(path)
     if not os.path.isdir(folder):
-        raise RuntimeError(f"Parent directory {os.path.dirname(os.fspath(path)) or '.'} does not exist.")
+        raise RuntimeError(f"Parent directory {folder} does not exist.")
     handle, temporary = tempfile.mkstemp(prefix=".saving-", dir=folder)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        os.chmod(temporary, _mode(path))
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -59,6 +65,15 @@ def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
             os.fsync(there)
         finally:
             os.close(there)
+
+
+def _mode(path: str) -> int:
+    """The permissions that writing to ``path`` would leave: its own, or those of a new file."""
+    if os.path.exists(path):
+        return os.stat(path).st_mode & 0o7777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def write_archive(obj: Any, file: BinaryIO, name: str, protocol: int) -> None:

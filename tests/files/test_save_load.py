@@ -71,6 +71,20 @@ def test_saving_to_a_path_is_atomic(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["model.pt"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes of POSIX")
+def test_what_is_no_plain_file_stays_what_it_is(tmp_path):
+    there, link, pipe = tmp_path / "there.pt", tmp_path / "link.pt", tmp_path / "pipe"
+    there.touch(mode=0o640)
+    link.symlink_to(there)
+    fl.save(fl.ones(2), link)
+    assert link.is_symlink() and fl.load(there).tolist() == [1, 1] and there.stat().st_mode & 0o777 == 0o640
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)          # a tensor's archive fits the pipe
+    fl.save(fl.ones(3), pipe)
+    assert pipe.is_fifo() and fl.load(io.BytesIO(os.read(end, 1 << 16))).tolist() == [1, 1, 1]
+    os.close(end)
+
+
 def test_loading_never_runs_code(tmp_path):
     mark = tmp_path / "mark"
 
