@@ -45,7 +45,6 @@ NOT_COMPILED = {
     "test_autograd.py::test_function_may_save_its_output_without_a_cycle": "asks when a tensor is freed",
     "test_tape.py::test_the_tape_is_freed_with_its_tensors": "asks when a tensor is freed",
     "test_sharing.py::test_a_tensor_with_views_is_not_left_in_two_places": "asks when a tensor is freed",
-    "test_workers.py::test_large_batches_come_through_shared_memory": "asks when a tensor is freed",
     # A compiled function in a compiled one is part of it: its own backend has no say.
     "test_indices.py::test_no_check_where_bounds_prove_the_index": "looks at the kernel of the function that it compiles",
     "test_layouts.py::test_more_than_two_to_the_31_elements": "op by op, its arrays take 16 GB",

@@ -189,14 +189,19 @@ def can_perform(program: Program, index: int) -> bool:
 # --------------------------------------------------------------------------- raising at the user's line
 
 class _Raiser:
-    """Raises a given exception whatever is done to it."""
+    """Raises a given exception whatever is done to it, and keeps it no longer: its traceback leads to frames that hold this."""
 
     def __init__(self, error: BaseException) -> None:
         object.__setattr__(self, "error", error)
 
 
 def _raise(self: _Raiser, *args: Any, **kwargs: Any) -> Any:
-    raise object.__getattribute__(self, "error")
+    error = object.__getattribute__(self, "error")
+    object.__setattr__(self, "error", None)
+    try:
+        raise error
+    finally:
+        del error
 
 
 for _name in """__call__ __getattr__ __setattr__ __delattr__ __getitem__ __setitem__ __delitem__ __iter__ __next__

@@ -75,6 +75,7 @@ class Captured:
     file: str
     shapes: Shapes
     seen: Seen | None = None
+    tracer: Tracer | None = None
     not_kept: str = "not asked to"         # why no later process finds this entry; "" if one does
 
     @property
@@ -95,8 +96,11 @@ class Captured:
         return bool(added)
 
     def let_go(self) -> None:
-        """The trace is over: the values that it saw may go."""
-        self.seen = None
+        """The trace is over: the values that it saw may go, now and not when the collector finds their cycles."""
+        self.seen, self.examples = None, []
+        if self.tracer is not None:
+            self.tracer.let_go()
+            self.tracer = None
         self.shapes.where = str
         if self.shapes.env is not None:
             self.shapes.env.where = str
@@ -146,6 +150,7 @@ class Capture:
                 reason.line = reason.line or self._line_of(tr)
                 at = getattr(error.value, "born", 0) or at or tr.tick
             without_frames(reason)
+            tr.let_go()
             while (at, native) in seen:                           # the same step failed before: give the frame back earlier
                 at, native = (at, True) if not native else (at - 1, True)
             seen.add((at, native))
@@ -270,7 +275,7 @@ class Capture:
         file = f"<flambeau guard {next(_files)} of {self.code.co_name}>"
         guards = g.GuardFunction(tr.guards.finished() + tr.shapes.guards() + tr.alias_guards(), names, sources, file)
         return Captured(graph, sources, examples, guards, w, names, broke, tr.instructions, file, tr.shapes,
-                        seen_by(tr))
+                        seen_by(tr), tr)
 
     def _running(self, graph: Graph, w: Writer) -> list[str]:
         """Lines that run the graph; where it raises with nothing changed, the frame raises in its own time."""

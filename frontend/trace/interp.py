@@ -155,6 +155,10 @@ class Tracer:
         self.generators: list[tuple[GeneratorValue, str]] = []   # each with the line that made it
         self.assumed: list[tuple[dict[str, Any], str, Any]] = []  # read of trusted modules: (namespace, name, value)
 
+    def let_go(self) -> None:
+        """Nothing asks this trace any more: the program's objects that it holds are not kept until a collection."""
+        self.__dict__.clear()
+
     # ------------------------------------------------------------------ where we are
 
     def inside(self) -> str:

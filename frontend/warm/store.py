@@ -191,7 +191,7 @@ class _Reader:
         self.point, self.values = point, values
         self.data: dict[str, Any] = marshal.loads(packed)
         self.decoder = Decoder(dict(zip(point.names, values)), point.code)
-        self.decoder.special["step"] = self._step
+        self.decoder.special["step"] = functools.partial(_step, point.context)
 
     def entry(self) -> Any:
         """The entry if all it depends on is as it was and its guards accept the values."""
@@ -222,10 +222,11 @@ class _Reader:
             space[constant] = self.decoder.decode(plain)
         return types.FunctionType(marshal.loads(code), space, name)
 
-    def _step(self, decoder: Decoder, code: Any, globals: Any, index: int, layout: Any, native: bool, compile_callee: bool,
-              must_raise: str) -> KeptStep:
-        found = decoder.decode(code), decoder.decode(globals)
-        return KeptStep(self.point.context, *found, index, Layout(*layout), native, compile_callee, must_raise)
+
+def _step(points: Any, decoder: Decoder, code: Any, globals: Any, index: int, layout: Any, native: bool, compile_callee: bool,
+          must_raise: str) -> KeptStep:
+    found = decoder.decode(code), decoder.decode(globals)
+    return KeptStep(points, *found, index, Layout(*layout), native, compile_callee, must_raise)
 
 
 class KeptStep:
