@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 from flambeau.ir.device import Device
 from flambeau.ir.dtype import DType
-from flambeau.ir.graph import Graph, Node, parse_graph
+from flambeau.ir.graph import Graph, Node, is_view, parse_graph
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import Op
 from flambeau.ir.stage import stage
 from flambeau.ir.tree import leaves
 from flambeau.passes import manager
-from flambeau.passes.functionalize import Functional, is_view
+from flambeau.passes.functionalize import Functional
 from flambeau.passes.joint import Joint
 from flambeau.passes.layout import UnknownLayout
 from flambeau.passes.partition import partition

@@ -401,6 +401,35 @@ def map_nodes(fn: Any, tree: Any) -> Any:
     return tree_map(lambda x: fn(x) if isinstance(x, Node) else x, tree)
 
 
+def is_view(op: Op | None) -> bool:
+    """Whether the result shows the memory of the first argument, whatever the data's layout."""
+    return op is not None and "view" in op.tags
+
+
+def source_of(node: Node, maybe: bool = False) -> Node | None:
+    """What ``node`` shows the memory of, one step back: the value that it is a view of (or one of several views), or writes to.
+
+    ``maybe``: also what it is a view of if the data's layout allows one, or has the data of for other reasons.
+    """
+    op = node.op
+    if op is None:
+        return None
+    if op is getitem:
+        return source_of(node.args[0], maybe)
+    may_be = maybe and ("maybe_copy" in op.tags or op in (as_leaf, tape_point))
+    if not op.mutates and not is_view(op) and not may_be:
+        return None
+    found = node.args[op.mutates[0] if op.mutates else 0]
+    return found if isinstance(found, Node) else None
+
+
+def root_of(node: Node, maybe: bool = False) -> Node:
+    """The value whose memory ``node`` shows, through any number of steps (see :func:`source_of`)."""
+    while (found := source_of(node, maybe)) is not None:
+        node = found
+    return node
+
+
 def bodies(node: Node) -> list[Graph]:
     """The graphs among a call's arguments: those of branches, loops and functions with derivatives of their own."""
     if node.op is None or "bodies" not in node.op.tags:

@@ -53,7 +53,7 @@ class Op:
     reduce: str | None = None                     # reductions: combining function ("sum", "prod", "max", ...)
     lower: Callable[..., Any] | None = None       # how the loop IR is made, when the family's rule does not apply
     samples: Callable[[], Sequence[Any]] | None = None
-    tags: frozenset[str] = frozenset()            # "nograd", "random", "view", "check", "alias", "extern", ...
+    tags: frozenset[str] = frozenset()            # "nograd", "random", "view", "check", "extern", ...
     mutates: tuple[int, ...] = ()                 # positions of the arguments written to
     functional: Op | None = None                  # of an in-place op: the op that computes what is written
     inplace: Op | None = None

@@ -15,7 +15,7 @@ from .tree import leaves, tree_map
 
 NOT_KNOWN = "the data of a traced tensor is not known while tracing"
 #: Tags of ops whose result may share the memory of their first argument.
-_VIEWS = frozenset({"view", "maybe_copy", "alias"})
+_VIEWS = frozenset({"view", "maybe_copy"})
 
 
 class SymbolicTensor(TensorLike):

@@ -23,10 +23,12 @@ from flambeau.ir.graph import (
     draws_inside,
     getitem,
     gradients,
+    is_view,
     map_bodies,
     map_nodes,
     may_raise,
     parse_graph,
+    root_of,
     tape_point,
 )
 from flambeau.ir.op import Op, get_op, ops, use_handler
@@ -154,18 +156,6 @@ def _named(graph: Graph, name: str) -> Node:
     return next(n for n in (*graph.inputs, *graph.nodes) if n.name == name)
 
 
-def root_of(node: Node) -> Node:
-    """The value whose storage a chain of views shows."""
-    while node.op is not None and is_view(node.op):
-        node = node.args[0]
-    return node
-
-
-def is_view(op: Op) -> bool:
-    """Whether the result shares the storage of the first argument."""
-    return "view" in op.tags
-
-
 @dataclass(eq=False)
 class _Storage:
     """What aliases share: its current value, how often it was written, and the input it belongs to.
@@ -233,8 +223,6 @@ class _Functionalizer:
             self.values[node] = self.view(node)
         elif op is getitem:
             self.values[node] = self.values[node.args[0]][node.args[1]]
-        elif "alias" in op.tags and op.decompose is not None:
-            self.inline(node)
         elif op is gradients:
             self.differentiate(node)
         elif op is as_leaf:
@@ -253,7 +241,7 @@ class _Functionalizer:
         if "bodies" in node.op.tags:  # type: ignore[union-attr]
             args, meta = self.control(node, map_bodies(functional_body, args))
         recorded = node.requires_grad
-        if recorded and not {"maybe_copy", "alias"}.isdisjoint(node.op.tags):  # type: ignore[union-attr]
+        if recorded and "maybe_copy" in node.op.tags:  # type: ignore[union-attr]
             recorded = any(n.requires_grad for n in leaves(args) if isinstance(n, Node))  # (only a view follows what it shows)
         new = self.graph.add(node.op, args, meta, node.loc, recorded, stem=node.name)  # type: ignore[arg-type]
         if not isinstance(node.meta, tuple):
@@ -329,20 +317,6 @@ class _Functionalizer:
                 raise UnknownLayout(f"{node.name} ({node.loc}) writes to a tensor that may share memory with its reshape, "
                                     "depending on strides. Fix: .view() for a view, .clone() for a copy")
             self.row_major |= fork.layout if seen and fork.layout else set()
-
-    def inline(self, node: Node) -> None:
-        """An op that may return its argument or a view of it: its parts say what it shares."""
-        handler = _Inline(self, node)
-        with use_handler(handler):
-            result = node.op.decompose(*map_nodes(handler.symbol, node.args))  # type: ignore[union-attr, misc]
-        if result is NotImplemented:
-            self.compute(node)
-        elif isinstance(result, (tuple, list)):
-            self.values[node] = [handler.values[id(r)] for r in result]
-        else:
-            self.values[node] = handler.values[id(result)]
-
-    # ---- the tape inside the program
 
     def mark(self, value: _Value) -> None:
         """Somebody will ask for the gradient of ``value``: make it a value of its own."""
@@ -440,37 +414,6 @@ class _Functionalizer:
         storage.current = whole
         storage.version += 1
         target.tensor, target.version = new, storage.version
-
-
-class _Inline:
-    """Handler for the parts of an op that may alias: each part is visited as if the program had called it."""
-
-    def __init__(self, owner: _Functionalizer, node: Node) -> None:
-        self.owner, self.node = owner, node
-        self.scratch = Graph()
-        self.builder = GraphBuilder(self.scratch, node.loc, node.requires_grad)
-        self.values: dict[int, _Value] = {}
-        self.kept: list[GraphTensor] = []
-
-    def symbol(self, node: Node) -> GraphTensor:
-        stand_in = GraphTensor(Node(node.name, None, (), node.meta, node.loc, node.requires_grad))
-        self.owner.values[stand_in.node] = self.owner.values[node]
-        return self.keep(stand_in)
-
-    def keep(self, tensor: GraphTensor) -> GraphTensor:
-        self.kept.append(tensor)
-        self.values[id(tensor)] = self.owner.values[tensor.node]
-        return tensor
-
-    def __call__(self, op: Op, args: tuple) -> Any:
-        before = len(self.scratch.nodes)
-        result = self.builder(op, args)
-        for node in self.scratch.nodes[before:]:
-            self.owner.visit(node)
-        for tensor in result if isinstance(result, tuple) else (result,):
-            if tensor is not None:
-                self.keep(tensor)
-        return result
 
 
 class _Epilogue:

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flambeau.ir.grad import zeros_of
-from flambeau.ir.graph import Graph, Node, as_leaf, getitem, gradients, map_nodes, tape_point
+from flambeau.ir.graph import Graph, Node, as_leaf, getitem, gradients, is_view, map_nodes, tape_point
 from flambeau.ir.op import get_op, ops, use_handler
 from flambeau.ir.tracing import GraphTensor
 from flambeau.ir.tree import leaves
 
 from .decompose import Decomposer, replace_node
-from .functionalize import is_view
 from .reverse import Reverse, needs_parts
 from .simplify import simplify
 

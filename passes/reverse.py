@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from flambeau.ir.grad import fit_gradients, zeros_of
-from flambeau.ir.graph import Graph, Node, getitem, map_nodes, tape_point
+from flambeau.ir.graph import Graph, Node, getitem, map_nodes, root_of, tape_point
 from flambeau.ir.op import Op, ops, use_handler
 from flambeau.ir.tracing import GraphBuilder, GraphTensor
 from flambeau.ir.tree import leaves
 
 from .decompose import Decomposer, replace_node
-from .functionalize import root_of
 
 
 def needs_parts(op: Op) -> bool:

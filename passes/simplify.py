@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 
 from flambeau.ir.dtype import DType
-from flambeau.ir.graph import Graph, Node, draws_inside, getitem, map_bodies, map_nodes, tape_point
+from flambeau.ir.graph import Graph, Node, draws_inside, getitem, is_view, map_bodies, map_nodes, root_of, tape_point
 from flambeau.ir.meta import TensorMeta
 from flambeau.ir.op import get_op
-
-from .functionalize import root_of
 
 _LARGEST_STAND_IN = 1 << 20  # elements of the array on which a chain of views is tried out
 
@@ -48,7 +46,7 @@ class _Simplifier:
                 continue
             new = self.visit(node)
             if node in outputs:
-                if root_of(new) in taken or _is_view(new) and not _is_view(node):  # (a copy has a layout of its own)
+                if root_of(new) in taken or is_view(new.op) and not is_view(node.op):  # (a copy has a layout of its own)
                     new = self.graph.add(get_op("clone"), (new, None), node.meta, node.loc, node.requires_grad, node.name)
                 taken.add(root_of(new))
             self.env[node] = new
@@ -145,10 +143,6 @@ class _Simplifier:
 _Rule = Callable[[_Simplifier, Node, tuple], "Node | None"]
 _RULES: tuple[_Rule, ...] = (_Simplifier.no_cast, _Simplifier.no_copy, _Simplifier.no_neutral, _Simplifier.twice,
                              _Simplifier.no_view)
-
-
-def _is_view(node: Node) -> bool:
-    return node.op is not None and "view" in node.op.tags
 
 
 def _live(graph: Graph) -> set[Node]:

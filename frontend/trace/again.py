@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-from flambeau.ir.graph import Graph, Node, as_leaf, getitem, tape_point
+from flambeau.ir.graph import Graph, Node, as_leaf, root_of
 from flambeau.ir.tree import leaves
-
-_SAME_MEMORY = frozenset({"view", "maybe_copy", "maybe_self", "alias"})
 
 
 def outside_changes(graph: Graph) -> set[str]:
@@ -23,25 +21,16 @@ def outside_changes(graph: Graph) -> set[str]:
             found.add("drawn")
         if "effect" in op.tags:
             found.add("effect")
-        if any(_root(n).op is None for k in op.mutates for n in leaves(node.args[k]) if isinstance(n, Node)):
+        if any(root_of(n, maybe=True).op is None for k in op.mutates for n in leaves(node.args[k]) if isinstance(n, Node)):
             found.add("written")
     return found
 
 
 def written_inputs(graph: Graph) -> list[int]:
     """Which inputs the graph itself writes to."""
-    roots = {_root(n) for node in graph.nodes if node.op is not None for k in node.op.mutates for n in leaves(node.args[k])
-             if isinstance(n, Node)}
+    roots = {root_of(n, maybe=True) for node in graph.nodes if node.op is not None for k in node.op.mutates
+             for n in leaves(node.args[k]) if isinstance(n, Node)}
     return [k for k, node in enumerate(graph.inputs) if node in roots]
-
-
-def _root(node: Node) -> Node:
-    """The value whose memory this one may show."""
-    while node.op is not None:
-        if node.op not in (getitem, as_leaf, tape_point) and node.op.tags.isdisjoint(_SAME_MEMORY):
-            break
-        node = node.args[0]
-    return node
 
 
 def call_original(code: CodeType, globals: dict[str, Any], local: Sequence[Any], cells: Sequence[CellType]) -> Any:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flambeau.frontend.trace.sharing import root_of
 from flambeau.frontend.trace.tensors import ModeValue
 from flambeau.frontend.trace.values import Observed, Unsupported, Value
-from flambeau.ir.graph import Graph, Node, map_nodes
+from flambeau.ir.graph import Graph, Node, map_nodes, root_of
 from flambeau.ir.meta import TensorMeta, meta_of
 from flambeau.ir.op import get_op, ops
 from flambeau.ir.tensorlike import TensorLike
@@ -177,9 +176,7 @@ class Bodies:
         own = set(graph.nodes)
         for node in graph.nodes:
             if node.op.mutates:                                   # type: ignore[union-attr]
-                target = node.args[node.op.mutates[0]]            # type: ignore[union-attr]
-                while target in own and "view" in target.op.tags:
-                    target = target.args[0]
+                target = root_of(node.args[node.op.mutates[0]])   # type: ignore[union-attr]
                 if target not in own:
                     raise Unsupported("control-flow", f"{what} writes to the tensor {target.name}, which it did not make",
                                       "write to a clone() of it, and return what changed")

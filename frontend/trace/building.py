@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import drawing, overlaps, selections
 from flambeau.frontend.trace.refusals import refuse_dtypes
+from flambeau.ir.graph import is_view
 from flambeau.ir.tracing import GraphBuilder, GraphTensor
 from flambeau.runtime.autograd import mode
 
@@ -63,9 +64,9 @@ class Builder(GraphBuilder):
         return super()._mutate(op, args, node_args, meta, grad)
 
     def _check_leaf(self, node: Any) -> None:
-        is_view = False
-        while node.op is not None and node.op.family == "view":
-            node, is_view = node.args[0], True
+        view = False
+        while is_view(node.op):
+            node, view = node.args[0], True
         known = self.tracer.inputs.get(node)
         if known is None:
             leaf = any(v.tensor.node is node and v.tensor.requires_grad for v in self.tracer.tape.leaves.values())
@@ -76,7 +77,7 @@ class Builder(GraphBuilder):
                                        f"{{}} is {'a' if is_leaf else 'no'} leaf of the tape"))
             leaf = is_leaf and raw.requires_grad
         if leaf:
-            raise RuntimeError(f"a {'view of a ' if is_view else ''}leaf Variable that requires grad is being used in an "
+            raise RuntimeError(f"a {'view of a ' if view else ''}leaf Variable that requires grad is being used in an "
                                "in-place operation.")
         if known is not None:
             overlaps.refuse_view(self.tracer, source, raw)

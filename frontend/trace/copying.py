@@ -12,11 +12,10 @@ from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_key
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue
 from flambeau.frontend.trace.overlaps import shows_all
 from flambeau.frontend.trace.sequences import ListValue, SliceValue, TupleValue
-from flambeau.frontend.trace.sharing import root_of
 from flambeau.frontend.trace.subclasses import ContentsObject
 from flambeau.frontend.trace.trust import find
 from flambeau.frontend.trace.values import Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
-from flambeau.ir.graph import Node
+from flambeau.ir.graph import Node, root_of
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer

@@ -14,10 +14,10 @@ from flambeau.frontend.trace.callables import FunctionValue
 from flambeau.frontend.trace.effects import CannotRebuild
 from flambeau.frontend.trace.objects import ClassValue
 from flambeau.frontend.trace.sequences import ListValue, TupleValue
-from flambeau.frontend.trace.sharing import At, root_of
+from flambeau.frontend.trace.sharing import At
 from flambeau.frontend.trace.source import Attr
 from flambeau.frontend.trace.values import NONE, Const, TensorValue, Unsupported, Value
-from flambeau.ir.graph import Graph, Node, map_nodes
+from flambeau.ir.graph import Graph, Node, map_nodes, root_of
 from flambeau.ir.op import get_op, ops
 from flambeau.ir.tracing import GraphTensor
 from flambeau.runtime.traced import Traced

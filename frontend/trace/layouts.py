@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flambeau.frontend.trace.values import Const, TensorValue, Unsupported, Value
+from flambeau.ir.graph import root_of
 from flambeau.runtime.tensor import wrap
 
 if TYPE_CHECKING:
@@ -47,9 +48,7 @@ def is_known_contiguous(tr: Tracer, value: TensorValue) -> bool:
 
 def check_view(tr: Tracer, value: TensorValue, args: list[Value]) -> None:
     """`view` refuses what would need a copy: guard that inputs lie so that it does as it did, and refuse as it does."""
-    node = value.tensor.node                                      # type: ignore[attr-defined]
-    while node.op is not None and node.op.family == "view":
-        node = node.args[0]
+    node = root_of(value.tensor.node)                             # type: ignore[attr-defined]
     if node not in tr.inputs:
         return
     source, raw = tr.inputs[node]

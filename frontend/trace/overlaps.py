@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import drawing
 from flambeau.frontend.trace.values import Unsupported
+from flambeau.ir.graph import Node, root_of, source_of
 from flambeau.ir.tensorlike import ban_text
 from flambeau.ir.tracing import GraphTensor
 from flambeau.runtime.eager import check_overlap
@@ -27,7 +28,7 @@ def refuse_overlap(tr: Tracer, op: Any, args: tuple[Any, ...]) -> None:
 
     A write that it allows to a part of what repeats shows in other places too, which a graph does not know: a break.
     """
-    root, chain = _root(args[0].node)
+    root = root_of(args[0].node)
     known = tr.inputs.get(root)
     if known is not None:
         source, raw = known
@@ -39,10 +40,10 @@ def refuse_overlap(tr: Tracer, op: Any, args: tuple[Any, ...]) -> None:
                               "no elements of {} share memory"))
     else:
         repeats = False
-    for node in chain:
-        lies = drawing.laid_out(tr, node) if node.op.name in _REPEATING else None
+    for node in _chain(args[0].node):
+        lies = drawing.laid_out(tr, node) if node.op.name in _REPEATING else None  # type: ignore[union-attr]
         repeats = repeats or (lies is not None and _repeats(lies._a))
-    beside = [a for a in args[1:] if isinstance(a, GraphTensor) and a.node is not args[0].node and _root(a.node)[0] is root]
+    beside = [a for a in args[1:] if isinstance(a, GraphTensor) and a.node is not args[0].node and root_of(a.node) is root]
     if not repeats and not beside:
         return
     like = {a.node: drawing.laid_out(tr, a.node) for a in (args[0], *beside)}
@@ -73,7 +74,7 @@ def is_whole(tensor: Any) -> bool:
 
 def shows_all(tr: Tracer, node: Any) -> bool:
     """Whether what a node is a view of is all of its memory, row-major, so that a graph knows it. Inputs are guarded to be."""
-    root = _root(node)[0]
+    root = root_of(node)
     known = tr.inputs.get(root)
     if known is None:
         like = drawing.laid_out(tr, root)
@@ -91,7 +92,7 @@ def refuse_strides(tr: Tracer, args: tuple[Any, ...]) -> None:
                           "index it, or call as_strided() outside the compiled function")
     size, stride, start = (*args[1:], None)[:3]
     if all(n > 0 for n in size) and (start or 0) + sum((n - 1) * s for n, s in zip(size, stride)) >= math.prod(
-            _root(args[0].node)[0].meta.shape):
+            root_of(args[0].node).meta.shape):
         raise RuntimeError("as_strided() looks beyond the tensor's memory")
 
 
@@ -125,7 +126,7 @@ def is_shown_elsewhere(tensor: Any) -> bool:
 
 def refuse_shown(tr: Tracer, node: Any) -> None:
     """End the graph where a recorded write to an input puts tensors on the tape that the trace may know to be off it."""
-    known = tr.inputs.get(_root(node)[0])
+    known = tr.inputs.get(root_of(node))
     if known is None or known[1]._rg:
         return
     source, raw = known
@@ -138,8 +139,8 @@ def refuse_shown(tr: Tracer, node: Any) -> None:
 
 def is_outdated(tr: Tracer, node: Any) -> bool:
     """Whether what a view shows a part of is written to after it."""
-    root, nodes = _root(node)[0], tr.graph.nodes
-    return any(n.op is not None and n.op.mutates and _root(n)[0] is root for n in nodes[nodes.index(node) + 1:])
+    root, nodes = root_of(node), tr.graph.nodes
+    return any(n.op is not None and n.op.mutates and root_of(n) is root for n in nodes[nodes.index(node) + 1:])
 
 
 def with_ban(tensor: Any, ban: Any, outdated: bool) -> Any:
@@ -153,10 +154,10 @@ def with_ban(tensor: Any, ban: Any, outdated: bool) -> Any:
     return tensor
 
 
-def _root(node: Any) -> tuple[Any, list[Any]]:
-    """What a node is a view of, and the views on the way."""
-    chain = []
-    while node.op is not None and (node.op.family == "view" or node.op.mutates):
-        chain.append(node)
-        node = node.args[node.op.mutates[0] if node.op.mutates else 0]
-    return node, chain
+def _chain(node: Node) -> list[Node]:
+    """The views on the way from what a node shows to it."""
+    found = []
+    while (source := source_of(node)) is not None:
+        found.append(node)
+        node = source
+    return found

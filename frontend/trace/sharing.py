@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flambeau.frontend.trace.effects import CannotRebuild
 from flambeau.frontend.trace.values import Unsupported, Value
-from flambeau.ir.graph import Node
+from flambeau.ir.graph import Node, root_of
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -29,13 +29,6 @@ class At(Value):
 
     def __init__(self, born: int) -> None:
         self.born = born
-
-
-def root_of(node: Node) -> Node:
-    """The value whose memory ``node`` shows, or may show."""
-    while node.op is not None and ("view" in node.op.tags or "alias" in node.op.tags) and isinstance(node.args[0], Node):
-        node = node.args[0]
-    return node
 
 
 class Sharing:

@@ -16,12 +16,12 @@ from flambeau.frontend.trace.selections import refuse_beside_selections
 from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr, Constant, Item
 from flambeau.frontend.trace.values import FALSE, NONE, TRUE, Const, OutsideConst, ScalarValue, TensorValue, Unsupported, Value
-from flambeau.ir.graph import Graph, Node, as_leaf, getitem, gradients
+from flambeau.ir.graph import Graph, Node, as_leaf, getitem, gradients, is_view, root_of, source_of
 from flambeau.ir.op import Op, changing, ops, use_handler
 from flambeau.ir.tracing import GraphTensor
 from flambeau.ir.tree import leaves
 from flambeau.passes.decompose import Decomposer, replace_node
-from flambeau.passes.functionalize import functionalize, is_view, root_of
+from flambeau.passes.functionalize import functionalize
 from flambeau.passes.gradients import reached
 from flambeau.passes.layout import UnknownLayout
 from flambeau.passes.reverse import needs_parts
@@ -95,9 +95,9 @@ class Tape:
     def _enter(self, step: Node) -> None:
         op = step.op
         assert op is not None
-        if is_view(op) or "maybe_copy" in op.tags or op is getitem and isinstance(step.args[0], Node) and \
-                step.args[0].op is not None and "view" in step.args[0].op.tags:
-            self._roots[step] = self._root(step.args[0])
+        source = None if op.mutates else source_of(step, maybe=True)
+        if source is not None:
+            self._roots[step] = self._root(source)
         if op is as_leaf:
             self._leaves.add(step.args[0])
         before = [n for n in step.inputs if n.requires_grad or isinstance(n.meta, tuple)]

@@ -60,7 +60,7 @@ def _may_be_copy(tensor: Any) -> bool:
     while tensor is not None:
         base = getattr(tensor, "base", None)
         made = base is not None and not tensor._recorded and base.requires_grad
-        if made and not {"maybe_copy", "alias"}.isdisjoint(tensor.node.op.tags):
+        if made and "maybe_copy" in tensor.node.op.tags:
             return True
         tensor = base
     return False
