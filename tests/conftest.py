@@ -25,7 +25,6 @@ COMPILED_FOLDERS = ("data", "distributions", "eager", "nn", "ops", "optim", "saf
 NOT_COMPILED = {
     # An op whose result nobody reads is run only where it may refuse data, not for its layout or a number out of range.
     "test_errors.py::test_refused": "dead ops raise nothing",
-    "test_random.py::test_wrong_parameters": "errors of ops that draw come when the graph runs",
     "test_fast.py::test_numbers_out_of_range_behave_as_before": "dead ops raise nothing",
     "test_distributions.py::test_what_is_drawn_is_checked": "errors of ops that draw come when the graph runs",
     # Steps of the tape are those of the graph.

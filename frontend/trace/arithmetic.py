@@ -10,6 +10,7 @@ from flambeau.frontend.trace.computed import decision
 from flambeau.frontend.trace.mappings import DictValue, DictView, SetValue, dict_pairs
 from flambeau.frontend.trace.numbers import decide
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue
+from flambeau.frontend.trace.said import operator_error
 from flambeau.frontend.trace.sequences import ListValue, TupleValue
 from flambeau.frontend.trace.trust import depend_on_operator, find
 from flambeau.frontend.trace.values import ZERO, Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
@@ -75,8 +76,8 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
         return found
     if op == "|" and (isinstance(a, ClassValue) or isinstance(b, ClassValue)):
         return tr.fold(operator.or_, [a, b], {})
-    raise tr.observe(TypeError(f"unsupported operand type(s) for {op}: '{a.pytype().__name__}' and "
-                               f"'{b.pytype().__name__}'")) if _both_known(a, b) else \
+    error = operator_error(_INPLACE[op] if op != plain_op else _BINARY[plain_op][0], a, b) if _both_known(a, b) else None
+    raise tr.observe(error) if error is not None else \
         Unsupported("operator", f"{op} between a {a.pytype().__name__} and a {b.pytype().__name__}")
 
 
@@ -95,7 +96,7 @@ def _container_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) ->
         return TupleValue(a.values(tr) + b.values(tr), Size if Size in (a.cls, b.cls) else tuple)
     if plain_op == "*":
         for seq, count in ((a, b), (b, a)):
-            if isinstance(seq, (ListValue, TupleValue)) and isinstance(count, _PLAIN):
+            if isinstance(seq, (ListValue, TupleValue)) and isinstance(count, _PLAIN) and hasattr(count.pytype(), "__index__"):
                 items = seq.values(tr) * tr.index(count)
                 if inplace and isinstance(seq, ListValue) and seq is a:
                     tr.effects.touch(seq)

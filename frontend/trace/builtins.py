@@ -27,6 +27,7 @@ from flambeau.frontend.trace.computed import text_of
 from flambeau.frontend.trace.identity import identical
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs, members
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
+from flambeau.frontend.trace.said import error_of
 from flambeau.frontend.trace.sequences import (
     ListValue,
     SliceValue,
@@ -181,7 +182,12 @@ def _classes(tr: Tracer, kinds: Value) -> tuple[type, ...]:
         found = kinds.as_python(tr)
     except Exception:
         raise Unsupported("isinstance", "the classes of isinstance are not known while tracing") from None
-    return found.__args__ if isinstance(found, types.UnionType) else (found,)
+    if isinstance(found, types.UnionType):
+        return found.__args__
+    error = error_of(isinstance, None, found)
+    if error is not None:
+        raise tr.observe(error)
+    return (found,)
 
 
 @on(isinstance)
@@ -414,6 +420,9 @@ def _ordered_dict(tr: Tracer, other: Value | None = None, **kwargs: Value) -> Va
 
 @on(collections.defaultdict)
 def _defaultdict(tr: Tracer, factory: Value = NONE, other: Value | None = None, **kwargs: Value) -> Value:
+    error = error_of(collections.defaultdict, factory.value) if isinstance(factory, Const) else None
+    if error is not None:
+        raise tr.observe(error)
     pairs = dict_pairs(tr, other) if other is not None else []
     new = DictValue.make(tr, pairs + [(Const(k), v) for k, v in kwargs.items()], collections.defaultdict)
     new.factory = None if isinstance(factory, Const) and factory.value is None else factory
@@ -445,6 +454,8 @@ def _set_of(tr: Tracer, items: Value | None, kind: type) -> Value:
 
 @on(slice)
 def _slice(tr: Tracer, *parts: Value) -> Value:
+    if not 1 <= len(parts) <= 3:
+        raise tr.observe(error_of(slice, *[None] * len(parts)) or TypeError("slice"))
     if len(parts) == 1:
         parts = (NONE, parts[0])
     return SliceValue([*parts, *[NONE] * (3 - len(parts))])
@@ -452,7 +463,11 @@ def _slice(tr: Tracer, *parts: Value) -> Value:
 
 @on(range)
 def _range(tr: Tracer, *parts: Value) -> Value:
-    return Const(range(*(tr.index(p) for p in parts)))
+    found = [tr.index(p) for p in parts]
+    try:
+        return Const(range(*found))
+    except (TypeError, ValueError) as error:
+        raise tr.observe(error) from None
 
 
 @on(object)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.guards import contains, equals, has_keys
 from flambeau.frontend.trace.mappings import DictValue, InstanceDict
+from flambeau.frontend.trace.said import binding_error
 from flambeau.frontend.trace.sequences import TupleValue
 from flambeau.frontend.trace.source import Attr, CellContents, Constant, Item, Source
 from flambeau.frontend.trace.values import Const, Observed, Unsupported, Value
@@ -225,7 +226,7 @@ def function_defaults(tr: Tracer, fn: FunctionValue, needed: set[str]) -> tuple[
 
 def bind(tr: Tracer, fn: FunctionValue, args: list[Value], kwargs: dict[str, Value]) -> dict[str, Value]:
     """Arguments -> locals, with CPython's rules and errors."""
-    code, name = fn.code, fn.label
+    code = fn.code
     count, kwonly = code.co_argcount, code.co_kwonlyargcount
     names = code.co_varnames[:count + kwonly]
     positional, rest = args[:count], args[count:]
@@ -235,17 +236,17 @@ def bind(tr: Tracer, fn: FunctionValue, args: list[Value], kwargs: dict[str, Val
         local[code.co_varnames[at]] = TupleValue(rest)
         at += 1
     elif rest:
-        raise tr.observe(TypeError(f"{name}() takes {count} positional arguments but {len(args)} were given"))
+        raise _refusal(tr, fn, args, kwargs)
     extra: dict[str, Value] = {}
     for key, value in kwargs.items():
         if key in names[code.co_posonlyargcount:]:
             if key in local:
-                raise tr.observe(TypeError(f"{name}() got multiple values for argument '{key}'"))
+                raise _refusal(tr, fn, args, kwargs)
             local[key] = value
         elif code.co_flags & inspect.CO_VARKEYWORDS:
             extra[key] = value
         else:
-            raise tr.observe(TypeError(f"{name}() got an unexpected keyword argument '{key}'"))
+            raise _refusal(tr, fn, args, kwargs)
     if code.co_flags & inspect.CO_VARKEYWORDS:
         local[code.co_varnames[at]] = DictValue.make(tr, [(Const(k), v) for k, v in extra.items()])
     missing = [n for n in names if n not in local]
@@ -255,9 +256,14 @@ def bind(tr: Tracer, fn: FunctionValue, args: list[Value], kwargs: dict[str, Val
         by_name = dict(zip(names[count - len(defaults):count], defaults)) | kwdefaults
         for n in missing:
             if n not in by_name:
-                raise tr.observe(TypeError(f"{name}() missing a required argument: '{n}'"))
+                raise _refusal(tr, fn, args, kwargs)
             local[n] = by_name[n]
     return local
+
+
+def _refusal(tr: Tracer, fn: FunctionValue, args: list[Value], kwargs: dict[str, Value]) -> Exception:
+    defaults, kwdefaults = function_defaults(tr, fn, {"__defaults__", "__kwdefaults__"})
+    return tr.observe(binding_error(fn, len(args), kwargs, len(defaults), kwdefaults))
 
 
 class BoundMethod(Value):

@@ -47,6 +47,7 @@ from flambeau.frontend.trace.mappings import DictValue, SetValue
 from flambeau.frontend.trace.numbers import filled_with_number, with_number_option
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr, member_attribute
 from flambeau.frontend.trace.outside import PLAIN, GlobalsValue
+from flambeau.frontend.trace.said import method_error
 from flambeau.frontend.trace.sequences import ListValue, SequenceIterator, SliceValue, TupleValue, solid
 from flambeau.frontend.trace.shapes import Shapes
 from flambeau.frontend.trace.sharing import Sharing
@@ -303,6 +304,11 @@ class Tracer:
                                                         for a in error.args]))
         found.__cause__ = error
         return found
+
+    def refuse_arguments(self, owner: Value, name: str, args: list[Value], kwargs: dict[str, Value],
+                         error: Exception) -> Observed:
+        """What a method of a built-in type raises for arguments that it does not take."""
+        return self.observe(method_error(owner, name, args, kwargs) or error)
 
     def observe_with(self, cls: type, args: list[Value]) -> Observed:
         return Observed(ObjectValue(cls, args=args))

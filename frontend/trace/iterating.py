@@ -11,6 +11,7 @@ from flambeau.frontend.trace.computed import extreme
 from flambeau.frontend.trace.mappings import SetValue
 from flambeau.frontend.trace.objects import ObjectValue
 from flambeau.frontend.trace.polyfills import iterate_until
+from flambeau.frontend.trace.said import error_of
 from flambeau.frontend.trace.sequences import (
     CombinedIterator,
     HostIterator,
@@ -146,8 +147,7 @@ def _extreme(op: str) -> Handler:
             tr.unpack(args[0]) if len(args) == 1 else list(args)
         if not items:
             if default is None:
-                raise tr.observe(ValueError("max() iterable argument is empty" if op == ">"
-                                            else "min() iterable argument is empty"))
+                raise tr.observe(error_of(max if op == ">" else min, ()) or ValueError(op))
             return default
         if isinstance(key, Const) and len(items) > 1:
             found: Value | None = items[0]
@@ -183,7 +183,10 @@ def _chain_from(tr: Tracer, parts: Value) -> Value:
 @on(itertools.islice)
 def _islice(tr: Tracer, items: Value, *parts: Value) -> Value:
     bounds = [None if isinstance(p, Const) and p.value is None else tr.index(p) for p in parts]
-    return host(tr, itertools.islice(_each(tr, items), *bounds), itertools.islice)
+    try:
+        return host(tr, itertools.islice(_each(tr, items), *bounds), itertools.islice)
+    except (TypeError, ValueError) as error:
+        raise tr.observe(error) from None
 
 
 @on(itertools.count)

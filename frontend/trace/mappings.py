@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.keys import HashedKey, after_attributes, is_known
+from flambeau.frontend.trace.said import method_error
 from flambeau.frontend.trace.source import Attr, DictKey, Item, KeyedItem, Source
 from flambeau.frontend.trace.values import NONE, TRUE, Const, ScalarValue, SymValue, Unsupported, Value
 
@@ -178,7 +179,8 @@ class DictValue(Value):
             for attribute, value in self.attrs.items():
                 out.line(f"{name}.{attribute} = {out.expr(value)}")
             return name
-        return f"{{{body}}}" if self.cls is dict else f"{out.constant(self.cls)}({{{body}}})"
+        none = "None, " if self.cls is collections.defaultdict else ""
+        return f"{{{body}}}" if self.cls is dict else f"{out.constant(self.cls)}({none}{{{body}}})"
 
     def _rebuild_late(self, out: Rebuilder) -> str:
         """Keys with a hash of their own go in when they have their attributes."""
@@ -219,13 +221,13 @@ class DictValue(Value):
 
     def m_popitem(self, tr: Tracer, *args: Value, **kwargs: Value) -> Value:
         if len(args) + len(kwargs) > (self.cls is collections.OrderedDict) or kwargs.keys() - {"last"}:
-            raise tr.observe(TypeError(f"{self.cls.__name__}.popitem() gets the wrong arguments"))
+            raise tr.observe(method_error(self, "popitem", list(args), kwargs) or TypeError("popitem"))
         return self._popitem(tr, *args, **kwargs)
 
     def _popitem(self, tr: Tracer, last: Value = TRUE) -> Value:
         pairs = self.pairs(tr)
         if not pairs:
-            raise tr.observe(KeyError("popitem(): dictionary is empty"))
+            raise tr.observe(method_error(self, "popitem", [], {}) or KeyError("popitem"))
         found = pairs[-1 if tr.truth(last) else 0]
         self.delitem(tr, found[0])
         return TupleValue(found)
@@ -321,10 +323,12 @@ def dict_pairs(tr: Tracer, value: Value) -> list[tuple[Value, Value]]:
         keys = tr.unpack(tr.call(value.getattr(tr, "keys"), [], {}))
         return [(k, value.getitem(tr, k)) for k in keys]
     pairs = []
-    for item in tr.unpack(value):
+    for k, item in enumerate(tr.unpack(value)):
+        if isinstance(item, Const) and not hasattr(item.value, "__iter__"):
+            raise tr.observe(TypeError(f"cannot convert dictionary update sequence element #{k} to a sequence"))
         pair = tr.unpack(item)
         if len(pair) != 2:
-            raise tr.observe(ValueError("dictionary update sequence element has the wrong length"))
+            raise tr.observe(ValueError(f"dictionary update sequence element #{k} has length {len(pair)}; 2 is required"))
         pairs.append((pair[0], pair[1]))
     return pairs
 

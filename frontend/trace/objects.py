@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import operator
 import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, BuiltinValue
 from flambeau.frontend.trace.finalizers import refuse_finalizer
 from flambeau.frontend.trace.mappings import InstanceDict
+from flambeau.frontend.trace.said import error_of
 from flambeau.frontend.trace.sequences import HostIterator, ListValue, TupleValue
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Namespace, Source
 from flambeau.frontend.trace.trust import (
@@ -313,7 +315,7 @@ def _namedtuple(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Value
         known = tr.unpack(defaults) if isinstance(defaults, TupleValue) else []
         items = {**dict(zip(raw._fields[len(raw._fields) - len(known):], known)), **items}
     if len(args) > len(raw._fields) or set(items) != set(raw._fields):
-        raise tr.observe(TypeError(f"{raw.__name__}() got the wrong arguments"))
+        raise tr.observe(error_of(raw, *[None] * len(args), **dict.fromkeys(kwargs)) or TypeError(raw.__name__))
     return TupleValue([items[n] for n in raw._fields], raw)
 
 
@@ -411,6 +413,11 @@ class ObjectValue(Value):
 
     def store(self, tr: Tracer, name: str, value: Value | None) -> None:
         """Set (None: delete) an own attribute, past any `__setattr__`."""
+        if not self.cls.__dictoffset__ and not isinstance(mro_lookup(self.cls.__mro__, name)[1], types.MemberDescriptorType):
+            error = error_of(lambda: object.__setattr__(object.__new__(self.cls), name, None))
+            if not isinstance(error, AttributeError):
+                raise Unsupported("attribute-store", f"attribute {name!r} of a {self.cls.__name__} is set by C code")
+            raise tr.observe(error)
         if self.raw is not None:
             tr.effects.touch(self)
         if name in self.attrs and self.attrs[name] is None:
@@ -573,11 +580,23 @@ class ObjectValue(Value):
         for name in ("__bool__", "__len__"):
             method = self.dunder(tr, name)
             if method is not None:
-                return tr.truth(tr.call(method, [], {}))
+                answer = tr.call(method, [], {})
+                if name == "__bool__" and answer.pytype() is not bool:
+                    raise tr.observe(TypeError(f"__bool__ should return bool, returned {answer.pytype().__name__}"))
+                return tr.truth(answer) if name == "__bool__" else self._counted(tr, answer) != 0
         return True
 
     def length(self, tr: Tracer) -> Any:
-        return tr.index(self._must(tr, "__len__", []))
+        return self._counted(tr, self._must(tr, "__len__", []))
+
+    def _counted(self, tr: Tracer, answer: Value) -> Any:
+        """What `__len__` has returned, as a length."""
+        if isinstance(answer, Const) and not hasattr(answer.value, "__index__"):
+            raise tr.observe(error_of(operator.index, answer.value) or TypeError("index"))
+        found = tr.index(answer)
+        if found < 0:
+            raise tr.observe(ValueError("__len__() should return >= 0"))
+        return found
 
     def iterate(self, tr: Tracer) -> Value:
         if self.dunder(tr, "__iter__") is not None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import collections
 import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
+from flambeau.frontend.trace.said import error_of, operator_error, stand_in
 from flambeau.frontend.trace.source import ClassItem, Constant, Source
 from flambeau.frontend.trace.trust import can_change, find
 from flambeau.frontend.trace.values import FALSE, LAST, NONE, ZERO, Const, NotConstant, TensorValue, Unsupported, Value
@@ -65,7 +67,9 @@ class Sequence(Value):
         return SequenceIterator(self.items, self)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
-        index = tr.index(key)
+        index = self.place(tr, key)
+        if isinstance(index, slice) and index.step == 0:
+            raise tr.observe(ValueError("slice step cannot be zero"))
         if isinstance(index, slice):
             return self.like([force(tr, self.items, k) for k in range(len(self.items))[index]])
         try:
@@ -75,16 +79,26 @@ class Sequence(Value):
             name = "tuple" if issubclass(kind, tuple) else "list" if issubclass(kind, list) else kind.__name__
             raise tr.observe(IndexError(f"{name} index out of range")) from None
 
+    def place(self, tr: Tracer, key: Value) -> Any:
+        """The index or slice that an item is asked for by."""
+        if isinstance(key, Const) and not isinstance(key.value, slice) and not hasattr(key.value, "__index__"):
+            raise tr.observe(operator_error(operator.getitem, self, key) or TypeError("getitem"))
+        return tr.index(key)
+
     def like(self, items: list[Value]) -> Value:
         raise NotImplementedError
 
-    def m_index(self, tr: Tracer, item: Value, start: Value = ZERO, stop: Value | None = None) -> Value:
+    def find(self, tr: Tracer, item: Value, where: slice = slice(None)) -> int | None:
+        """The place of the first item that equals this one."""
         items = self.values(tr)
-        bounds = slice(tr.index(start), None if stop is None else tr.index(stop)).indices(len(items))
-        for k, v in list(enumerate(items))[bounds[0]:bounds[1]]:
-            if tr.same(v, item) or tr.truth(tr.compare("==", v, item)):
-                return Const(k)
-        raise tr.observe(ValueError(f"item is not in {self.pytype().__name__}"))
+        return next((k for k in range(len(items))[where] if tr.same(items[k], item)
+                     or tr.truth(tr.compare("==", items[k], item))), None)
+
+    def m_index(self, tr: Tracer, item: Value, start: Value = ZERO, stop: Value | None = None) -> Value:
+        at = self.find(tr, item, slice(tr.index(start), None if stop is None else tr.index(stop)))
+        if at is not None:
+            return Const(at)
+        raise tr.observe(error_of(stand_in(self).index, _shown(tr, item)) or ValueError("index"))
 
     def m_count(self, tr: Tracer, item: Value) -> Value:
         return Const(sum(tr.same(v, item) or tr.truth(tr.compare("==", v, item)) for v in self.values(tr)))
@@ -206,7 +220,7 @@ class ListValue(Sequence):
 
     def setitem(self, tr: Tracer, key: Value, value: Value) -> None:
         self.change(tr)
-        index = tr.index(key)
+        index = self.place(tr, key)
         try:
             self.items[index] = tr.unpack(value) if isinstance(index, slice) else value
         except (IndexError, ValueError) as error:
@@ -215,7 +229,7 @@ class ListValue(Sequence):
     def delitem(self, tr: Tracer, key: Value) -> None:
         self.change(tr)
         try:
-            del self.items[tr.index(key)]
+            del self.items[self.place(tr, key)]
         except IndexError as error:
             raise tr.observe(error) from None
 
@@ -243,18 +257,23 @@ class ListValue(Sequence):
         self.look(tr)
         if not self.items:
             raise tr.observe(IndexError("pop from empty list"))
+        index = tr.index(at)
+        if not -len(self.items) <= index < len(self.items):
+            raise tr.observe(IndexError("pop index out of range"))
         value = self.getitem(tr, at)
         self.change(tr)
-        self.items.pop(tr.index(at))
+        self.items.pop(index)
         return value
 
     def m_popleft(self, tr: Tracer) -> Value:
         return self.m_pop(tr, Const(0))
 
     def m_remove(self, tr: Tracer, item: Value) -> None:
-        at = self.m_index(tr, item)
+        at = self.find(tr, item)
+        if at is None:
+            raise tr.observe(error_of(stand_in(self).remove, _shown(tr, item)) or ValueError("remove"))
         self.change(tr)
-        del self.items[tr.index(at)]
+        del self.items[at]
 
     def m_clear(self, tr: Tracer) -> None:
         self.change(tr)
@@ -295,6 +314,14 @@ def sorted_values(tr: Tracer, values: list[Value], key: Value, reverse: bool) ->
 def _holds_tensor(value: Any) -> bool:
     inner = value.items if isinstance(value, Sequence) else ()
     return isinstance(value, TensorValue) or any(map(_holds_tensor, inner))
+
+
+def _shown(tr: Tracer, item: Value) -> Any:
+    """The item as an error shows it."""
+    try:
+        return item.as_python(tr)
+    except NotConstant:
+        raise Unsupported("builtin-method", f"an error shows a {item.pytype().__name__}") from None
 
 
 class SliceValue(Value):

@@ -104,8 +104,8 @@ class Value:
         try:
             return handler(tr, *args, **kwargs) or NONE
         except TypeError as error:
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                raise tr.observe(error) from None        # wrong arguments
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:         # wrong arguments
+                raise tr.refuse_arguments(self, name, args, kwargs, error) from None
             raise
 
     def plain(self, tr: Tracer, *names: str) -> Value:

@@ -21,8 +21,6 @@ def _checked(name: str, size: tuple) -> tuple:
     for n in found:
         if isinstance(n, (float, str)) or n is None:
             raise TypeError(f"{name}(): argument 'size' must be tuple of ints, but found element of type {type(n).__name__}")
-        if isinstance(n, int) and n < 0:
-            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(found)}")
     return found
 
 

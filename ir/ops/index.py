@@ -34,11 +34,11 @@ def check_index_dtype(name: str, index: Any) -> None:
 
 
 def check_range(index: Any, size: int, dim: int, negative: bool = False, error: type[Exception] = IndexError) -> None:
-    """Raise ``error`` for an element of the array ``index`` outside a dimension of ``size``."""
-    if index.size:
-        low, high = int(index.min()), int(index.max())
-        if high >= size or low < (-size if negative else 0):
-            raise error(f"index {high if high >= size else low} is out of bounds for dimension {dim} with size {size}")
+    """Raise ``error`` for the first element of the array ``index`` outside a dimension of ``size``."""
+    least = -size if negative else 0
+    if index.size and (int(index.max()) >= size or int(index.min()) < least):
+        first = int(index[(index >= size) | (index < least)].flat[0])
+        raise error(f"index {first} is out of bounds for dimension {dim} with size {size}")
 
 
 def wide(x: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,13 @@ def _float_dtype(dtype: DType | None, name: str) -> DType:
     return dtype
 
 
+def _meta(size: Any, dtype: DType, device: Any, check: Callable[..., None], *numbers: Any) -> TensorMeta:
+    """What is drawn, if the parameters of the distribution are right as far as they are known."""
+    if all(isinstance(n, (int, float)) for n in numbers):
+        check(*numbers)
+    return TensorMeta(tuple(size), dtype, as_device(device))
+
+
 def _count(size: Any) -> int:
     return math.prod(size)
 
@@ -46,10 +54,14 @@ uniform = primitive(
     samples=lambda: [S((3, 4)), S((5,), -1.0, 2.0)])
 
 
-def _normal(xp: Any, size: Any, mean: Any, std: Any, dtype: Any, device: Any, generator: Any, serial: bool) -> Any:
-    dtype = _float_dtype(dtype, "normal")
+def _check_std(std: Any) -> None:
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
+
+
+def _normal(xp: Any, size: Any, mean: Any, std: Any, dtype: Any, device: Any, generator: Any, serial: bool) -> Any:
+    dtype = _float_dtype(dtype, "normal")
+    _check_std(std)
     if dtype.is_complex:
         parts = _normal(np, (*size, 2), mean, std / math.sqrt(2), dtype.to_real(), device, generator, serial)
         return xp.asarray(parts.view(dtype.np)[..., 0])
@@ -59,8 +71,8 @@ def _normal(xp: Any, size: Any, mean: Any, std: Any, dtype: Any, device: Any, ge
 normal_fill = primitive(
     "normal_fill(int[] size, float mean=0, float std=1, *, dtype? dtype=None, device? device=None, any generator=None, "
     "bool serial=False) -> Tensor", "random", kernel=_normal, api=(), tags=_TAGS,
-    infer=lambda size, mean, std, dtype, device, generator, serial: TensorMeta(
-        tuple(size), _float_dtype(dtype, "normal"), as_device(device)),
+    infer=lambda size, mean, std, dtype, device, generator, serial: _meta(
+        size, _float_dtype(dtype, "normal"), device, _check_std, std),
     samples=lambda: [S((3, 4)), S((40,), -1.0, 2.0)],
     doc="Normal numbers; ``serial``: drawn one by one, as for memory that is not contiguous.")
 
@@ -78,7 +90,7 @@ def _integers(xp: Any, size: Any, low: Any, high: Any, dtype: Any, device: Any, 
 integers = primitive(
     "integers(int[] size, int low, int high, *, dtype dtype, device? device=None, any generator=None) -> Tensor", "random",
     kernel=_integers, api=(), tags=_TAGS,
-    infer=lambda size, low, high, dtype, device, generator: TensorMeta(tuple(size), dtype, as_device(device)),
+    infer=lambda size, low, high, dtype, device, generator: _meta(size, dtype, device, _check_range, low, high),
     samples=lambda: [S((3, 4), 0, 10, dtype=_dtype.int64)])
 
 
@@ -111,7 +123,7 @@ def _bernoulli_fill(xp: Any, size: Any, p: Any, dtype: Any, device: Any, generat
 bernoulli_fill = primitive(
     "bernoulli_fill(int[] size, float p=0.5, *, dtype dtype, device? device=None, any generator=None) -> Tensor", "random",
     kernel=_bernoulli_fill, api=(), tags=_TAGS,
-    infer=lambda size, p, dtype, device, generator: TensorMeta(tuple(size), dtype, as_device(device)),
+    infer=lambda size, p, dtype, device, generator: _meta(size, dtype, device, _check_probability, p),
     samples=lambda: [S((3, 4), 0.3, dtype=_dtype.float32)])
 
 
@@ -129,9 +141,13 @@ bernoulli = primitive(
     infer=lambda p, generator: meta_of(p), api=(), samples=lambda: [S(T((3, 4), 0.0, 1.0, grad=False))])
 
 
-def _exponential(xp: Any, size: Any, rate: Any, dtype: Any, device: Any, generator: Any) -> Any:
+def _check_rate(rate: Any) -> None:
     if rate <= 0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={rate}")
+
+
+def _exponential(xp: Any, size: Any, rate: Any, dtype: Any, device: Any, generator: Any) -> Any:
+    _check_rate(rate)
     return xp.asarray(_rounded(_generator(generator).exponential(_count(size), rate), dtype).reshape(size))
 
 
@@ -143,15 +159,18 @@ def _rounded(draws: Any, dtype: DType) -> Any:
 exponential = primitive(
     "exponential(int[] size, float rate=1, *, dtype dtype, device? device=None, any generator=None) -> Tensor", "random",
     kernel=_exponential, api=(), tags=_TAGS,
-    infer=lambda size, rate, dtype, device, generator: TensorMeta(tuple(size), dtype, as_device(device)),
+    infer=lambda size, rate, dtype, device, generator: _meta(size, dtype, device, _check_rate, rate),
     samples=lambda: [S((3, 4), 2.0, dtype=_dtype.float32)])
 
 def _distribution(name: str, params: str, wrong: Any, dtypes: str, doc: str) -> Any:
     """An op that fills with float64 draws of the generator's method ``name``, rounded to a dtype."""
-    def kernel(xp: Any, size: Any, *rest: Any) -> Any:
-        *numbers, dtype, device, generator = rest
+    def check(*numbers: Any) -> None:
         if wrong(*numbers):
             raise RuntimeError(f"{name}_ {wrong(*numbers)}")
+
+    def kernel(xp: Any, size: Any, *rest: Any) -> Any:
+        *numbers, dtype, device, generator = rest
+        check(*numbers)
         if dtype.kind not in dtypes:
             raise NotImplementedError(f'"{name}" not implemented for {dtype.name!r}')
         drawn = getattr(_generator(generator), name)(_count(size), *numbers)
@@ -159,7 +178,7 @@ def _distribution(name: str, params: str, wrong: Any, dtypes: str, doc: str) -> 
 
     return primitive(f"{name}(int[] size, {params}, *, dtype dtype, device? device=None, any generator=None) -> Tensor",
                      "random", kernel=kernel, api=(), tags=_TAGS, doc=doc,
-                     infer=lambda size, *rest: TensorMeta(tuple(size), rest[-3], as_device(rest[-2])),
+                     infer=lambda size, *rest: _meta(size, rest[-3], rest[-2], check, *rest[:-3]),
                      samples=lambda: [S((3, 4), dtype=_dtype.float32)])
 
 
@@ -241,8 +260,16 @@ multinomial = primitive(
 
 
 def sizes(size: tuple) -> tuple:
-    """``f(2, 3)`` and ``f((2, 3))`` alike."""
-    return tuple(size[0]) if len(size) == 1 and isinstance(size[0], (tuple, list)) else tuple(size)
+    """``f(2, 3)`` and ``f((2, 3))`` alike. Raises PyTorch's error for a negative size."""
+    return _not_negative(size[0] if len(size) == 1 and isinstance(size[0], (tuple, list)) else size)
+
+
+def _not_negative(size: Any) -> tuple:
+    found = tuple(size)
+    for n in found:
+        if isinstance(n, int) and n < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(found)}")
+    return found
 
 
 def _done(t: Any, requires_grad: bool, out: Any = None) -> Any:
@@ -275,7 +302,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = No
         raise TypeError("randint(): missing the argument 'size'")
     if high is None:
         low, high = 0, low
-    t = ops.integers(tuple(size), low, high, dtype=dtype or _dtype.int64, device=device, generator=generator)
+    t = ops.integers(_not_negative(size), low, high, dtype=dtype or _dtype.int64, device=device, generator=generator)
     return _done(t, requires_grad, out)
 
 
@@ -283,7 +310,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = No
 def randperm(n: int, *, generator: Any = None, out: Any = None, dtype: Any = None, layout: Any = None, device: Any = None,
              requires_grad: bool = False, pin_memory: bool = False) -> Any:
     """A random order of 0..n-1. Shape: [n]."""
-    t = ops.permutation(n, dtype=dtype or _dtype.int64, device=device, generator=generator)
+    t = ops.permutation(*_not_negative((n,)), dtype=dtype or _dtype.int64, device=device, generator=generator)
     return _done(t, requires_grad, out)
 
 
@@ -318,7 +345,7 @@ def normal(mean: Any, std: Any = 1.0, size: Any = None, *, generator: Any = None
            layout: Any = None, device: Any = None, requires_grad: bool = False) -> Any:
     """Normal numbers. Shape: ``size``, or that of ``mean`` and ``std`` broadcast."""
     if size is not None:
-        t = ops.normal_fill(tuple(size), float(mean), float(std), dtype=dtype, device=device, generator=generator)
+        t = ops.normal_fill(_not_negative(size), float(mean), float(std), dtype=dtype, device=device, generator=generator)
         return _done(t, requires_grad, out)
     at, spread = (ops.detach(x) if hasattr(x, "shape") else x for x in (mean, std))
     like = at + spread * 0 if hasattr(std, "shape") else at
