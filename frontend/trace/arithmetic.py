@@ -51,7 +51,8 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     if isinstance(a, _PLAIN) and isinstance(b, _PLAIN):
         if plain_op in ("//", "%") and isinstance(b, SymValue) and not tr.truth(compare(tr, ">", b, ZERO)):
             b = Const(tr.index(b))                   # the sign of a divisor is known; zero raises
-        return tr.fold(_BINARY[plain_op][0], [a, b], {})
+        known = op != plain_op and isinstance(a, Const) and isinstance(b, Const)
+        return tr.fold(_INPLACE[op] if known else _BINARY[plain_op][0], [a, b], {})
     of_arrays = getattr(a, "operator", None) or getattr(b, "operator", None)
     if of_arrays is not None:
         return of_arrays(tr, op, _BINARY[plain_op][0], a, b)
@@ -62,7 +63,7 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
     if op == "+=" and isinstance(a, ListValue):
         a.m_extend(tr, b)
         return a
-    if op == "%" and isinstance(a, Const) and isinstance(a.value, (str, bytes)):
+    if plain_op == "%" and isinstance(a, Const) and isinstance(a.value, (str, bytes)):
         return tr.fold(operator.mod, [a, b], {})     # formatting
     if _defines(a, f"__{word}__", f"__i{word}__") or _defines(b, f"__r{word}__"):
         return _object_binary(tr, op, plain_op, a, b)
@@ -76,9 +77,9 @@ def binary(tr: Tracer, op: str, a: Value, b: Value) -> Value:
         return found
     if op == "|" and (isinstance(a, ClassValue) or isinstance(b, ClassValue)):
         return tr.fold(operator.or_, [a, b], {})
-    error = operator_error(_INPLACE[op] if op != plain_op else _BINARY[plain_op][0], a, b) if _both_known(a, b) else None
-    raise tr.observe(error) if error is not None else \
-        Unsupported("operator", f"{op} between a {a.pytype().__name__} and a {b.pytype().__name__}")
+    if not _both_known(a, b):
+        raise Unsupported("operator", f"{op} between a {a.pytype().__name__} and a {b.pytype().__name__}")
+    raise _refused(tr, op, a, b)
 
 
 def _both_known(a: Value, b: Value) -> bool:
@@ -164,8 +165,13 @@ def _object_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) -> Va
         new = DictValue.make(tr, dict_pairs(tr, a) + dict_pairs(tr, b), b.cls if isinstance(b, DictValue) else dict)
         new.factory = b.factory if isinstance(b, DictValue) else None
         return new
-    raise tr.observe(TypeError(f"unsupported operand type(s) for {op}: '{a.pytype().__name__}' and "
-                               f"'{b.pytype().__name__}'"))
+    raise _refused(tr, op, a, b)
+
+
+def _refused(tr: Tracer, op: str, a: Value, b: Value) -> Exception:
+    """What Python raises for an operator that neither type has for the other."""
+    function = _INPLACE[op] if op in _INPLACE else _BINARY[op][0] if op in _BINARY else _COMPARE[op][0]
+    return tr.observe(operator_error(function, a, b) or TypeError(f"unsupported operand type(s) for {op}"))
 
 
 def compare(tr: Tracer, op: str, a: Value, b: Value) -> Value:
@@ -190,8 +196,7 @@ def compare(tr: Tracer, op: str, a: Value, b: Value) -> Value:
             return found
         if op in ("==", "!="):
             return Const(tr.same(a, b) == (op == "=="))
-        raise tr.observe(TypeError(f"'{op}' not supported between instances of '{a.pytype().__name__}' and "
-                                   f"'{b.pytype().__name__}'"))
+        raise _refused(tr, op, a, b)
     if op in ("==", "!="):
         return Const(equal_values(tr, a, b) == (op == "=="))
     return _order(tr, op, real, a, b)
@@ -257,8 +262,7 @@ def _order(tr: Tracer, op: str, real: Callable[..., Any], a: Value, b: Value) ->
         return Const(real(set(a.entries), set(b.entries)))
     if not _both_known(a, b):
         raise Unsupported("operator", f"{op} between a {a.pytype().__name__} and a {b.pytype().__name__}")
-    raise tr.observe(TypeError(f"'{op}' not supported between instances of '{a.pytype().__name__}' and "
-                               f"'{b.pytype().__name__}'"))
+    raise _refused(tr, op, a, b)
 
 
 def unary(tr: Tracer, op: str, a: Value) -> Value:

@@ -7,6 +7,7 @@ rest of the frame runs natively from it (`resume`), so handlers, `with` blocks a
 from __future__ import annotations
 
 import builtins
+import functools
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -426,12 +427,18 @@ def _for_iter(stack: list[Any], ins: Instr, env: Environment) -> int | None:
 
 @on("UNPACK_SEQUENCE")
 def _unpack_sequence(stack: list[Any], ins: Instr, env: Environment) -> None:
-    items = list(stack[-1])
-    if len(items) != ins.arg:
-        raise ValueError(f"not enough values to unpack (expected {ins.arg}, got {len(items)})" if len(items) < ins.arg
-                         else f"too many values to unpack (expected {ins.arg})")
+    items = _unpacker(ins.arg)(stack[-1])
     stack.pop()
     stack.extend(reversed(items))
+
+
+@functools.cache
+def _unpacker(count: int) -> Callable[[Any], tuple[Any, ...]]:
+    """What an assignment to so many targets takes, as Python does it."""
+    names = "".join(f"v{k}, " for k in range(count))
+    space: dict[str, Any] = {}
+    exec(f"def unpack(items):\n    [{names}] = items\n    return ({names})", space)
+    return space["unpack"]  # type: ignore[no-any-return]
 
 
 @on("BUILD_SLICE")
@@ -473,13 +480,13 @@ def _convert(stack: list[Any], ins: Instr, env: Environment) -> None:
 @on("LIST_EXTEND")
 def _list_extend(stack: list[Any], ins: Instr, env: Environment) -> None:
     items = stack.pop()
-    stack[-ins.arg].extend(items)
+    stack[-ins.arg].extend([*items])
 
 
 @on("DICT_UPDATE")
 def _dict_update(stack: list[Any], ins: Instr, env: Environment) -> None:
     other = stack.pop()
-    stack[-ins.arg].update(other)
+    stack[-ins.arg].update({**other})
 
 
 @on("LIST_TO_TUPLE")
@@ -558,6 +565,8 @@ def _call_ex(stack: list[Any], ins: Instr, env: Environment) -> None:
     else:
         first, second = _popn(stack, 2)
         fn = second if first is NULL else first
+    if not hasattr(type(kwargs), "keys") or not (hasattr(type(args), "__iter__") or hasattr(type(args), "__getitem__")):
+        fn(*args, **kwargs)                                       # refuses
     stack.append(_invoke(env, fn, list(args), dict(kwargs)))
 
 

@@ -35,7 +35,7 @@ from flambeau.frontend.trace.sequences import (
     solid,
 )
 from flambeau.frontend.trace.source import Constant, KeptResult
-from flambeau.frontend.trace.trust import depend_on_subclass, find, is_trusted
+from flambeau.frontend.trace.trust import depend_on_subclass, find, is_trusted, mro_lookup
 from flambeau.frontend.trace.values import (
     FALSE,
     NO_TEXT,
@@ -91,6 +91,10 @@ def _hashable(raw: Any) -> bool:
     return True
 
 
+#: Not to be called to hear what they say.
+_ACTS: set[Any] = {print, input, open, exec, eval, compile, setattr, delattr, __import__, breakpoint}
+
+
 def call_builtin(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Value]) -> Value:
     """Call a function the tracer does not look into."""
     if is_pure(raw):
@@ -100,9 +104,11 @@ def call_builtin(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Valu
         try:
             return handler(tr, *args, **kwargs)
         except TypeError as error:
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                raise tr.observe(error) from None                 # wrong number of arguments
-            raise
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise
+            refusal = None if raw in _ACTS else error_of(raw, *[None] * len(args), **dict.fromkeys(kwargs))
+            if isinstance(refusal, TypeError):                    # wrong number of arguments
+                raise tr.observe(refusal) from None
     if isinstance(raw, (types.MethodDescriptorType, types.WrapperDescriptorType)) and args:
         return args[0].method(tr, raw.__name__, args[1:], kwargs)  # `list.append(xs, 1)`, `object.__setattr__(o, ...)`
     if _hashable(raw) and raw in _FOLDED:
@@ -281,6 +287,8 @@ def _delattr(tr: Tracer, value: Value, name: Value) -> Value:
 def _vars(tr: Tracer, value: Value | None = None) -> Value:
     if value is None:
         return _looks_at_frames("vars")
+    if isinstance(value, ObjectValue) and not value.cls.__dictoffset__:
+        raise tr.observe(TypeError("vars() argument must have __dict__ attribute"))
     return value.getattr(tr, "__dict__")
 
 
@@ -357,6 +365,9 @@ def format_text(tr: Tracer, value: Value, conversion: str | None, spec: Value) -
         method = value.dunder(tr, "__format__") if conversion is None else None
         if isinstance(method, BoundMethod):
             return tr.call(method, [spec], {})
+        if conversion is None and isinstance(spec, Const) and spec.value and \
+                mro_lookup(value.cls.__mro__, "__format__")[0] is object:
+            raise tr.observe(TypeError(f"unsupported format string passed to {value.cls.__name__}.__format__"))
         found = _object_text(tr, value, conversion)
         if found is None:
             raise Unsupported("format", f"the text of a {value.cls.__name__} is asked")

@@ -331,7 +331,7 @@ class BoundBuiltin(Value):
         yield self.owner
 
     def rebuild(self, out: Rebuilder) -> str:
-        return f"{out.expr(self.owner)}.{self.name}"
+        return f"({out.expr(self.owner)}).{self.name}"            # (7.real is no Python)
 
 
 class BuiltinValue(Value):
@@ -482,6 +482,8 @@ class GeneratorValue(Value):
         return self._result(tr, self.resume(tr, Const(None), None))
 
     def m_throw(self, tr: Tracer, *args: Value) -> Value:
+        if not args:
+            raise tr.observe(TypeError("throw expected at least 1 argument, got 0"))
         value = args[1] if len(args) > 1 and not _is_none(args[1]) else args[0]
         return self._result(tr, self.resume(tr, Const(None), Observed(tr.as_exception(value))))
 

@@ -25,6 +25,11 @@ class DequeValue(ListValue):
     def getattr(self, tr: Tracer, name: str) -> Value:
         return Const(self.maxlen) if name == "maxlen" else super().getattr(tr, name)
 
+    def place(self, tr: Tracer, key: Value) -> Any:
+        if key.pytype() is slice:
+            raise tr.observe(TypeError("sequence index must be integer, not 'slice'"))
+        return super().place(tr, key)
+
     def like(self, items: list[Value]) -> Value:
         return DequeValue(items, maxlen=self.maxlen)
 

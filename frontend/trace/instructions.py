@@ -17,6 +17,7 @@ from flambeau.frontend.trace.guards import is_object
 from flambeau.frontend.trace.identity import identical
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
+from flambeau.frontend.trace.said import function_name, is_iterable, is_mapping, type_name
 from flambeau.frontend.trace.sequences import ListValue, SliceValue, TupleValue
 from flambeau.frontend.trace.source import ClassItem, Constant, Global
 from flambeau.frontend.trace.trust import can_change, depend_on_subclass, find
@@ -296,7 +297,7 @@ def for_iter(tr: Tracer, f: Frame, ins: Instr) -> None:
 
 @on("UNPACK_SEQUENCE")
 def unpack_sequence(tr: Tracer, f: Frame, ins: Instr) -> None:
-    items = tr.unpack(f.pop())
+    items = _unpacked(tr, f.pop(), ins.arg + 1)
     if len(items) != ins.arg:
         few = len(items) < ins.arg
         raise tr.observe(ValueError(f"not enough values to unpack (expected {ins.arg}, got {len(items)})" if few
@@ -304,10 +305,23 @@ def unpack_sequence(tr: Tracer, f: Frame, ins: Instr) -> None:
     f.stack.extend(reversed(items))
 
 
+def _unpacked(tr: Tracer, value: Value, most: int | None = None) -> list[Value]:
+    """The items of what is unpacked; of an iterator no more than it takes to know that they are too many."""
+    if isinstance(value, (TupleValue, ListValue)):
+        return value.values(tr)
+    if isinstance(value, Const) and not hasattr(value.value, "__iter__"):
+        raise tr.observe(TypeError(f"cannot unpack non-iterable {type(value.value).__name__} object"))
+    iterator = value.iterate(tr)
+    items: list[Value] = []
+    while (most is None or len(items) < most) and (item := iterator.next(tr)) is not None:
+        items.append(item)
+    return items
+
+
 @on("UNPACK_EX")
 def unpack_ex(tr: Tracer, f: Frame, ins: Instr) -> None:
     before, after = ins.arg & 0xFF, ins.arg >> 8
-    items = tr.unpack(f.pop())
+    items = _unpacked(tr, f.pop())
     if len(items) < before + after:
         raise tr.observe(ValueError(f"not enough values to unpack (expected at least {before + after}, got {len(items)})"))
     stop = len(items) - after
@@ -388,6 +402,8 @@ def map_add(tr: Tracer, f: Frame, ins: Instr) -> None:
 @on("LIST_EXTEND")
 def list_extend(tr: Tracer, f: Frame, ins: Instr) -> None:
     items = f.pop()
+    if not is_iterable(items):
+        raise tr.observe(TypeError(f"Value after * must be an iterable, not {type_name(items)}"))
     f.stack[-ins.arg].m_extend(tr, items)                         # type: ignore[attr-defined]
 
 
@@ -397,13 +413,28 @@ def set_update(tr: Tracer, f: Frame, ins: Instr) -> None:
     f.stack[-ins.arg].m_update(tr, items)                         # type: ignore[attr-defined]
 
 
-@on("DICT_UPDATE", "DICT_MERGE")
+@on("DICT_UPDATE")
 def dict_update(tr: Tracer, f: Frame, ins: Instr) -> None:
     other = f.pop()
+    if not is_mapping(other):
+        raise tr.observe(TypeError(f"'{type_name(other)}' object is not a mapping"))
     target = f.stack[-ins.arg]
     for key, value in dict_pairs(tr, other):
-        if ins.op == "DICT_MERGE" and target.contains(tr, key):
-            raise tr.observe(TypeError(f"got multiple values for keyword argument {key!r}"))
+        target.setitem(tr, key, value)
+
+
+@on("DICT_MERGE")
+def dict_merge(tr: Tracer, f: Frame, ins: Instr) -> None:
+    other = f.pop()
+    target, called = f.stack[-ins.arg], f.stack[-ins.arg - 2]
+    if called is NULL_VALUE:
+        called = f.stack[-ins.arg - 3]
+    if not is_mapping(other):
+        raise tr.observe(TypeError(f"{function_name(called)} argument after ** must be a mapping, not {type_name(other)}"))
+    for key, value in dict_pairs(tr, other):
+        if target.contains(tr, key):
+            name = key.value if isinstance(key, Const) else ""
+            raise tr.observe(TypeError(f"{function_name(called)} got multiple values for keyword argument '{name}'"))
         target.setitem(tr, key, value)
 
 
@@ -445,13 +476,19 @@ def call_kw(tr: Tracer, f: Frame, ins: Instr) -> None:
 @on("CALL_EX")
 def call_ex(tr: Tracer, f: Frame, ins: Instr) -> None:
     has_kwargs, plain = ins.arg
-    keywords = dict_pairs(tr, f.pop()) if has_kwargs else []
-    args = tr.unpack(f.pop())
+    named = f.pop() if has_kwargs else None
+    given = f.pop()
     if plain:
         fn = f.pop()
     else:
         first, second = f.popn(2)
         fn = second if first is NULL_VALUE else first
+    if not is_iterable(given):
+        raise tr.observe(TypeError(f"{function_name(fn)} argument after * must be an iterable, not {type_name(given)}"))
+    if named is not None and not is_mapping(named):
+        raise tr.observe(TypeError(f"{function_name(fn)} argument after ** must be a mapping, not {type_name(named)}"))
+    keywords = dict_pairs(tr, named) if named is not None else []
+    args = tr.unpack(given)
     f.push(tr.call(fn, args, {tr.index_key(k): v for k, v in keywords}))
 
 

@@ -47,7 +47,7 @@ from flambeau.frontend.trace.mappings import DictValue, SetValue
 from flambeau.frontend.trace.numbers import filled_with_number, with_number_option
 from flambeau.frontend.trace.objects import ClassValue, ModuleValue, ObjectValue, OpaqueValue, generic_getattr, member_attribute
 from flambeau.frontend.trace.outside import PLAIN, GlobalsValue
-from flambeau.frontend.trace.said import method_error
+from flambeau.frontend.trace.said import method_error, operator_error
 from flambeau.frontend.trace.sequences import ListValue, SequenceIterator, SliceValue, TupleValue, solid
 from flambeau.frontend.trace.shapes import Shapes
 from flambeau.frontend.trace.sharing import Sharing
@@ -310,6 +310,11 @@ class Tracer:
         """What a method of a built-in type raises for arguments that it does not take."""
         return self.observe(method_error(owner, name, args, kwargs) or error)
 
+    def refuse_operator(self, operator: Any, *values: Value) -> Observed:
+        """What an operator raises that none of the values' types has."""
+        error = operator_error(operator, *values)
+        return self.observe(error or TypeError(f"unsupported operand type(s) for {operator.__name__}"))
+
     def observe_with(self, cls: type, args: list[Value]) -> Observed:
         return Observed(ObjectValue(cls, args=args))
 
@@ -466,11 +471,18 @@ class Tracer:
                               ) from None
         try:
             with use_handler(self.handler):
-                return self.constant(fn(*real, **named))
+                result = fn(*real, **named)
+            if hasattr(type(result), "__next__"):                 # each call has its own
+                raise Unsupported("builtin", f"{_name(fn)} makes an iterator in C")
+            return self.constant(result)
         except (Unsupported, Observed):
             raise
         except DataDependentError as error:
             raise _needs_data(fn, error) from error
+        except TypeError as error:                                # of the values, not of what stands for them here
+            stand_for = all(isinstance(a, (Const, SymValue, ScalarValue)) for a in args) or kwargs
+            real_error = None if stand_for else operator_error(fn, *args)
+            raise self.observe(real_error if isinstance(real_error, TypeError) else error) from None
         except Exception as error:
             raise self.observe(error) from None
 

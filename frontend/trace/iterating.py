@@ -11,7 +11,7 @@ from flambeau.frontend.trace.computed import extreme
 from flambeau.frontend.trace.mappings import SetValue
 from flambeau.frontend.trace.objects import ObjectValue
 from flambeau.frontend.trace.polyfills import iterate_until
-from flambeau.frontend.trace.said import error_of
+from flambeau.frontend.trace.said import error_of, has, type_name
 from flambeau.frontend.trace.sequences import (
     CombinedIterator,
     HostIterator,
@@ -43,6 +43,8 @@ def _next(tr: Tracer, iterator: Value, default: Value | None = None) -> Value:
             return value
         result = [] if isinstance(value, Const) and value.value is None else [value]
     else:
+        if isinstance(iterator, ObjectValue) and not has(iterator.cls, "__next__"):
+            raise tr.observe(TypeError(f"'{type_name(iterator)}' object is not an iterator"))
         found = iterator.next(tr)
         if found is not None:
             return found
@@ -99,12 +101,14 @@ def _filter(tr: Tracer, fn: Value, items: Value) -> Value:
 def _reversed(tr: Tracer, items: Value) -> Value:
     if isinstance(items, ObjectValue):
         method = items.dunder(tr, "__reversed__")
-        if method is not None:
+        if method is not None and not (isinstance(method, Const) and method.value is None):
             return tr.call(method, [], {})
+        if method is not None or not (has(items.cls, "__getitem__") and has(items.cls, "__len__")):
+            raise tr.observe(TypeError(f"'{type_name(items)}' object is not reversible"))
         return SequenceIterator([items.getitem(tr, Const(k)) for k in range(items.length(tr) - 1, -1, -1)])
     cls = items.pytype()
-    if not hasattr(cls, "__reversed__") and not (hasattr(cls, "__getitem__") and hasattr(cls, "__len__")):
-        raise tr.observe(TypeError(f"'{cls.__name__}' object is not reversible"))
+    if not has(cls, "__reversed__") and not (has(cls, "__getitem__") and has(cls, "__len__")):
+        raise tr.observe(TypeError(f"'{type_name(items)}' object is not reversible"))
     return SequenceIterator(tr.unpack(items)[::-1])
 
 
@@ -143,6 +147,8 @@ def _all(tr: Tracer, items: Value) -> Value:
 
 def _extreme(op: str) -> Handler:
     def handler(tr: Tracer, *args: Value, key: Value = NONE, default: Value | None = None) -> Value:
+        if not args:
+            raise tr.observe(error_of(max if op == ">" else min) or TypeError(op))
         items = _in_any_order(tr, args[0]) if len(args) == 1 and key is NONE else \
             tr.unpack(args[0]) if len(args) == 1 else list(args)
         if not items:

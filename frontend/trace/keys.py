@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flambeau.frontend.trace.said import type_name
 from flambeau.frontend.trace.values import Const, Unsupported, Value
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class HashedKey:
         self.tr, self.value = tr, value
         method = value.dunder(tr, "__hash__")
         if method is None:
-            raise tr.observe(TypeError(f"unhashable type: '{value.pytype().__name__}'"))
+            raise tr.observe(TypeError(f"unhashable type: '{type_name(value)}'"))
         found = tr.call(method, [], {})
         if not isinstance(found, Const) or not isinstance(found.value, int):
             raise Unsupported("dict-key", f"the hash of a {value.pytype().__name__} is not known while tracing")

@@ -67,7 +67,7 @@ fold_also(re.compile, re.match, re.search, re.fullmatch, re.findall, re.split, r
 @on(heapq.nlargest)
 def _extreme_items(tr: Tracer, n: Value, items: Value, key: Value = NONE, *, largest: bool = True) -> Value:
     ordered = sorted_values(tr, tr.unpack(items), key, largest)
-    return ListValue(ordered[:tr.index(n)])
+    return ListValue(ordered[:max(tr.index(n), 0)])
 
 
 on(heapq.nsmallest)(functools.partial(_extreme_items, largest=False))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.keys import HashedKey, after_attributes, is_known
-from flambeau.frontend.trace.said import method_error
+from flambeau.frontend.trace.said import is_mapping, method_error, type_name
 from flambeau.frontend.trace.source import Attr, DictKey, Item, KeyedItem, Source
 from flambeau.frontend.trace.values import NONE, TRUE, Const, ScalarValue, SymValue, Unsupported, Value
 
@@ -293,7 +293,7 @@ def dict_key(tr: Tracer, key: Value) -> Any:
     if isinstance(key, SetValue) and key.cls is frozenset and all(map(is_known, key.entries)):
         return frozenset(key.entries)
     if isinstance(key, (ListValue, DictValue, SetValue)) and not (isinstance(key, SetValue) and key.cls is frozenset):
-        raise tr.observe(TypeError(f"unhashable type: '{key.pytype().__name__}'"))
+        raise tr.observe(TypeError(f"unhashable type: '{type_name(key)}'"))
     if isinstance(key, TupleValue):
         return tuple(dict_key(tr, v) for v in key.values(tr))
     key = key.plain(tr, "__eq__", "__hash__")
@@ -319,7 +319,7 @@ def dict_pairs(tr: Tracer, value: Value) -> list[tuple[Value, Value]]:
     contents = getattr(value, "contents", None)
     if isinstance(contents, DictValue) and contents.cls is dict and getattr(value.pytype(), "__iter__", None) is dict.__iter__:
         return contents.pairs(tr)                                 # whatever else a subclass overrides
-    if issubclass(value.pytype(), dict):                          # a subclass: through what it overrides
+    if issubclass(value.pytype(), dict) or hasattr(value, "dunder") and is_mapping(value):    # through what it overrides
         keys = tr.unpack(tr.call(value.getattr(tr, "keys"), [], {}))
         return [(k, value.getitem(tr, k)) for k in keys]
     pairs = []

@@ -12,7 +12,7 @@ from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.callables import BoundBuiltin, BoundMethod, BuiltinValue
 from flambeau.frontend.trace.finalizers import refuse_finalizer
 from flambeau.frontend.trace.mappings import InstanceDict
-from flambeau.frontend.trace.said import error_of
+from flambeau.frontend.trace.said import error_of, is_iterable, lack_error
 from flambeau.frontend.trace.sequences import HostIterator, ListValue, TupleValue
 from flambeau.frontend.trace.source import Attr, ClassItem, Constant, Item, Namespace, Source
 from flambeau.frontend.trace.trust import (
@@ -556,7 +556,7 @@ class ObjectValue(Value):
     def _must(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value] | None = None) -> Value:
         method = self.dunder(tr, name)
         if method is None:
-            raise tr.observe(TypeError(f"'{self.cls.__name__}' object does not support {name}"))
+            raise tr.observe(lack_error(self, name))
         return tr.call(method, args, kwargs or {})
 
     def call(self, tr: Tracer, args: list[Value], kwargs: dict[str, Value]) -> Value:
@@ -573,6 +573,8 @@ class ObjectValue(Value):
 
     def contains(self, tr: Tracer, item: Value) -> bool:
         if self.dunder(tr, "__contains__") is None:
+            if not is_iterable(self):
+                raise tr.observe(lack_error(self, "__contains__"))
             return super().contains(tr, item)
         return tr.truth(self._must(tr, "__contains__", [item]))
 
@@ -603,7 +605,7 @@ class ObjectValue(Value):
             return self._must(tr, "__iter__", [])
         if self.dunder(tr, "__getitem__") is not None:
             return HostIterator(self._by_index(tr), type(iter([])))
-        raise tr.observe(TypeError(f"'{self.cls.__name__}' object is not iterable"))
+        raise tr.observe(lack_error(self, "__iter__"))
 
     def _by_index(self, tr: Tracer) -> Iterator[Value]:
         k = 0
@@ -659,6 +661,10 @@ class ObjectValue(Value):
 
     def m___ne__(self, tr: Tracer, other: Value) -> Value:
         self._of_object(tr, "__ne__")
+        if isinstance(mro_lookup(self.cls.__mro__, "__eq__")[1], types.FunctionType):         # the opposite of what that says
+            answer = tr.call(self.getattr(tr, "__eq__"), [other], {})
+            same = isinstance(answer, Const) and answer.value is NotImplemented
+            return answer if same else Const(not tr.truth(answer))
         return Const(False) if other is self else Const(NotImplemented)
 
     def m_with_traceback(self, tr: Tracer, tb: Value) -> Value:

@@ -81,7 +81,7 @@ class Sequence(Value):
 
     def place(self, tr: Tracer, key: Value) -> Any:
         """The index or slice that an item is asked for by."""
-        if isinstance(key, Const) and not isinstance(key.value, slice) and not hasattr(key.value, "__index__"):
+        if key.pytype() is not slice and not hasattr(key.pytype(), "__index__"):
             raise tr.observe(operator_error(operator.getitem, self, key) or TypeError("getitem"))
         return tr.index(key)
 
@@ -223,15 +223,18 @@ class ListValue(Sequence):
         index = self.place(tr, key)
         try:
             self.items[index] = tr.unpack(value) if isinstance(index, slice) else value
-        except (IndexError, ValueError) as error:
+        except IndexError as error:
+            raise tr.observe(error_of(operator.setitem, stand_in(self), index, None) or error) from None
+        except ValueError as error:
             raise tr.observe(error) from None
 
     def delitem(self, tr: Tracer, key: Value) -> None:
         self.change(tr)
         try:
-            del self.items[self.place(tr, key)]
+            index = self.place(tr, key)
+            del self.items[index]
         except IndexError as error:
-            raise tr.observe(error) from None
+            raise tr.observe(error_of(operator.delitem, stand_in(self), index) or error) from None
 
     def rebuild(self, out: Rebuilder) -> str:
         text = f"[{', '.join(out.expr(v) for v in self.values(out.tr))}]"
@@ -342,7 +345,10 @@ class SliceValue(Value):
         return super().getattr(tr, name)
 
     def m_indices(self, tr: Tracer, size: Value) -> Value:
-        return tr.constant(self.as_python(tr).indices(tr.index(size)))
+        try:
+            return tr.constant(self.as_python(tr).indices(tr.index(size)))
+        except ValueError as error:
+            raise tr.observe(error) from None
 
     def children(self) -> Iterator[Value]:
         return iter(self.parts)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace import guards as g
 from flambeau.frontend.trace.builtins import on
+from flambeau.frontend.trace.callables import BoundMethod
 from flambeau.frontend.trace.mappings import DictValue, dict_pairs
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, native_new
 from flambeau.frontend.trace.sequences import ListValue, Pending
@@ -169,6 +170,9 @@ class ContentsObject(ObjectValue):
         return tr.fold(float, [self.contents], {})
 
     def m___str__(self, tr: Tracer) -> Value:
+        shown = self.dunder(tr, "__repr__") if self.kind is not str else None
+        if isinstance(shown, BoundMethod):
+            return tr.call(shown, [], {})
         return tr.fold(str, [self.contents], {})
 
     def m___repr__(self, tr: Tracer) -> Value:

@@ -77,12 +77,12 @@ class Value:
 
     def setitem(self, tr: Tracer, key: Value, value: Value) -> None:
         if not hasattr(self.pytype(), "__setitem__"):
-            raise tr.observe(TypeError(f"'{self.pytype().__name__}' object does not support item assignment"))
+            raise tr.refuse_operator(operator.setitem, self, key, value)
         raise Unsupported("subscript", f"an item of a {self.pytype().__name__} is assigned")
 
     def delitem(self, tr: Tracer, key: Value) -> None:
         if not hasattr(self.pytype(), "__delitem__"):
-            raise tr.observe(TypeError(f"'{self.pytype().__name__}' object doesn't support item deletion"))
+            raise tr.refuse_operator(operator.delitem, self, key)
         raise Unsupported("subscript", f"an item of a {self.pytype().__name__} is deleted")
 
     def contains(self, tr: Tracer, item: Value) -> bool:
@@ -192,7 +192,7 @@ class Const(Value):
         return super().call(tr, args, kwargs) if own is None else tr.call(own, args, kwargs)
 
     def method(self, tr: Tracer, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
-        return tr.fold(getattr(self.value, name), [tr.solid(a) for a in args], kwargs)
+        return tr.fold(getattr(self.value, name), args if name == "format" else [tr.solid(a) for a in args], kwargs)
 
     def getitem(self, tr: Tracer, key: Value) -> Value:
         if not hasattr(type(self.value), "__getitem__"):              # raises whatever the key, which stays unknown

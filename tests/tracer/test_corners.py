@@ -1,7 +1,9 @@
 """What a comparison with Dynamo on programs that nobody had seen found: numbers, assertions, tensors that turn, small classes."""
 import collections
+import contextlib
 import functools
 import gc
+import itertools
 import os
 import types
 import weakref
@@ -332,3 +334,46 @@ def test_values_without_data_stay_without_data(backend):
         assert values.tolist() == [2, 2] and product.is_meta and product.shape == (2, 4)
     with pytest.raises(RuntimeError, match="same device"):
         flambeau.compile(lambda x: x + flambeau.ones(2, device="meta"), backend=backend)(flambeau.ones(2))
+
+
+def _numbers(log):
+    for k in range(5):
+        log.append(k)
+        yield k
+
+
+def _unpack_generator(x, log):
+    try:
+        a, b = _numbers(log)
+    except ValueError as error:
+        return str(error), x * 2
+
+
+def _unpack_endless(x, log):
+    try:
+        a, b = itertools.count()
+    except ValueError as error:
+        return str(error), x * 2
+
+
+def _unpack_part(x, log):
+    it = iter([1, 2, 3, 4, 5])
+    with contextlib.suppress(ValueError):
+        a, b = it
+    return list(it), x + 1
+
+
+def _unpack_given(x, log):
+    try:
+        a, b = log[0]
+    except ValueError:
+        return next(log[0]), x + 1
+
+
+@pytest.mark.parametrize("fn", [_unpack_generator, _unpack_endless, _unpack_part, _unpack_given], ids=lambda fn: fn.__name__)
+def test_unpacking_takes_one_item_more_than_it_needs(fn):
+    log, other = ([itertools.count()], [itertools.count()]) if fn is _unpack_given else ([], [])
+    wanted, found = fn(rand(2), log), compile(fn)(rand(2), other)
+    assert found[0] == wanted[0]
+    if fn is not _unpack_given:
+        assert other == log
