@@ -161,6 +161,17 @@ def fused_where_elements_do_not_meet(patch):
     return f, [square]
 
 
+@fault("add", stage="fusion-schedule", backend="cpp")
+def fused_as_the_list_has_them(patch):
+    """A loop that reads an element of what a group computes is put into it, if it stands before it in the list."""
+    patch.setattr(fuse, "_in_order", lambda x, y: (x, y))
+
+    def f(x):
+        a = flambeau.where(x.sum() > 100, x, x.sin()) * 2
+        return a, x + a[0, 0], (a > 0).long().sum()
+    return f, [square]
+
+
 @fault("mul", stage="kernel", backend="cpp", dynamic=True)
 def symbolic_size_is_read_wrongly(patch):
     """Compiled code is told a size that is one less."""

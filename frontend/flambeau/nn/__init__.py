@@ -1,8 +1,8 @@
 """Neural-network modules (PyTorch: ``torch.nn``). A file is imported when one of its classes is first asked for."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .._lazy import attributes
 from . import functional, init, parameter
 from .module import Module
 from .parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter, factory_kwargs
@@ -61,20 +61,7 @@ _FILE_OF = {name: file for file, names in _FAMILIES.items() for name in names.sp
 _FILES = ("activation", "arguments", "attention", "container", "conv", "dimensional", "dropout", "embedding", "grad", "lazy",
           "linear", "loss", "modules", "norm", "output", "parallel", "pooling", "rnn", "shape", "transformer", "utils")
 
-
-def __getattr__(name: str) -> Any:
-    if name in _FILE_OF:
-        found = getattr(importlib.import_module(f"flambeau.nn.{_FILE_OF[name]}"), name)
-    elif name in _FILES:
-        found = importlib.import_module(f"flambeau.nn.{name}")
-    else:
-        raise AttributeError(f"module 'flambeau.nn' has no attribute {name!r}")
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_FILE_OF, *_FILES})
+__getattr__, __dir__ = attributes(globals(), _FILE_OF, _FILES)
 
 
 __all__ = ["Buffer", "DataParallel", "Module", "Parameter", "UninitializedBuffer", "UninitializedParameter", "factory_kwargs",

@@ -1,8 +1,8 @@
 """Optimizers and learning-rate schedules (PyTorch: ``torch.optim``). A file is imported when its class is first asked for."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .._lazy import attributes
 from .optimizer import Optimizer
 
 if TYPE_CHECKING:
@@ -29,17 +29,4 @@ __all__ = ["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax"
 _FILE_OF = {name: {"SparseAdam": "sparse_adam"}.get(name, name.lower()) for name in __all__ if not name.islower()}
 _FILES = {"lr_scheduler", "swa_utils", "batches", "cycles", "schedule", "schedules", *_FILE_OF.values()}
 
-
-def __getattr__(name: str) -> Any:
-    if name in _FILE_OF:
-        found = getattr(importlib.import_module(f"flambeau.optim.{_FILE_OF[name]}"), name)
-    elif name in _FILES:
-        found = importlib.import_module(f"flambeau.optim.{name}")
-    else:
-        raise AttributeError(f"module 'flambeau.optim' has no attribute {name!r}")
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_FILE_OF, *_FILES})
+__getattr__, __dir__ = attributes(globals(), _FILE_OF, _FILES)
