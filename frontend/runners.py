@@ -128,7 +128,7 @@ def GraphRunner(code: GraphCode) -> Runner:  # noqa: N802 - reads as what it mak
 
 
 def epilogue_runner(run: Runner, finish: ByOps, places: list[tuple[int, int]], written: list[int],
-                    backs: list[tuple[int, int]], direct: ByOps | None) -> Runner:
+                    backs: list[tuple[int, int]], direct: Runner | None) -> Runner:
     """``run`` for the values, then ``finish`` on the real tensors; ``direct`` op by op where a written input has an alias.
 
     ``places``: what ``finish`` takes, as (0, number of an input) or (1, number of an output). ``backs``: (input, output)
@@ -195,8 +195,8 @@ class Ending:
 
     def after(self, run: Runner) -> Runner:
         """``run`` followed by the ending."""
-        found = run if self.finish is None else epilogue_runner(run, self.finish, self.places, self.written, self.backs,
-                                                                self.direct)
+        direct = None if self.direct is None else undone(self.direct, self.written, True, True, True)  # it may refuse to write
+        found = run if self.finish is None else epilogue_runner(run, self.finish, self.places, self.written, self.backs, direct)
         found = spent_runner(found, self.spent) if self.spent else found
         return found if self.by_op is None else row_major_runner(found, self.by_op, self.laid_out)
 

@@ -52,6 +52,7 @@ class Rebuilder:
         self.tr, self.w = tr, w
         self.outputs: list[Any] = []                 # graph nodes, in the order of the compiled graph's results
         self._texts: dict[int, str] = {}
+        self._named: list[Value] = []                # the values of these texts: another must not get the id of one
         self._busy: set[int] = set()
         self._late: list[Callable[[], None]] = []
 
@@ -74,6 +75,7 @@ class Rebuilder:
     def remember(self, value: Value, text: str) -> None:
         """`text` names `value` from now on (before its parts are filled in, so that cycles work)."""
         self._texts[id(value)] = text
+        self._named.append(value)
 
     def later(self, action: Callable[[], None]) -> None:
         """Fill in parts once the outermost expression is complete."""
@@ -84,6 +86,7 @@ class Rebuilder:
         text = self._texts.get(id(value))
         if text is None:
             text = self._texts[id(value)] = self._expr(value)
+            self._named.append(value)
         return text
 
     def _expr(self, value: Value) -> str:

@@ -358,9 +358,10 @@ class Tracer:
 
     def _call_with_ints(self, fn: Any, args: list[Value], real: list[Any], kwargs: dict[str, Value],
                         named: dict[str, Any]) -> Value:
-        """Call with changing ints as sizes; where the op wants a number as a 0-d tensor; at last at its present value."""
+        """Call with changing ints as sizes; beside tensors, where the op wants a number, as a 0-d tensor; at last at its present
+        value."""
         before = len(self.builder.graph.nodes)
-        for as_tensors in (False, True):
+        for as_tensors in (False, True) if any(isinstance(r, GraphTensor) for r in leaves(real)) else (False,):
             try:
                 given = [self._scalar_input(a).tensor if as_tensors and isinstance(a, SymValue) else r
                          for a, r in zip(args, real)]

@@ -42,8 +42,20 @@ def is_known_contiguous(tr: Tracer, value: TensorValue) -> bool:
     """Whether `contiguous()` gives the tensor itself; adds guards only where an input is asked directly."""
     if value.source is None:
         return False
-    array = _array(tr, value.tensor.node)                         # type: ignore[attr-defined]
+    node = value.tensor.node                                      # type: ignore[attr-defined]
+    if node in tr.inputs and not _is_resized(tr, node):
+        return _is_row_major(tr, node)
+    array = _array(tr, node)
     return array is not None and bool(array.flags.c_contiguous)
+
+
+def _is_row_major(tr: Tracer, node: Any) -> bool:
+    """Whether an input lies row-major, guarded."""
+    source, raw = tr.inputs[node]
+    found = bool(raw._a.flags.c_contiguous)
+    tr.guard(source, (("row-major", found), lambda w, v: f"{v}._a.flags.c_contiguous is {found}",
+                      f"{{}} is {'' if found else 'not '}contiguous"))
+    return found
 
 
 def check_view(tr: Tracer, value: TensorValue, args: list[Value]) -> None:
@@ -51,11 +63,7 @@ def check_view(tr: Tracer, value: TensorValue, args: list[Value]) -> None:
     node = root_of(value.tensor.node)                             # type: ignore[attr-defined]
     if node not in tr.inputs:
         return
-    source, raw = tr.inputs[node]
-    row_major = bool(raw._a.flags.c_contiguous)
-    tr.guard(source, (("row-major", row_major), lambda w, v: f"{v}._a.flags.c_contiguous is {row_major}",
-                      f"{{}} is {'' if row_major else 'not '}contiguous"))
-    if row_major:
+    if _is_row_major(tr, node):
         return
     array = _array(tr, value.tensor.node)                         # type: ignore[attr-defined]
     if array is None:

@@ -651,3 +651,46 @@ def test_a_copy_does_not_come_onto_the_tape_with_what_it_is_a_copy_of():
 
     w = tensor(2.0, "float32").requires_grad_()
     assert outcome(compile(fn, backend="eager"), (flambeau.ones(2, 3), w), {}) == outcome(fn, (flambeau.ones(2, 3), w), {})
+
+
+def test_contiguous_of_any_size_is_the_tensor_itself_or_a_copy():
+    def program(x):
+        y = x.contiguous()
+        return y is x, y
+
+    compiled = compile(program, dynamic=True)
+    for x in (rand(3, 4), rand(5, 4), rand(4, 5).t(), rand(4, 6).t(), rand(6, 4)):
+        assert compiled(x)[0] == program(x)[0] == x.is_contiguous()
+
+
+def test_an_op_of_tensors_refuses_a_number_that_changes():
+    def program(x, n):
+        try:
+            return flambeau.sin(n)
+        except TypeError as error:
+            return str(error)
+
+    compiled = compile(program)
+    for n in (1, 2, 3, 2.5, 3.5, 4.5):
+        assert compiled(rand(2), n) == program(rand(2), n)
+
+
+def test_values_made_for_a_moment_keep_their_texts_apart():
+    """What is handed over at a break is written down value by value; a value of the same address is another one."""
+    log = []
+
+    def record(a, b):
+        exec("log.append(a[0] + b[0])", {"log": log, "a": a, "b": b})
+
+    def program(d, e):
+        for number, values in d.items():
+            for key, value in values.items():
+                record(e[number][key].tolist(), value.tolist())
+
+    def nested(n):
+        return {k: {name: flambeau.ones(2) * k for name in "abc"} for k in range(n)}
+
+    for n in (8, 10, 12):
+        log.clear()
+        compile(program)(nested(n), nested(n))
+        assert log == [2.0 * k for k in range(n) for _ in "abc"]

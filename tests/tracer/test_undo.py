@@ -120,3 +120,21 @@ def test_a_training_step_that_refuses_its_data_does_what_the_program_does_until_
         return str(caught.value), seen, [p.grad for p in parameters], values
 
     assert train(True) == train(False)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "cpp"])
+def test_a_refused_write_beside_what_is_read_leaves_what_came_before(backend):
+    def program(x, y, log, t):
+        log.append(1)
+        t.grad = t * 2
+        x.swapaxes(0, -1).sub_(y)
+        log.append(2)
+        return x
+
+    outcomes = []
+    for run in (program, compile(program, backend=backend)):
+        whole, t, log = flambeau.arange(20.0), flambeau.ones(2), []
+        with pytest.raises(RuntimeError, match="unsupported operation: some elements"):
+            run(whole[:9].view(3, 3), whole[3:12].view(3, 3), log, t)
+        outcomes.append((whole.tolist(), t.grad.tolist(), log))
+    assert outcomes[0] == outcomes[1] == (flambeau.arange(20.0).tolist(), [2, 2], [1])
