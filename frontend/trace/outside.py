@@ -62,11 +62,12 @@ def wrap(tr: Tracer, raw: Any, source: Source) -> Value:
     """The symbolic value of an outside object, with the guard that its use needs."""
     known = tr.known.get(id(raw))
     if known is not None:
-        if known.source != source:
-            first = known.source
-            assert first is not None
+        first = known.source
+        if first is None:                                # (a bound method of a constant)
+            tr.guard(source, g.is_object(raw))
+        elif first != source:
             tr.guards.add(source, ("same", first), lambda w, v: f"{v} is {w.fetch(first)}",
-                            "{} is " + g.escape(str(first)), tr.where)
+                          "{} is " + g.escape(str(first)), tr.where)
         return known
     value = _wrap(tr, raw, source)
     if not isinstance(value, (Const, SymValue)):

@@ -694,3 +694,13 @@ def test_values_made_for_a_moment_keep_their_texts_apart():
         log.clear()
         compile(program)(nested(n), nested(n))
         assert log == [2.0 * k for k in range(n) for _ in "abc"]
+
+
+_is_even = _also_even = frozenset({2, 4}).__contains__
+
+
+def test_a_method_of_a_constant_under_two_names():
+    def program(x):
+        return x + (1 if _is_even(4) else 2) + (3 if _also_even(3) else 4)
+
+    check(program, rand(2), breaks=0)
