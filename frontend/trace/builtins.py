@@ -27,7 +27,7 @@ from flambeau.frontend.trace.computed import text_of
 from flambeau.frontend.trace.identity import identical
 from flambeau.frontend.trace.mappings import DictValue, SetValue, dict_pairs, members
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue, SuperValue
-from flambeau.frontend.trace.said import error_of
+from flambeau.frontend.trace.said import call_error, error_of
 from flambeau.frontend.trace.sequences import (
     ListValue,
     SliceValue,
@@ -106,7 +106,7 @@ def call_builtin(tr: Tracer, raw: Any, args: list[Value], kwargs: dict[str, Valu
         except TypeError as error:
             if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                 raise
-            refusal = None if raw in _ACTS else error_of(raw, *[None] * len(args), **dict.fromkeys(kwargs))
+            refusal = None if raw in _ACTS else call_error(raw, args, kwargs)
             if isinstance(refusal, TypeError):                    # wrong number of arguments
                 raise tr.observe(refusal) from None
     if isinstance(raw, (types.MethodDescriptorType, types.WrapperDescriptorType)) and args:

@@ -309,8 +309,8 @@ def _unpacked(tr: Tracer, value: Value, most: int | None = None) -> list[Value]:
     """The items of what is unpacked; of an iterator no more than it takes to know that they are too many."""
     if isinstance(value, (TupleValue, ListValue)):
         return value.values(tr)
-    if isinstance(value, Const) and not hasattr(value.value, "__iter__"):
-        raise tr.observe(TypeError(f"cannot unpack non-iterable {type(value.value).__name__} object"))
+    if not is_iterable(value):
+        raise tr.observe(TypeError(f"cannot unpack non-iterable {type_name(value)} object"))
     iterator = value.iterate(tr)
     items: list[Value] = []
     while (most is None or len(items) < most) and (item := iterator.next(tr)) is not None:

@@ -585,7 +585,9 @@ class ObjectValue(Value):
                 answer = tr.call(method, [], {})
                 if name == "__bool__" and answer.pytype() is not bool:
                     raise tr.observe(TypeError(f"__bool__ should return bool, returned {answer.pytype().__name__}"))
-                return tr.truth(answer) if name == "__bool__" else self._counted(tr, answer) != 0
+                if name == "__len__" and isinstance(answer, Const):
+                    self._counted(tr, answer)
+                return tr.truth(answer)
         return True
 
     def length(self, tr: Tracer) -> Any:

@@ -4,17 +4,17 @@ from __future__ import annotations
 import collections
 import operator
 from collections.abc import Callable
-from types import CellType, FunctionType
+from types import CellType, FunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any
 
 from flambeau.frontend.trace.values import Const, Value
-from flambeau.runtime.words import HEAP
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.callables import FunctionValue
 
 _KINDS = (collections.OrderedDict, collections.defaultdict, dict, list, tuple, set, frozenset, collections.deque, int, float, str,
           bytes, complex)
+_DESCRIPTORS = (MethodDescriptorType, WrapperDescriptorType)
 
 
 def error_of(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Exception | None:
@@ -40,6 +40,11 @@ def stand_in(value: Value) -> Any:
 def operator_error(function: Callable[..., Any], *values: Value) -> Exception | None:
     """The error of an operator that none of these types has for the others."""
     return error_of(function, *map(stand_in, values))
+
+
+def call_error(function: Callable[..., Any], args: list[Value], kwargs: dict[str, Value]) -> Exception | None:
+    """The error of a built-in function that gets values of these types."""
+    return error_of(function, *map(stand_in, args), **{k: stand_in(v) for k, v in kwargs.items()})
 
 
 def method_error(owner: Value, name: str, args: list[Value], kwargs: dict[str, Value]) -> Exception | None:
@@ -82,7 +87,8 @@ def has(cls: type, name: str) -> bool:
 def type_name(value: Value) -> str:
     """A type's name as C code has it: with the module where the type is written in C."""
     cls = value.pytype()
-    return cls.__name__ if cls.__flags__ & HEAP or cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__name__}"
+    in_c = any(isinstance(d, _DESCRIPTORS) and d.__objclass__ is cls for d in cls.__dict__.values())
+    return f"{cls.__module__}.{cls.__name__}" if in_c and cls.__module__ != "builtins" else cls.__name__
 
 
 def function_name(fn: Value) -> str:

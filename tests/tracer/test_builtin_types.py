@@ -104,7 +104,7 @@ DIFFERENT = re.compile("|".join([
     r"dataclass v\.__repr__\(.+\)", r".* collections\.OrderedDict\(v\)", r"Counter v\.most_common\(.*",      # other words
     r"Size v \*= .*", r".* (v @ x|x @ v)", r"bool x\.sum\(v\)", r".* v\.index\('l', 'z'\)",
     r"(iterator|generator|zip|enumerate) \w+\(v\)",         # named as the list of what they give
-    r"defaultdict v\.default_factory\(.*", r"deque v\.__delitem__\(.*", r"tuple v \*= 1",
+    r"defaultdict v\.default_factory\(.*", r"deque v\.__\w+item__\(.*", r"tuple v \*= 1",
 ]))
 
 
