@@ -10,7 +10,6 @@ from flambeau.frontend.trace.computed import decision
 from flambeau.frontend.trace.mappings import DictValue, DictView, SetValue, dict_pairs
 from flambeau.frontend.trace.numbers import decide
 from flambeau.frontend.trace.objects import ClassValue, ObjectValue
-from flambeau.frontend.trace.said import operator_error
 from flambeau.frontend.trace.sequences import ListValue, TupleValue
 from flambeau.frontend.trace.trust import depend_on_operator, find
 from flambeau.frontend.trace.values import ZERO, Const, ScalarValue, SymValue, TensorValue, Unsupported, Value
@@ -171,7 +170,7 @@ def _object_binary(tr: Tracer, op: str, plain_op: str, a: Value, b: Value) -> Va
 def _refused(tr: Tracer, op: str, a: Value, b: Value) -> Exception:
     """What Python raises for an operator that neither type has for the other."""
     function = _INPLACE[op] if op in _INPLACE else _BINARY[op][0] if op in _BINARY else _COMPARE[op][0]
-    return tr.observe(operator_error(function, a, b) or TypeError(f"unsupported operand type(s) for {op}"))
+    return tr.refuse_operator(function, a, b)
 
 
 def compare(tr: Tracer, op: str, a: Value, b: Value) -> Value:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import CellType, FunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any
 
+from flambeau.frontend.trace.trust import mro_lookup
 from flambeau.frontend.trace.values import Const, Value
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def is_mapping(value: Value) -> bool:
 
 def has(cls: type, name: str) -> bool:
     """Whether objects of the class have an attribute of their class (`hasattr` would find the metaclass's)."""
-    return any(name in c.__dict__ for c in cls.__mro__)
+    return mro_lookup(cls.__mro__, name)[0] is not None
 
 
 def type_name(value: Value) -> str:
