@@ -9,6 +9,7 @@ forward's results hang on one tape node, whose backward is built by the target t
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from flambeau.ir.device import Device
@@ -47,18 +48,19 @@ class CompileWarning(UserWarning):
     """A graph could not be compiled for the target and runs op by op instead."""
 
 
-def compile_graph(graph: Graph, target: Target, options: dict[str, Any] | None = None,
-                  fullgraph: bool = False) -> Runner:
+def compile_graph(graph: Graph, target: Target, options: dict[str, Any] | None = None, fullgraph: bool = False,
+                  lasting: Collection[int] = ()) -> Runner:
     """A function of the graph's inputs (a sequence of eager tensors) that returns its outputs as a tuple.
 
     ``options``: ``memory_budget`` (see ``passes.partition``), and the target's own. What cannot be compiled runs op by
-    op with one :class:`CompileWarning`; with ``fullgraph`` the error is raised instead.
+    op with one :class:`CompileWarning`; with ``fullgraph`` the error is raised instead. ``lasting`` are the positions of
+    inputs that nobody is expected to write to between forward and backward: parameters.
     """
     options = dict(options or {})
     if _has_no_data(graph):
         return GraphRunner(graph_code(graph))
     try:
-        return _compile(stage("graph", graph), target, options)
+        return _compile(stage("graph", graph), target, options, lasting)
     except Exception as error:
         if fullgraph and not isinstance(error, UnknownLayout):
             raise
@@ -71,8 +73,8 @@ def _has_no_data(graph: Graph) -> bool:
                if isinstance(meta, TensorMeta))
 
 
-def _compile(graph: Graph, target: Target, options: dict[str, Any]) -> Runner:
-    functional = manager.functional(graph)
+def _compile(graph: Graph, target: Target, options: dict[str, Any], lasting: Collection[int] = ()) -> Runner:
+    functional = manager.functional(graph, lasting)
     if any(isinstance(o, Node) and o.requires_grad for o in functional.graph.outputs):
         return _Training(graph, functional, target, options)
     pure = stage("forward", manager.lowered(functional.graph, target.keep))
@@ -153,7 +155,7 @@ class _Training(Training):
     def __init__(self, graph: Graph, functional: Functional, target: Target, options: dict[str, Any]) -> None:
         super().__init__()
         self.source, self.target, self.options = graph, target, options
-        self.joint: Joint = manager.joint_of(functional.graph)
+        self.joint: Joint = manager.joint_of(functional)
         lowered = manager.lowered_joint(self.joint, target.keep)
         parts = partition(lowered, float(options.get("memory_budget", 1.0)))
         self.forward_graph, self.backward_graph = stage("forward", parts.forward), stage("backward", parts.backward)

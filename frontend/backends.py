@@ -64,27 +64,28 @@ def _eager(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullg
 
 
 def _aot_eager(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
-    from .aot import compile_graph  # noqa: PLC0415 - see above
-    return compile_graph(graph, EagerTarget(), options, fullgraph)
+    return _ahead_of_time(EagerTarget(), graph, examples, options, fullgraph)
 
 
 def _triton(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
     from flambeau.frontend.triton import TritonTarget  # noqa: PLC0415 - its code generator is needed by nobody else
-
-    from .aot import compile_graph  # noqa: PLC0415 - see above
-    return compile_graph(graph, TritonTarget(), options, fullgraph)
+    return _ahead_of_time(TritonTarget(), graph, examples, options, fullgraph)
 
 
 def _cpp(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
-    from .aot import compile_graph  # noqa: PLC0415 - see above
-    from .targets import cpp_target  # noqa: PLC0415
-    return compile_graph(graph, cpp_target(), options, fullgraph)
+    from .targets import cpp_target  # noqa: PLC0415 - see above
+    return _ahead_of_time(cpp_target(), graph, examples, options, fullgraph)
 
 
 def _numpy(graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
+    from .targets import NumpyTarget  # noqa: PLC0415 - see above
+    return _ahead_of_time(NumpyTarget(), graph, examples, options, fullgraph)
+
+
+def _ahead_of_time(target: Any, graph: Graph, examples: Sequence[Any], options: dict[str, Any], fullgraph: bool) -> Runner:
     from .aot import compile_graph  # noqa: PLC0415 - see above
-    from .targets import NumpyTarget  # noqa: PLC0415
-    return compile_graph(graph, NumpyTarget(), options, fullgraph)
+    lasting = frozenset(i for i, x in enumerate(examples) if getattr(x, "_is_param", False))
+    return compile_graph(graph, target, options, fullgraph, lasting)
 
 
 def user_backend(compiler: Callable[..., Any]) -> Backend:

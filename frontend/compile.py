@@ -76,7 +76,7 @@ def _compile(model: Any, settings: Settings) -> Any:
 
 def _compile_function(fn: FunctionType, settings: Settings) -> Any:
     original = getattr(fn, "__flambeau_original__", fn)
-    if hasattr(original, "__flambeau_transform__"):               # made by vmap, grad...: known where it is called
+    if any(hasattr(original, mark) for mark in _KNOWN_WHERE_CALLED):
         original = _caller_of(original)
     if not compilable(original):
         warnings.warn(f"{fn.__qualname__} runs eagerly: generators and coroutines are not compiled",
@@ -94,12 +94,17 @@ def _compile_function(fn: FunctionType, settings: Settings) -> Any:
     return wrapper
 
 
+#: Marks of functions made by vmap, grad..., and of the library's own with overrides in force.
+_KNOWN_WHERE_CALLED = ("__flambeau_transform__", "__flambeau_overridable__")
+
+
 def _caller_of(fn: FunctionType) -> FunctionType:
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
         return fn(*args, **kwargs)
 
-    call.__dict__.pop("__flambeau_transform__")
+    for mark in _KNOWN_WHERE_CALLED:
+        vars(call).pop(mark, None)
     return call                                                   # type: ignore[return-value]
 
 

@@ -547,8 +547,10 @@ def _defaults_as_they_are(fn: FunctionType, space: dict[str, Any]) -> str:
             kind = "keyword-only" if isinstance(key, str) else "positional"
             raise TypeError(f"{fn.__qualname__}() missing 1 required {kind} argument: {name!r}") from None
 
-    keys = [(k - len(known), names[k - len(known)]) for k in range(len(known))]
-    for key, name in [*keys, *((n, n) for n in fn.__kwdefaults__ or ())]:
+    # a function may have more defaults than parameters: its code may have been replaced since
+    keywords = code.co_varnames[code.co_argcount:code.co_argcount + code.co_kwonlyargcount]
+    keys = [(k, names[k]) for k in range(-min(len(known), len(names)), 0)]
+    for key, name in [*keys, *((n, n) for n in fn.__kwdefaults__ or () if n in keywords)]:
         lines.append(f"    if {name} is __unset: {name} = __default({key!r}, {name!r})\n")
     space["__unset"], space["__default"] = _UNSET, default
     return "".join(lines)

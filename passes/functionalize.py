@@ -41,6 +41,7 @@ from .sizes import carriers
 
 _NEEDS = "# row-major: "
 _SPENT = "# spent: "
+_LOOSE = "# loose: "
 
 
 @dataclass
@@ -54,10 +55,11 @@ class Functional:
     epilogue: Graph
     row_major: frozenset[str] = frozenset()  # inputs that must be laid out so: see ``passes/layout.py``
     spent: frozenset[str] = frozenset()  # outputs of ``graph`` whose tape the program has freed: see ``passes/gradients.py``
+    loose: frozenset[str] = frozenset()  # inputs and outputs of ``graph`` that the tape does not keep: see ``passes/tape.py``
 
     def __str__(self) -> str:
-        needs = f"{_NEEDS}{', '.join(sorted(self.row_major))}\n" if self.row_major else ""
-        return f"{self.graph}\n{self.epilogue}{needs}" + (f"{_SPENT}{', '.join(sorted(self.spent))}\n" if self.spent else "")
+        facts = (_NEEDS, self.row_major), (_SPENT, self.spent), (_LOOSE, self.loose)
+        return f"{self.graph}\n{self.epilogue}" + "".join(f"{head}{', '.join(sorted(names))}\n" for head, names in facts if names)
 
     def check(self) -> None:
         self.graph.check()
@@ -80,10 +82,11 @@ class Functional:
 def parse_functional(text: str, symbols: Any = None) -> Functional:
     """The :class:`Functional` that prints as ``text``."""
     first, _, second = text.rpartition("\ndef ")
-    second, _, spent = second.partition(_SPENT)
-    second, _, needs = second.partition(_NEEDS)
-    return Functional(parse_graph(first, symbols), parse_graph("def " + second, symbols),
-                      *(frozenset(names.strip().split(", ") if names else ()) for names in (needs, spent)))
+    facts = []
+    for head in (_LOOSE, _SPENT, _NEEDS):
+        second, _, names = second.partition(head)
+        facts.append(frozenset(names.strip().split(", ") if names else ()))
+    return Functional(parse_graph(first, symbols), parse_graph("def " + second, symbols), *reversed(facts))
 
 
 def functionalize(graph: Graph) -> Functional:

@@ -18,17 +18,20 @@ from .reverse import Reverse, needs_parts
 class Joint:
     """``graph`` takes the forward's inputs, then a gradient for each output in ``tangents``; it returns the forward's
     ``n_outputs`` outputs, then the gradient of each input in ``wanted`` (None: it has no influence).
-    The steps of the backward are marked as requiring a gradient too, so the whole can be differentiated again."""
+    The steps of the backward are marked as requiring a gradient too, so the whole can be differentiated again.
+    ``loose`` are the positions of inputs, and of outputs, that the program may write to before the backward runs."""
 
     graph: Graph
     n_inputs: int
     n_outputs: int
     tangents: tuple[int, ...]
     wanted: tuple[int, ...]
+    loose: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     def __str__(self) -> str:
+        loose = f", loose inputs {list(self.loose[0])}, outputs {list(self.loose[1])}" if any(self.loose) else ""
         return (f"# inputs {self.n_inputs}, outputs {self.n_outputs}, gradients of outputs {list(self.tangents)} "
-                f"to inputs {list(self.wanted)}\n{self.graph}")
+                f"to inputs {list(self.wanted)}{loose}\n{self.graph}")
 
     def check(self) -> None:
         self.graph.check()
@@ -37,12 +40,13 @@ class Joint:
 def parse_joint(text: str, symbols: Any = None) -> Joint:
     """The :class:`Joint` that prints as ``text``."""
     head, _, rest = text.partition("\n")
-    found = re.fullmatch(r"# inputs (\d+), outputs (\d+), gradients of outputs \[(.*)\] to inputs \[(.*)\]", head)
+    found = re.fullmatch(r"# inputs (\d+), outputs (\d+), gradients of outputs \[(.*?)\] to inputs \[(.*?)\]"
+                         r"(?:, loose inputs \[(.*)\], outputs \[(.*)\])?", head)
     if found is None:
         raise ValueError("a joint graph's text starts with a line that counts its inputs and outputs")
-    n_inputs, n_outputs, tangents, wanted = found.groups()
-    numbers = [tuple(int(x) for x in part.split(",") if x.strip()) for part in (tangents, wanted)]
-    return Joint(parse_graph(rest, symbols), int(n_inputs), int(n_outputs), *numbers)
+    n_inputs, n_outputs, *lists = found.groups()
+    tangents, wanted, *loose = (tuple(int(x) for x in (part or "").split(",") if x.strip()) for part in lists)
+    return Joint(parse_graph(rest, symbols), int(n_inputs), int(n_outputs), tangents, wanted, (loose[0], loose[1]))
 
 
 def joint(graph: Graph) -> Joint:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
-from flambeau.ir.graph import Graph, bodies, gradients, parse_graph
+from flambeau.ir.graph import Graph, Node, bodies, gradients, parse_graph
 from flambeau.ir.op import Op
 from flambeau.ir.stage import stage
 
@@ -17,13 +17,19 @@ from .joint import Joint, joint, parse_joint
 from .partition import partition
 from .patterns import use_kernels
 from .simplify import simplify
+from .tape import loose_values
 
 Keep = Callable[[Op], bool]
 
 
-def functional(graph: Graph) -> Functional:
-    """The functional form of a captured graph, simplified, with the kernels we have for what it spells out."""
+def functional(graph: Graph, lasting: Collection[int] = ()) -> Functional:
+    """The functional form of a captured graph, simplified, with the kernels we have for what it spells out.
+
+    ``lasting``: positions of inputs that nobody is expected to write to before the backward runs.
+    """
     found = functionalize(graph)
+    loose = loose_values(found.graph) if any(n.requires_grad for n in found.graph.output_nodes()) else ([], [])
+    loose = [i for i in loose[0] if i not in lasting], loose[1]
     found.graph = _renamed_outputs(found, use_kernels(simplify(found.graph)))
     if any(n.op is gradients for n in found.graph.nodes):
         expanded = expand_gradients(stage("functional", found).graph)
@@ -31,6 +37,7 @@ def functional(graph: Graph) -> Functional:
         found.spent = frozenset(found.graph.outputs[i].name for i in expanded.spent)
         return stage("gradients", found)
     without_points(found.graph)
+    found.loose = frozenset(nodes[i].name for nodes, at in zip((found.graph.inputs, found.graph.outputs), loose) for i in at)
     return stage("functional", found)
 
 
@@ -52,9 +59,12 @@ def _renamed_outputs(before: Functional, graph: Graph) -> Graph:
     return graph
 
 
-def joint_of(graph: Graph) -> Joint:
+def joint_of(found: Functional) -> Joint:
     """The joint graph of a functional graph."""
-    return stage("joint", joint(graph))
+    graph = found.graph
+    inputs, outputs = (tuple(i for i, n in enumerate(nodes) if isinstance(n, Node) and n.name in found.loose)
+                       for nodes in (graph.inputs, graph.outputs))
+    return stage("joint", replace(joint(graph), loose=(inputs, outputs)))
 
 
 def lowered(graph: Graph, keep: Keep) -> Graph:

@@ -1,16 +1,19 @@
 """Cut the joint graph into forward and backward: which values the forward keeps, and which the backward computes again.
 
 A minimum cut of a flow network (networkx): each value of the forward costs its bytes when kept, nothing when it can be
-computed again from kept ones. Inputs and parameters are alive anyway and cost (nearly) nothing. What is expensive to
-compute again (contractions, convolutions, whole-array reductions) or would come out differently (random numbers) is not.
+computed again from kept ones. Inputs and parameters are alive anyway and cost (nearly) nothing, unless the program may
+write to them before the backward runs: what eager mode would not keep is kept as a copy. What is expensive to compute
+again (contractions, convolutions, whole-array reductions) or would come out differently (random numbers) is not.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
-from flambeau.ir.graph import Graph, Node, copy_into, draws_inside, map_nodes
+from flambeau.ir.graph import Graph, Node, copy_into, draws_inside, map_nodes, root_of
+from flambeau.ir.op import get_op
 from flambeau.ir.program import Partitioned
 from flambeau.ir.tree import leaves
 
@@ -26,9 +29,10 @@ def partition(joint: Joint, budget: float = 1.0) -> Partitioned:
     """Cut ``joint`` in two.
 
     ``budget`` 1 keeps what is expensive to compute again; 0 keeps only inputs and random numbers and computes all else
-    again; between, the largest of the expensive values are dropped until the kept bytes are that share.
+    again; between, the largest of the expensive values are dropped until the kept bytes are that share. Below 1 the
+    inputs must stay as they are until the backward has run.
     """
-    return _Partition(joint).cut(budget)
+    return _Partition(joint if budget >= 1 else replace(joint, loose=((), ()))).cut(budget)
 
 
 def kept_names(parts: Partitioned) -> list[str]:
@@ -43,6 +47,7 @@ class _Partition:
         self.inputs = graph.inputs[:joint.n_inputs]
         self.outputs = graph.outputs[:joint.n_outputs]
         self.gradients = graph.outputs[joint.n_outputs:]
+        self.loose = {nodes[i] for nodes, at in zip((self.inputs, self.outputs), joint.loose) for i in at}
         self.users = graph.users()
         self.late = self._reached_from(self.tangents)
         self.needed = self._needed_for(self.gradients)
@@ -119,12 +124,18 @@ class _Partition:
         if isinstance(node.meta, tuple):
             return math.inf  # its results are kept, each by itself
         size = _bytes(node.meta) + 1
+        if self.is_loose(node):
+            return size * 2.002  # a copy is stored, and read back; the value that is made of it is better
         if node.op is None:
             return size * 1e-6  # alive anyway
         if node in self.outputs:
             return size * 0.5   # stored anyway, read again
         # storing a value and reading it back; a value that a view shows is better kept unviewed
         return size * (2.0 if node.op.family != "view" else 2.001)
+
+    def is_loose(self, node: Node) -> bool:
+        """Whether the program may write to the memory of ``node`` before the backward runs."""
+        return root_of(node, maybe=True) in self.loose
 
     def within_budget(self, banned: set[Node], kept: list[Node], budget: float) -> list[Node]:
         """Allow more and more to be computed again, the largest first, until the kept bytes are within the budget."""
@@ -148,12 +159,13 @@ class _Partition:
         drawn = [n for n in self.early if n.op is not None and ("random" in n.op.tags or draws_inside(n))]
         copy_into(forward, self._order(self._needed_for([*self.outputs, *kept, *drawn])), env)
         outputs = [map_nodes(env.__getitem__, o) for o in self.outputs]
-        extra = [env[n] for n in kept if n.op is not None and not any(env[n] is o for o in outputs)]
+        saved = [self.copied(n, forward, env) if self.is_loose(n) else env[n] for n in kept]
+        extra = [n for n in saved if n.op is not None and not any(n is o for o in outputs)]
         forward.outputs = [*outputs, *dict.fromkeys(extra)]
         backward = Graph("backward")
         back: dict[Node, Any] = {}
-        for n in kept:
-            back[n] = backward.input(env[n].name, n.meta, False, n.loc)
+        for n, as_saved in zip(kept, saved):
+            back[n] = backward.input(as_saved.name, n.meta, False, n.loc)
         tangents = len(kept)
         for n in self.tangents:
             back[n] = backward.input(n.name, n.meta, False, n.loc)
@@ -165,6 +177,11 @@ class _Partition:
             backward.inputs.pop()
             tangents += 1
         return Partitioned(forward, backward, tangents)
+
+    def copied(self, node: Node, forward: Graph, env: dict[Node, Any]) -> Node:
+        """A copy of ``node``, made for the sake of the first call that reads it."""
+        loc = node.loc or next((user.loc for user in self.users[node] if user.loc), "")
+        return forward.add(get_op("clone"), (env[node], None), node.meta, loc)
 
     def _needed_for_given(self, kept: list[Node]) -> set[Node]:
         """What the gradients need when ``kept`` is at hand."""

@@ -161,7 +161,7 @@ def _exchange(fn: Any, shown: Any) -> None:
         return
     fn.__signature__ = inspect.signature(ready(fn))
     original = _types.FunctionType(fn.__code__, fn.__globals__, fn.__name__, fn.__defaults__, fn.__closure__)
-    original.__kwdefaults__ = fn.__kwdefaults__
+    original.__kwdefaults__, original.__qualname__ = fn.__kwdefaults__, fn.__qualname__
     code = _template(len(fn.__code__.co_freevars))
     run = functools.partial(_call, shown, original)
     fn.__code__ = code.replace(co_consts=tuple(_Runner(run) if c == "@" else c for c in code.co_consts), co_name=fn.__name__)

@@ -33,9 +33,11 @@ def test_gradients_are_returned_behind_the_outputs():
     assert [str(o.meta) for o in found.graph.outputs] == ["f32[8, 64]", "f32[8, 64]", "f32[64, 64]", "f32[64]"]
 
 
-def test_text_parses_back():
-    found = joint(parse_graph(LAYER))
+@pytest.mark.parametrize("loose", [((), ()), ((0, 2), ()), ((), (0,)), ((1,), (0,))])
+def test_text_parses_back(loose):
+    found = replace(joint(parse_graph(LAYER)), loose=loose)
     assert str(parse_joint(str(found))) == str(found)
+    assert parse_joint(str(found)) == found
 
 
 def test_backward_steps_name_the_line_of_their_forward():
@@ -86,6 +88,15 @@ def test_both_parts_print_and_parse():
     for graph in (parts.forward, parts.backward):
         graph.check()
         assert str(parse_graph(str(graph))) == str(graph)
+
+
+def test_what_may_be_written_to_is_kept_as_a_copy_if_at_all():
+    found = replace(joint(parse_graph(LAYER)), loose=((0, 1, 2), (0,)))  # the derivatives of mm need x and w
+    parts = partition(found)
+    assert names(parts.forward.nodes).count("clone") == 2
+    assert not set(kept_names(parts)) & {"x", "w", "b", "mul"}
+    assert not set(kept_names(partition(replace(found, loose=((2,), (0,)))))) & {"b", "mul"}
+    assert kept_names(partition(found, budget=0.0)) == kept_names(partition(joint(parse_graph(LAYER)), budget=0.0))
 
 
 def test_budget_zero_keeps_inputs_only():

@@ -3,6 +3,7 @@ import collections
 import contextlib
 import functools
 import gc
+import inspect
 import itertools
 import os
 import types
@@ -13,6 +14,7 @@ from tracer.support import check, compile, count, events, plain, rand, tensor
 
 import flambeau
 import flambeau.nn.functional as F
+from flambeau.overrides import TorchFunctionMode
 
 pytestmark = pytest.mark.filterwarnings("error::flambeau.frontend.points.FallbackWarning")
 
@@ -377,3 +379,28 @@ def test_unpacking_takes_one_item_more_than_it_needs(fn):
     assert found[0] == wanted[0]
     if fn is not _unpack_given:
         assert other == log
+
+
+def test_a_function_may_have_more_defaults_than_parameters():
+    def call(x, *rest, **named):
+        return x * 2 + len(rest) + len(named)
+
+    call.__defaults__, call.__kwdefaults__ = (tensor(1.0), tensor(5.0)), {"gone": 1}
+    run = compile(call, backend="eager")
+    assert run().item() == call().item() == 10                    # the last default is the first parameter's
+    assert run(tensor(2.0), 1, named=3).item() == call(tensor(2.0), 1, named=3).item() == 6
+
+
+def test_the_librarys_functions_compile_while_overrides_are_in_force():
+    with TorchFunctionMode():
+        pass                                                      # from now on each function looks for overrides
+    x = rand(3, 4)
+    for fn, args in ((flambeau.rand_like, ()), (flambeau.softmax, (-1,)), (flambeau.sort, ()), (flambeau.sum, (0,))):
+        run = compile(fn, backend="eager", fullgraph=True)
+        flambeau.manual_seed(1)
+        expected = fn(x, *args)
+        flambeau.manual_seed(1)
+        assert plain(run(x, *args)) == plain(expected) and count(run, "graph") == 1
+        assert inspect.signature(run) == inspect.signature(fn)
+    with pytest.raises(TypeError, match=r"softmax\(\) missing 1 required positional argument: 'dim'"):
+        flambeau.softmax(x)

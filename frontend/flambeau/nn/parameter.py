@@ -15,6 +15,7 @@ class Parameter(Tensor):
     """
 
     __slots__ = ()
+    _is_param = True  # PyTorch's name; asked by what does not import `nn`
 
     def __init__(self, data: Any = None, requires_grad: bool = True) -> None:
         source = ops.full((0,), 0.0) if data is None else data
