@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flambeau.ir.dtype import DType, float32
-from flambeau.ir.graph import Graph, Node, getitem, map_bodies, map_nodes
+from flambeau.ir.family import promotion
+from flambeau.ir.graph import Graph, Node, getitem, is_view, map_bodies, map_nodes
 from flambeau.ir.op import Op, ops, use_handler
 from flambeau.ir.tracing import GraphBuilder, GraphTensor, infer_call
 from flambeau.ir.tree import leaves, tree_map
@@ -34,15 +35,20 @@ class Decomposer(GraphBuilder):
 def decompose(graph: Graph, keep: Keep) -> Graph:
     """``graph`` in which ops that ``keep(op)`` refuses are replaced by their decompositions, recursively.
 
-    An op whose decomposition answers ``NotImplemented`` for its arguments stays.
+    An op whose decomposition answers ``NotImplemented`` for its arguments stays. An output that is no view does not become
+    one: it has memory of its own.
     """
     new = Graph(graph.name)
     env: dict[Node, Any] = {n: new.input(n.name, n.meta, n.requires_grad, n.loc) for n in graph.inputs}
     builder = Decomposer(new, keep)
     builder.recorded = {n.args[0] for n in graph.nodes if n.op is getitem and n.requires_grad}
+    own = {n for n in graph.output_nodes() if not is_view(n.op)}
     with use_handler(builder):
         for node in graph.nodes:
             env[node] = replace_node(builder, node, env)
+            if node in own and isinstance(env[node], Node) and is_view(env[node].op):
+                builder.loc, builder.grad_enabled = node.loc, node.requires_grad
+                env[node] = ops.clone(GraphTensor(env[node])).node
     new.outputs = [map_nodes(env.__getitem__, out) for out in graph.outputs]
     return new
 
@@ -73,7 +79,15 @@ def parts(op: Op, args: tuple) -> Any:
 
     The tag "by_parts" is for products: their parts take half precisions as they are.
     """
-    return op.decompose(*(tree_map(_widened, args) if _rounds_once(op, args) else args))  # type: ignore[misc]
+    return op.decompose(*_alike(op, tree_map(_widened, args) if _rounds_once(op, args) else args))  # type: ignore[misc]
+
+
+def _alike(op: Op, args: tuple) -> tuple:
+    """Operands of several dtypes in the one that the op computes in: its parts would promote them two by two."""
+    if op.promote != "default" or len({a.dtype for a in leaves(args) if isinstance(a, GraphTensor)}) < 2:
+        return args
+    compute = promotion(op, args)[0]
+    return tree_map(lambda a: ops.cast(a, compute) if isinstance(a, GraphTensor) and a.dtype is not compute else a, args)
 
 
 def _rounds_once(op: Op, args: tuple) -> bool:

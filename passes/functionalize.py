@@ -412,8 +412,8 @@ class _Functionalizer:
             step = target.steps[i]
             parent = self.replay(target, i)
             whole = ops.view_scatter(parent, whole, step.op.name, step.args)
-            if "nograd" in step.op.tags and parent.requires_grad:  # written behind the tape's back
-                whole = ops.overwrite(parent, whole)
+            if "nograd" in step.op.tags and whole.requires_grad:  # written behind the tape's back
+                whole = ops.overwrite(parent, whole) if parent.requires_grad else ops.detach(whole)
         storage.current = whole
         storage.version += 1
         target.tensor, target.version = new, storage.version
@@ -473,7 +473,7 @@ class _Epilogue:
             storage = value.storage
             if storage.origin is not None:
                 found = self.replay(self.param(storage.origin), value)
-            elif storage in shared:
+            elif storage in shared or any(step.op.name == "as_strided" for step in value.steps):  # whose elements may share memory
                 found = self.replay(self.returned(storage.current.node), value)
             else:
                 found = self.returned(self.run.read(value).node)

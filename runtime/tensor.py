@@ -41,6 +41,10 @@ class Size(tuple):
         return Size(tuple.__add__(other, self)) if isinstance(other, tuple) else NotImplemented
 
     def __mul__(self, times: Any) -> Size:
+        if isinstance(times, np.ndarray):
+            return NotImplemented
+        if not hasattr(times, "__index__"):
+            raise TypeError(f"can't multiply sequence by non-int of type '{type(times).__name__}'")
         return Size(tuple.__mul__(self, times))
 
     __rmul__ = __mul__

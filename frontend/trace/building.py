@@ -31,7 +31,7 @@ class Builder(GraphBuilder):
         if "bodies" in op.tags:
             selections.refuse_beside_selections(self.tracer, f"{op.name}, which runs functions,")
         if op.name.startswith("as_strided") and isinstance(args[0], GraphTensor):
-            overlaps.refuse_strides(self.tracer, args)
+            args = overlaps.strided(self.tracer, args)
         found = super().__call__(op, args)
         if self.tracer.shapes.unbacked:
             selections.note_sizes(self.tracer, found)
@@ -61,6 +61,7 @@ class Builder(GraphBuilder):
             overlaps.refuse_overlap(self.tracer, op, args)
             if grad:
                 overlaps.refuse_shown(self.tracer, written.node)
+                overlaps.refuse_detached(written.node)
         return super()._mutate(op, args, node_args, meta, grad)
 
     def _check_leaf(self, node: Any) -> None:

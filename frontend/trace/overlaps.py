@@ -85,15 +85,33 @@ def shows_all(tr: Tracer, node: Any) -> bool:
     return whole
 
 
-def refuse_strides(tr: Tracer, args: tuple[Any, ...]) -> None:
-    """`as_strided` of what memory there is: more is refused as eager mode refuses it."""
-    if not shows_all(tr, args[0].node):
+def strided(tr: Tracer, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of `as_strided`, which looks at memory, as if it were called on what the tensor is a view of: more than
+    there is is refused as eager mode refuses it."""
+    given, size, stride, start = (*args, None)[:4]
+    root = root_of(given.node)
+    if not shows_all(tr, root):
         raise Unsupported("tensor-attribute", "as_strided() of a tensor that does not lie row-major, or is a part of its memory",
                           "index it, or call as_strided() outside the compiled function")
-    size, stride, start = (*args[1:], None)[:3]
+    if given.node is not root:
+        start = _start(tr, given.node, root) if start is None else start
+        if start is None or given.requires_grad or root.requires_grad or root.meta.dtype is not given.node.meta.dtype:
+            raise Unsupported("tensor-attribute", "as_strided() of a view looks at memory that the view does not show",
+                              "call it on the whole tensor, or outside the compiled function")
     if all(n > 0 for n in size) and (start or 0) + sum((n - 1) * s for n, s in zip(size, stride)) >= math.prod(
-            root_of(args[0].node).meta.shape):
+            root.meta.shape):
         raise RuntimeError("as_strided() looks beyond the tensor's memory")
+    return GraphTensor(root), size, stride, start
+
+
+def _start(tr: Tracer, node: Node, root: Node) -> int | None:
+    """Where a view starts in what it is a view of, in elements; None if that is not known or not the same for each size."""
+    if any(type(n) is not int for n in (*node.meta.shape, *root.meta.shape)):
+        return None
+    view, whole = drawing.laid_out(tr, node), drawing.laid_out(tr, root)
+    if view is None or whole is None:
+        return None
+    return (view._a.__array_interface__["data"][0] - whole._a.__array_interface__["data"][0]) // whole._a.itemsize
 
 
 def refusal(tensor: Any) -> str:
@@ -135,6 +153,13 @@ def refuse_shown(tr: Tracer, node: Any) -> None:
                           "what is written to", "pass a clone()")
     tr.guard(source, (("shown elsewhere", False), lambda w, v: f"not {w.constant(is_shown_elsewhere)}({v})",
                       "{} is no view, and has none that a write would put on the tape"))
+
+
+def refuse_detached(node: Node) -> None:
+    """End the graph where a recorded write goes through a view that is off the tape: it gives a history to that view alone."""
+    if any("nograd" in n.op.tags for n in _chain(node)):          # type: ignore[union-attr]
+        raise Unsupported("sharing", "a write that is recorded goes to a detached tensor, which shares memory with another",
+                          "write to a clone() of the detached tensor")
 
 
 def is_outdated(tr: Tracer, node: Any) -> bool:
