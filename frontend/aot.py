@@ -28,7 +28,7 @@ from flambeau.passes.sizes import given_sizes, used_sizes
 from flambeau.runtime.code import GraphCode
 from flambeau.runtime.graphs import graph_code, graph_function
 
-from .runners import ByOps, Ending, GraphRunner, NotKept, Runner, Training, ended
+from .runners import ByOps, Ending, GraphRunner, NotKept, Runner, Training, ended, ordered
 
 
 class Target(Protocol):
@@ -82,7 +82,13 @@ def _compile(graph: Graph, target: Target, options: dict[str, Any], lasting: Col
     seen = {j for which, j in ending.places if which}  # what the epilogue makes results of is not to be an input's memory
     in_place = {j: i for i, j in ending.backs if j not in seen} if getattr(target, "writes_in_place", False) else {}
     run = target.build(pure, options, writebacks=in_place) if in_place else target.build(pure, options)  # type: ignore[call-arg]
-    return ended(run, ending)
+    return ended(_ordered(run, functional.graph), ending)
+
+
+def _ordered(run: Runner, graph: Graph) -> Runner:
+    """``run``, whose results lie in memory as the outputs of the functional ``graph`` are said to."""
+    orders = [(i, graph.orders[n.name]) for i, n in enumerate(graph.outputs) if isinstance(n, Node) and n.name in graph.orders]
+    return ordered(run, orders) if orders else run
 
 
 def _fallback(graph: Graph, target: Target, error: Exception, recorded: bool = True) -> Runner:
@@ -159,7 +165,7 @@ class _Training(Training):
         lowered = manager.lowered_joint(self.joint, target.keep)
         parts = partition(lowered, float(options.get("memory_budget", 1.0)))
         self.forward_graph, self.backward_graph = stage("forward", parts.forward), stage("backward", parts.backward)
-        self.run_forward = target.build(self.forward_graph, options)
+        self.run_forward = _ordered(target.build(self.forward_graph, options), functional.graph)
         self.n_inputs, self.n_outputs = self.joint.n_inputs, self.joint.n_outputs
         self.tangents, self.wanted = self.joint.tangents, self.joint.wanted
         self.metas = [self.joint.graph.outputs[i].meta for i in self.tangents]

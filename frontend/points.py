@@ -287,7 +287,8 @@ class Point:
         return pass_through(self.context, self.through, [owner, *args], dict(kwargs))
 
     def _capture(self, values: Sequence[Any]) -> Entry | None:
-        from flambeau.frontend.trace.capture import Capture  # noqa: PLC0415 - see above
+        from flambeau.frontend.backends import writes_at_last  # noqa: PLC0415 - see above
+        from flambeau.frontend.trace.capture import Capture  # noqa: PLC0415
         from flambeau.frontend.trace.memo import remembering  # noqa: PLC0415 - see above
         settings, name = self.context.settings, self.program.code.co_name
         again = self._recompile(values) if self.entries else None
@@ -296,7 +297,7 @@ class Point:
         if logs.wanted:
             logs.say("bytecode", f"{name} ({self.line})\n{self.program}")
         captured = Capture(self.context, self.program, self.globals, self.index, self.layout, values,
-                           self.is_dynamic).run()
+                           self.is_dynamic, lays_out=writes_at_last(settings.backend)).run()
         if captured.broke is not None and settings.fullgraph:
             self._one_graph(captured.broke)
         step = captured.broke.step if captured.broke is not None else None

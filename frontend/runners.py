@@ -246,6 +246,31 @@ def recording(run: Runner) -> Runner:
     return _around(run_recording, run, "recording")
 
 
+def ordered(run: Runner, orders: list[tuple[int, tuple[int, ...]]]) -> Runner:
+    """``run``, whose results of these numbers lie in memory in these orders of their dimensions, as in the program."""
+    def run_ordered(inputs: Sequence[Tensor]) -> Sequence[Any]:
+        found = list(run(inputs))
+        for i, order in orders:
+            found[i] = _in_order(found[i], order)
+        return found
+
+    return _around(run_ordered, run, "ordered", orders)
+
+
+def _in_order(t: Tensor, order: tuple[int, ...]) -> Tensor:
+    order = tuple(d for d in order if t._a.shape[d] != 1)
+    if memory_order(t._a) == order:
+        return t
+    dims = (*(d for d in range(t.ndim) if d not in order), *order)
+    return _bare(ops.permute(ops.contiguous(ops.permute(t, dims)), tuple(map(dims.index, range(t.ndim)))))
+
+
+def memory_order(array: Any) -> tuple[int, ...]:
+    """The dimensions of an array from the widest stride to the narrowest; those that do not step are left out."""
+    return tuple(sorted((d for d in range(array.ndim) if array.shape[d] != 1 and array.strides[d]),
+                        key=lambda d: -array.strides[d]))
+
+
 def undone(run: Runner, copied: list[int], drawn: bool, in_order: bool, written: bool) -> Runner:
     """``run``, of which nothing is left where it raises (see `undo`). ``copied`` numbers the inputs that it writes to as it goes,
     ``drawn`` says whether it draws random numbers, ``written`` whether it writes to inputs at all, ``in_order`` as it goes."""
@@ -427,6 +452,7 @@ class KeptTraining(Training):
 _KINDS: dict[str, Callable[..., Runner]] = {"library": _library, "ops": _by_ops, "ended": _ended, "training": KeptTraining,
                                         "undone": lambda libraries, run, *facts: undone(runner_of(run, libraries), *facts),
                                         "apart": lambda libraries, run: apart(runner_of(run, libraries)),
+                                        "ordered": lambda libraries, run, *facts: ordered(runner_of(run, libraries), *facts),
                                         "recording": lambda libraries, run: recording(runner_of(run, libraries))}
 
 

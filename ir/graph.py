@@ -81,6 +81,8 @@ class Graph:
     _names: dict[str, int] = field(default_factory=dict)
     #: Of a body: what runs it, inputs to outputs. Set by whoever builds the graph around it; None: its ops are called.
     run: Any = None
+    #: Outputs and what they are views of that do not lie row-major: their dimensions from the widest stride to the narrowest.
+    orders: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     __hash__ = object.__hash__
 
@@ -170,8 +172,8 @@ class Graph:
         """Whether both are the same program, name for name, place for place and type for type."""
         if not isinstance(other, Graph):
             return NotImplemented
-        return self.name == other.name and _same((self.inputs, self.nodes, self.outputs),
-                                                 (other.inputs, other.nodes, other.outputs), {})
+        return (self.name, self.orders) == (other.name, other.orders) and _same(
+            (self.inputs, self.nodes, self.outputs), (other.inputs, other.nodes, other.outputs), {})
 
     def __str__(self) -> str:
         return "\n".join(self._lines()) + "\n"
@@ -197,6 +199,8 @@ class Graph:
                 yield from ("    " + line for line in body._lines())
             yield f"    {node.name}: {_show_meta(node)} = {_show_call(node)}" + (f"  # {node.loc}" if node.loc else "")
         yield f"    return {show(tuple(self.outputs))}" if self.outputs else "    return ()"
+        if self.orders:
+            yield _ORDERS + "; ".join(f"{name} {order}" for name, order in self.orders.items())
 
 
 def _same(a: Any, b: Any, partner: dict[Node, Node]) -> bool:
@@ -287,6 +291,9 @@ def parse_graph(text: str, symbols: Any = None) -> Graph:
     return _Parser(text.splitlines(), symbols).graph(fn)
 
 
+_ORDERS = "    # in memory: "
+
+
 class _Parser:
     def __init__(self, lines: list[str], symbols: Any) -> None:
         self.lines, self.symbols = lines, symbols
@@ -312,6 +319,10 @@ class _Parser:
                 raise ValueError(f"line {statement.lineno}: not a graph statement")
         for name in self.env:
             g._names[name] = 1
+        behind = "".join(self.lines[fn.end_lineno or 0:][:1])
+        if behind.startswith(_ORDERS):
+            g.orders = {name: ast.literal_eval(order) for name, order in
+                        (item.split(" ", 1) for item in behind.removeprefix(_ORDERS).split("; "))}
         g.check()
         return g
 

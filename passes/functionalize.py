@@ -56,6 +56,7 @@ class Functional:
     row_major: frozenset[str] = frozenset()  # inputs that must be laid out so: see ``passes/layout.py``
     spent: frozenset[str] = frozenset()  # outputs of ``graph`` whose tape the program has freed: see ``passes/gradients.py``
     loose: frozenset[str] = frozenset()  # inputs and outputs of ``graph`` that the tape does not keep: see ``passes/tape.py``
+    # ``graph.orders`` are those of its outputs
 
     def __str__(self) -> str:
         facts = (_NEEDS, self.row_major), (_SPENT, self.spent), (_LOOSE, self.loose)
@@ -439,7 +440,7 @@ class _Epilogue:
                 self.run.read(self.run.values[node])
         self.epilogue._names |= dict.fromkeys((n.name for n in self.graph.nodes), 1)
         self.write_backs()
-        outputs = [map_nodes(lambda n: self.output(self.run.values[n], shared).node, out) for out in self.source.outputs]
+        outputs = [map_nodes(lambda n: self.output(n, shared).node, out) for out in self.source.outputs]
         self.epilogue.outputs = outputs
         for node in carriers(self.epilogue, self.graph.inputs):
             self.param(node)
@@ -467,18 +468,25 @@ class _Epilogue:
                 shared.add(value.storage)
         return shared
 
-    def output(self, value: _Value, shared: set[_Storage]) -> GraphTensor:
+    def output(self, node: Node, shared: set[_Storage]) -> GraphTensor:
+        value = self.run.values[node]
         found = self.made.get(value)
         if found is None:
             storage = value.storage
             if storage.origin is not None:
                 found = self.replay(self.param(storage.origin), value)
-            elif storage in shared or any(step.op.name == "as_strided" for step in value.steps):  # whose elements may share memory
-                found = self.replay(self.returned(storage.current.node), value)
+            elif storage in shared or value.steps and self.has_place(node, value):
+                found = self.replay(self.returned(storage.current.node, root_of(node)), value)
             else:
-                found = self.returned(self.run.read(value).node)
+                found = self.returned(self.run.read(value).node, node)
             self.made[value] = found
         return found
+
+    def has_place(self, node: Node, value: _Value) -> bool:
+        """Whether strides tell that a view shows a part of something: its elements share memory, or what it shows lies across."""
+        root = root_of(node).name
+        return any(step.op.name == "as_strided" for step in value.steps) or (
+            root in self.source.orders and self.source.orders[root] != tuple(sorted(self.source.orders[root])))
 
     def replay(self, base: GraphTensor, value: _Value) -> GraphTensor:
         key: tuple = (base.node,)
@@ -492,13 +500,15 @@ class _Epilogue:
             base = found
         return base
 
-    def returned(self, node: Node) -> GraphTensor:
-        """``node`` as an output of the functional graph and an input of the epilogue."""
+    def returned(self, node: Node, source: Node | None = None) -> GraphTensor:
+        """``node``, which lies as ``source`` does, as an output of the functional graph and an input of the epilogue."""
         if node in self.graph.inputs:  # an output that is an input's new value, unchanged: computed as a copy
             with use_handler(self.run.builder):
                 node = ops.clone(GraphTensor(node)).node
         if node not in self.graph.outputs:
             self.graph.outputs.append(node)
+        if source is not None and source.name in self.source.orders:
+            self.graph.orders[node.name] = self.source.orders[source.name]
         return self.param(node)
 
     def param(self, node: Node) -> GraphTensor:

@@ -29,16 +29,19 @@ def functional(graph: Graph, lasting: Collection[int] = ()) -> Functional:
     """
     found = functionalize(graph)
     loose = loose_values(found.graph) if any(n.requires_grad for n in found.graph.output_nodes()) else ([], [])
-    loose = [i for i in loose[0] if i not in lasting], loose[1]
+    orders = {i: found.graph.orders[n.name] for i, n in enumerate(found.graph.outputs) if n.name in found.graph.orders}
     found.graph = _renamed_outputs(found, use_kernels(simplify(found.graph)))
+    expanded = None
     if any(n.op is gradients for n in found.graph.nodes):
         expanded = expand_gradients(stage("functional", found).graph)
         found.graph = _renamed_outputs(found, expanded.graph)
         found.spent = frozenset(found.graph.outputs[i].name for i in expanded.spent)
-        return stage("gradients", found)
-    without_points(found.graph)
-    found.loose = frozenset(nodes[i].name for nodes, at in zip((found.graph.inputs, found.graph.outputs), loose) for i in at)
-    return stage("functional", found)
+    else:
+        without_points(found.graph)
+    names = [n.name for n in found.graph.outputs]
+    found.loose = frozenset(found.graph.inputs[i].name for i in loose[0] if i not in lasting) | {names[i] for i in loose[1]}
+    found.graph.orders = {names[i]: order for i, order in orders.items()}
+    return stage("gradients" if expanded is not None else "functional", found)
 
 
 def _renamed_outputs(before: Functional, graph: Graph) -> Graph:

@@ -15,6 +15,7 @@ from flambeau.frontend.trace.breaks import Points, Step, can_perform
 from flambeau.frontend.trace.callables import CellValue
 from flambeau.frontend.trace.carriers import scalar_carrier, size_carrier
 from flambeau.frontend.trace.decode import Program
+from flambeau.frontend.trace.drawing import orders
 from flambeau.frontend.trace.effects import CannotRebuild, Rebuilder
 from flambeau.frontend.trace.finalizers import refuse_abandoned, without_frames
 from flambeau.frontend.trace.frame import Frame
@@ -119,10 +120,11 @@ class Capture:
     """Traces `program` from `index`, with real values in the order of `layout`."""
 
     def __init__(self, points: Points, program: Program, globals: dict[str, Any], index: int, layout: Layout,
-                 values: Sequence[Any], dynamic: Callable[..., bool], callee: bool = True) -> None:
+                 values: Sequence[Any], dynamic: Callable[..., bool], callee: bool = True, lays_out: bool = False) -> None:
         self.points, self.program, self.globals, self.index, self.layout = points, program, globals, index, layout
         self.values, self.dynamic, self.callee = values, dynamic, callee
         self.code: CodeType = program.code
+        self.lays_out = lays_out                                  # the backend is to be told how results lie in memory
         self.may_assert = True                                    # see `asserted`
 
     def run(self) -> Captured:
@@ -258,6 +260,7 @@ class Capture:
                 broke: Break | None) -> Captured:
         graph = tr.graph
         graph.outputs = list(out.outputs)
+        graph.orders = orders(tr, graph.outputs) if self.lays_out else {}
         if any(node.op is not None and not node.inputs for node in graph.nodes):     # made where no device was given
             space = Constant(devices.__dict__, "devices")
             tr.guards.add(Item(space, "_default"), *g.is_object(devices.as_device(None))[:2], "the default device is the same",

@@ -1,16 +1,19 @@
-"""In which order random numbers fill a symbolic tensor: eager mode fills memory, so what lies columns first gets columns first.
+"""How symbolic tensors lie in memory, in eager mode: random numbers fill memory, so what lies columns first gets columns first,
+and a graph's results are to lie as the program's.
 
 An input that lies row-major is guarded to do so, another to lie in the same order. Ops of row-major tensors give row-major ones;
 how another result lies, eager mode is asked.
 """
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flambeau.frontend.runners import memory_order
 from flambeau.frontend.trace import layouts
-from flambeau.ir.graph import Node
+from flambeau.ir.graph import Node, is_view, root_of
 from flambeau.ir.op import base, use_handler
 from flambeau.ir.symint import SymInt
 from flambeau.ir.tree import tree_map
@@ -32,10 +35,57 @@ def laid_out(tr: Tracer, node: Any) -> Tensor | None:
     return None if found is None else wrap(found)
 
 
-def memory_order(array: np.ndarray) -> tuple[int, ...]:
-    """The dimensions of an array from the widest stride to the narrowest; those that do not step are left out."""
-    return tuple(sorted((d for d in range(array.ndim) if array.shape[d] != 1 and array.strides[d]),
-                        key=lambda d: -array.strides[d]))
+def itself(tr: Tracer, node: Node) -> Node:
+    """The node whose very tensor eager mode has for this one: `contiguous()` of what lies row-major is the tensor itself."""
+    while node.op is not None and "maybe_self" in node.op.tags and node.args[1] is None:
+        like = laid_out(tr, node.args[0])
+        if like is None or not like.is_contiguous():
+            break
+        node = node.args[0]
+    return node
+
+
+def orders(tr: Tracer, outputs: Iterable[Any]) -> dict[str, tuple[int, ...]]:
+    """How a graph's outputs, and what they are views of, lie in memory; nothing where all that the graph computes lies row-major.
+
+    What a matrix product makes does, whatever it is given. Parameters are taken to stay as they are.
+    """
+    wanted = {n: root_of(n) for n in outputs if isinstance(n, Node) and not isinstance(n.meta, tuple)}
+    wanted = {n: root for n, root in wanted.items() if root not in tr.inputs and len(root.meta.shape) > 1}
+    if not wanted:
+        return {}
+    for node, (_, raw) in tr.inputs.items():
+        if getattr(raw, "_is_param", False) and node not in tr.arrays:
+            tr.arrays[node] = (layouts.dummy(raw._a.dtype, raw._a.shape, raw._a.strides),)
+    for node in _asked(tr, wanted):
+        _array(tr, node)                                          # in program order: no recursion through the whole graph
+    known = {n: found for n in dict.fromkeys((*wanted, *wanted.values())) if (found := laid_out(tr, n)) is not None}
+    written = {root_of(n) for n in tr.graph.nodes if n.op is not None and n.op.mutates and is_view(n.args[n.op.mutates[0]].op)}
+    if all(found.is_contiguous() for n, found in known.items() if n in wanted.values() or wanted[n] in written) and not any(
+            _is_copied(tr, n) for n in wanted):
+        return {}
+    return {n.name: memory_order(found._a) for n, found in known.items() if found.ndim > 1}
+
+
+def _is_copied(tr: Tracer, node: Node) -> bool:
+    """Whether what looks like a view is a copy, as `reshape` of what lies across is."""
+    while node.op is not None and is_view(node.op):
+        like = laid_out(tr, node.args[0]) if "maybe_copy" in node.op.tags else None
+        if like is not None and not like.is_contiguous():
+            return True
+        node = node.args[0]
+    return False
+
+
+def _asked(tr: Tracer, ends: Iterable[Node]) -> list[Node]:
+    """The calls that decide how these values lie, in program order."""
+    found, stack = set(), list(ends)
+    while stack:
+        node = stack.pop()
+        if node not in found and node.op is not None and node not in tr.inputs:
+            found.add(node)
+            stack += [] if _is_product(node) else node.inputs
+    return [n for n in tr.graph.nodes if n in found]
 
 
 def _array(tr: Tracer, node: Any) -> Any:
@@ -56,12 +106,20 @@ def _find(tr: Tracer, node: Any) -> Any:
         return _rows(node)
     if op.mutates:
         return _array(tr, node.args[op.mutates[0]])
+    if _is_product(node):
+        return _rows(node)
     known = {n: _array(tr, n) for n in node.inputs}
     if "random" in op.tags or any(a is None for a in known.values()):
         return _rows(node)
     if op.family != "view" and all(a.flags.c_contiguous for a in known.values()):
         return _rows(node)
     return _run(node, {n: wrap(a) for n, a in known.items()})
+
+
+def _is_product(node: Node) -> bool:
+    """Whether the result lies row-major whatever the arguments do."""
+    op = node.op
+    return op is not None and (op.family == "contraction" or "by_parts" in op.tags)
 
 
 def _input(tr: Tracer, node: Any) -> Any:

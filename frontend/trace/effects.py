@@ -10,6 +10,7 @@ import collections
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from flambeau.frontend.trace.drawing import itself
 from flambeau.frontend.trace.keys import HashedKey, is_known
 from flambeau.frontend.trace.mappings import DictValue, SetValue
 from flambeau.frontend.trace.overlaps import is_outdated, with_ban
@@ -117,7 +118,7 @@ class Rebuilder:
         if self.tr.tape.is_kept(value):
             raise Unsupported("tape", "a tensor that the compiled function made a leaf of the tape, or retains the gradient of, "
                               "is kept beyond it", "return the tensor's detach() beside its gradient")
-        node = value.tensor.node
+        node = itself(self.tr, value.tensor.node)
         if node not in self.outputs:
             self.outputs.append(node)
         tape_views(value.tensor)

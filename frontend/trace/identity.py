@@ -1,10 +1,13 @@
-"""`is` of numbers and texts: equal ones may be one object or two, so which it was is guarded."""
+"""`is` of numbers and texts: equal ones may be one object or two, so which it was is guarded. `is` of tensors that ops may return
+as they are."""
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flambeau.frontend.trace import drawing
 from flambeau.frontend.trace.guards import escape
-from flambeau.frontend.trace.values import Const, OutsideConst, Value
+from flambeau.frontend.trace.values import Const, OutsideConst, TensorValue, Value
+from flambeau.ir.tracing import GraphTensor
 
 if TYPE_CHECKING:
     from flambeau.frontend.trace.interp import Tracer
@@ -12,12 +15,22 @@ if TYPE_CHECKING:
 
 def identical(tr: Tracer, a: Value, b: Value) -> bool:
     """`a is b`, as the program asks it."""
+    if isinstance(a, TensorValue) and isinstance(b, TensorValue) and a is not b:
+        return tr.same(a, b) or _one_tensor(tr, a.tensor, b.tensor)
     if a is b or not (isinstance(a, Const) and isinstance(b, Const)) or _is_only_one(a.value) or _is_only_one(b.value):
         return tr.same(a, b)
     outside = [v for v in (a, b) if isinstance(v, OutsideConst)]
     if not outside or type(a.value) is not type(b.value) or (a.value != b.value and a.value == a.value):
         return tr.same(a, b)
     return _guarded(tr, outside, a.value is b.value, b.value if outside[0] is a else a.value)
+
+
+def _one_tensor(tr: Tracer, a: Any, b: Any) -> bool:
+    """Whether one of two tensors of the trace is the other by way of ops that may return what they are given."""
+    nodes = {x.node for x in (a, b) if isinstance(x, GraphTensor)}
+    if len(nodes) < 2 or not any(n.op is not None and "maybe_self" in n.op.tags for n in nodes):
+        return False
+    return len({drawing.itself(tr, n) for n in nodes}) == 1
 
 
 def same_nan(tr: Tracer, a: Const, b: Const) -> bool:

@@ -394,6 +394,31 @@ def test_a_second_process_imports_neither_tracer_nor_compiler(how: str, tmp_path
     assert second[3] < first[3] / 4
 
 
+TURNED = """
+    import json
+    import flambeau
+    from flambeau.frontend.compile import context_of
+
+    @flambeau.compile
+    def turned(x, w):
+        y = x.t() * w
+        return y, y.exp(), y[1:]
+
+    w = flambeau.ones(3, requires_grad=True)
+    found = [[t.stride() for t in turned(x, w)] for x in (flambeau.ones(3, 4), flambeau.ones(4, 3).t(), flambeau.ones(3, 4))]
+    print(json.dumps([found, [e.kind for e in context_of(turned).events]]))
+    """
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+def test_results_lie_in_memory_as_they_did_in_the_first_process(tmp_path: Path) -> None:
+    env = {"FLAMBEAU_CACHE_DIR": str(tmp_path / "cache")}
+    first, second = in_python(tmp_path, TURNED, **env), in_python(tmp_path, TURNED, **env)
+    columns, rows = [[1, 4]] * 3, [[3, 1]] * 3
+    assert first == [[columns, rows, columns], ["graph", "recompile", "graph"]]
+    assert second == [[columns, rows, columns], ["loaded", "loaded"]]
+
+
 @pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 def test_a_backward_that_no_process_has_run(tmp_path: Path) -> None:
     env = {"FLAMBEAU_CACHE_DIR": str(tmp_path / "cache")}
