@@ -430,7 +430,8 @@ def _inplace_runner(op: Op) -> Runner:
         target = args[0]
         if not isinstance(target, Tensor):
             op.schema.check(args, _is_tensor)
-        grad = mode.grad and "nograd" not in functional.tags and _any_requires_grad(functional, args)
+        grad = mode.grad and target.dtype.differentiable and "nograd" not in functional.tags and _any_requires_grad(
+            functional, args)
         if grad or (mode.grad and target._view is not None and type(target._view.ban) is str and target._view.base._rg):
             check_inplace_allowed(target)
         with autograd.GradMode(False):

@@ -46,12 +46,12 @@ def itself(tr: Tracer, node: Node) -> Node:
 
 
 def orders(tr: Tracer, outputs: Iterable[Any]) -> dict[str, tuple[int, ...]]:
-    """How a graph's outputs, and what they are views of, lie in memory; nothing where all that the graph computes lies row-major.
+    """How a graph's outputs, and what they are views of, lie in memory; nothing where all lie row-major.
 
     What a matrix product makes does, whatever it is given. Parameters are taken to stay as they are.
     """
     wanted = {n: root_of(n) for n in outputs if isinstance(n, Node) and not isinstance(n.meta, tuple)}
-    wanted = {n: root for n, root in wanted.items() if root not in tr.inputs and len(root.meta.shape) > 1}
+    wanted = {n: root for n, root in wanted.items() if root not in tr.inputs and len(n.meta.shape) > 1}
     if not wanted:
         return {}
     for node, (_, raw) in tr.inputs.items():
@@ -60,9 +60,7 @@ def orders(tr: Tracer, outputs: Iterable[Any]) -> dict[str, tuple[int, ...]]:
     for node in _asked(tr, wanted):
         _array(tr, node)                                          # in program order: no recursion through the whole graph
     known = {n: found for n in dict.fromkeys((*wanted, *wanted.values())) if (found := laid_out(tr, n)) is not None}
-    written = {root_of(n) for n in tr.graph.nodes if n.op is not None and n.op.mutates and is_view(n.args[n.op.mutates[0]].op)}
-    if all(found.is_contiguous() for n, found in known.items() if n in wanted.values() or wanted[n] in written) and not any(
-            _is_copied(tr, n) for n in wanted):
+    if all(found.is_contiguous() for found in known.values()) and not any(_is_copied(tr, n) for n in wanted):
         return {}
     return {n.name: memory_order(found._a) for n, found in known.items() if found.ndim > 1}
 

@@ -93,6 +93,7 @@ RESULTS = {
     "several": of(lambda x: x * 2, ft.exp, lambda y: y.t() + y, lambda y: y.neg().neg(), lambda y: y * 1),
     "views": of(lambda x: x + 1, lambda y: y.t(), lambda y: y[1:], lambda y: y[:, 1], lambda y: y.unsqueeze(0)),
     "one view": lambda x: (x + 1).t(),
+    "turned": lambda x: (x * 1).t_(),
     "part of a view": lambda x: (x + 1).t()[1:, :2],
     "copies": of(lambda x: x + 1, ft.clone, lambda y: y.t().clone(), lambda y: y.to(ft.float32, copy=True),
                  lambda y: y.double().float()),

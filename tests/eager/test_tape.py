@@ -188,3 +188,13 @@ def test_warnings_of_numpy_stay_with_numpy() -> None:
         assert torch.isnan(torch.zeros(2).log() * 0).all()
         with pytest.raises(RuntimeWarning):
             np.ones(1) / np.zeros(1)
+
+
+def test_integers_have_no_history_whatever_is_written_to_them():
+    x = torch.rand(2, 2, requires_grad=True)
+    whole = torch.zeros(2, 2, dtype=torch.int32)
+    whole[...] = x * 2
+    row = whole[0]
+    row.copy_(x[0])
+    whole.masked_fill_(whole > 1, x.sum())
+    assert not whole.requires_grad and not row.requires_grad and whole.grad_fn is None
