@@ -475,8 +475,8 @@ def _masked_shape(size: Any, x: Any, indices: Any) -> TensorMeta | None:
 
 
 def _index(xp: Any, x: Any, indices: Any) -> Any:
-    found = x[_numpy_index(indices, x.shape)]
-    return found if found.base is None or not xp.may_share_memory(found, x) else found.copy()
+    found = x[_numpy_index(indices, x.shape)]  # of what NumPy gathers, the indexed dimensions may lie outermost
+    return found if found.flags.c_contiguous and (found.base is None or not xp.may_share_memory(found, x)) else found.copy()
 
 
 def _index_element(at: Any, x: Any, indices: Any) -> Any:
@@ -498,7 +498,7 @@ def _index_element(at: Any, x: Any, indices: Any) -> Any:
 index_ = primitive(
     "index(Tensor self, Tensor[]? indices) -> Tensor", "index", kernel=_index, infer=_index_meta, lower=_index_element, api=(),
     vjp=(lambda g, out, x, indices: ops.index_put(zeros_for(g, x.shape), indices, g, True), None), dtypes="buifc",
-        tags=("check_data", "any_layout", "raises"), fault=faults.WRAPPED, data_shape=_masked_shape,
+        tags=("check_data", "raises"), fault=faults.WRAPPED, data_shape=_masked_shape,
     samples=lambda: [S(T((4, 5)), [indices((3,), 4)]), S(T((4, 5)), [None, indices((2, 2), 5)]),
                      S(T((4, 5)), [indices((3,), 4), indices((3,), 5)]),
                          S(T((4, 5, 3)), [indices((2, 1), 4), None, indices((3,), 3)]),

@@ -21,3 +21,12 @@ def test_a_refused_in_place_call_changes_nothing():
     with pytest.raises(RuntimeError):
         x.add_(fl.ones(2, 3))
     assert x.tolist() == [0, 1, 2] and x._version == 0
+
+
+@pytest.mark.parametrize("times", [1.5, "s", None, fl.Size([2])], ids=repr)
+def test_a_shape_is_repeated_as_a_tuple_is(times):
+    size = fl.Size([2, 3])
+    for repeated in (lambda: size * times, lambda: times * size):
+        with pytest.raises(TypeError, match="can't multiply sequence by non-int of type '"):
+            repeated()
+    assert size * 2 == 2 * size == fl.Size([2, 3, 2, 3]) and type(2 * size) is fl.Size

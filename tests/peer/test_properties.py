@@ -245,3 +245,10 @@ def test_views_and_results(size: list[int], first: str, second: str, steps: list
 @pytest.mark.filterwarnings("ignore")
 def test_gradients_through_views_and_writes(size: list[int], steps: list[Any]) -> None:
     run(_DIFFERENTIABLE, size, ("float64", "float64"), steps, grad=True)
+
+
+@pytest.mark.parametrize("key", [(slice(None), [1, 0]), ([1, 0],), (slice(None), slice(None), [1, 0, 1]), (slice(1, 2), [0, 1]),
+                                 (slice(None), [[0, 1], [1, 0]])], ids=str)
+def test_what_is_gathered_of_a_row_major_tensor_is_row_major(key: tuple[Any, ...]) -> None:
+    ours, theirs = (m.arange(24.0).reshape(3, 4, 2) for m in (flambeau, torch))
+    agree(ours[key], theirs[key], str(key))
