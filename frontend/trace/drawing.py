@@ -28,10 +28,7 @@ _LARGEST = 1 << 24                                                 # bytes that 
 
 def laid_out(tr: Tracer, node: Any) -> Tensor | None:
     """A tensor with anything in it that lies as the node's value; None where that is not known."""
-    try:
-        found = _array(tr, node)
-    except Exception:                                             # nothing is in them: indices may point anywhere
-        return None
+    found = _array(tr, node)
     return None if found is None else wrap(found)
 
 
@@ -90,7 +87,11 @@ def _array(tr: Tracer, node: Any) -> Any:
     """As the node's value lies: views of one value show parts of one array."""
     found = tr.arrays.get(node)
     if found is None:
-        found = tr.arrays[node] = (_find(tr, node),)
+        try:
+            found = (_find(tr, node),)
+        except Exception:                                         # nothing is in them: indices may point anywhere
+            found = (None,)
+        tr.arrays[node] = found
     return found[0]
 
 
@@ -104,7 +105,7 @@ def _find(tr: Tracer, node: Any) -> Any:
         return _rows(node)
     if op.mutates:
         return _array(tr, node.args[op.mutates[0]])
-    if _is_product(node):
+    if _is_product(node) or "bodies" in op.tags:                  # (what is in a dummy might keep a loop going)
         return _rows(node)
     known = {n: _array(tr, n) for n in node.inputs}
     if "random" in op.tags or any(a is None for a in known.values()):
@@ -148,8 +149,9 @@ def _rows(node: Any) -> Any:
 
 def _run(node: Any, inputs: dict[Any, Tensor]) -> Any:
     """What eager mode makes of tensors that lie so, whatever is in them."""
-    if sum(t._a.nbytes for t in inputs.values()) > _LARGEST:
-        return _rows(node)
+    rows, copies = _rows(node), node.op.family != "view" or "maybe_copy" in node.op.tags
+    if rows is None or (copies and rows.nbytes + sum(t._a.nbytes for t in inputs.values()) > _LARGEST):
+        return rows
     args = tree_map(lambda v: inputs[v] if isinstance(v, Node) else v.hint if isinstance(v, SymInt) else v, node.args)
     with use_handler(base.handler), GradMode(False), np.errstate(all="ignore"):
         found = base.handler(node.op, args)

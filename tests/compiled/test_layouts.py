@@ -110,6 +110,8 @@ RESULTS = {
     "product": of(lambda x: x.t() @ x, lambda y: y.t(), lambda y: y.contiguous()),
     "concatenated": of(lambda x: x.t() + 1, lambda y: ft.cat([y, y]), lambda y: ft.stack([y])),
     "selected": of(lambda x: x * 2, lambda y: y[ft.tensor([0, 2])], lambda y: y[:, ft.tensor([1, 0])]),
+    "looked up": lambda x: (x.t() * 2, ft.nn.functional.embedding(ft.tensor([[0, 2], [1, 1]]), x.t()),
+                            x.t().gather(0, ft.tensor([[0, 1, 2], [2, 1, 0]]))),
     "of composites": of(lambda x: ft.nn.functional.gelu(x.t()), lambda y: ft.nn.functional.hardtanh(y)),
     "filled with one": filled((2, 3), lambda v: v, lambda x: x.sum()),
     "filled with rows": filled((2, 3), lambda v: v.t(), lambda x: x[:, :1].expand(3, 2)),
