@@ -413,8 +413,8 @@ class _Functionalizer:
             step = target.steps[i]
             parent = self.replay(target, i)
             whole = ops.view_scatter(parent, whole, step.op.name, step.args)
-            if "nograd" in step.op.tags and whole.requires_grad:  # written behind the tape's back
-                whole = ops.overwrite(parent, whole) if parent.requires_grad else ops.detach(whole)
+            if "nograd" in step.op.tags and parent.requires_grad:  # written behind the tape's back
+                whole = ops.overwrite(parent, whole)
         storage.current = whole
         storage.version += 1
         target.tensor, target.version = new, storage.version

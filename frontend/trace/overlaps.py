@@ -89,19 +89,21 @@ def strided(tr: Tracer, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments of `as_strided`, which looks at memory, as if it were called on what the tensor is a view of: more than
     there is is refused as eager mode refuses it."""
     given, size, stride, start = (*args, None)[:4]
-    root = root_of(given.node)
+    root, whole = root_of(given.node), given
     if not shows_all(tr, root):
         raise Unsupported("tensor-attribute", "as_strided() of a tensor that does not lie row-major, or is a part of its memory",
                           "index it, or call as_strided() outside the compiled function")
     if given.node is not root:
+        while whole.base is not None:
+            whole = whole.base
         start = _start(tr, given.node, root) if start is None else start
-        if start is None or given.requires_grad or root.requires_grad or root.meta.dtype is not given.node.meta.dtype:
+        if start is None or whole.node is not root or given.requires_grad or root.meta.dtype is not given.dtype:
             raise Unsupported("tensor-attribute", "as_strided() of a view looks at memory that the view does not show",
                               "call it on the whole tensor, or outside the compiled function")
     if all(n > 0 for n in size) and (start or 0) + sum((n - 1) * s for n, s in zip(size, stride)) >= math.prod(
             root.meta.shape):
         raise RuntimeError("as_strided() looks beyond the tensor's memory")
-    return GraphTensor(root), size, stride, start
+    return whole, size, stride, start
 
 
 def _start(tr: Tracer, node: Node, root: Node) -> int | None:
