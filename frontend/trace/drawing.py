@@ -102,16 +102,16 @@ def _find(tr: Tracer, node: Any) -> Any:
         return _input(tr, node)
     op = node.op
     if op is None:
-        return _rows(node)
+        return layouts.rows(node)
     if op.mutates:
         return _array(tr, node.args[op.mutates[0]])
     if _is_product(node) or "bodies" in op.tags:                  # (what is in a dummy might keep a loop going)
-        return _rows(node)
+        return layouts.rows(node)
     known = {n: _array(tr, n) for n in node.inputs}
     if "random" in op.tags or any(a is None for a in known.values()):
-        return _rows(node)
+        return layouts.rows(node)
     if op.family != "view" and all(a.flags.c_contiguous for a in known.values()):
-        return _rows(node)
+        return layouts.rows(node)
     return _run(node, {n: wrap(a) for n, a in known.items()})
 
 
@@ -125,7 +125,7 @@ def _input(tr: Tracer, node: Any) -> Any:
     source, raw = tr.inputs[node]
     if raw._a.flags.c_contiguous:
         tr.guard(source, (("row-major", True), lambda w, v: f"{v}._a.flags.c_contiguous is True", "{} is contiguous"))
-        return _rows(node)
+        return layouts.rows(node)
     order = memory_order(raw._a)
     tr.guard(source, (("memory order", order),
                       lambda w, v: f"not {v}._a.flags.c_contiguous and {w.constant(memory_order)}({v}._a) == {order}",
@@ -133,23 +133,9 @@ def _input(tr: Tracer, node: Any) -> Any:
     return layouts.dummy(raw._a.dtype, raw._a.shape, raw._a.strides)
 
 
-def _sizes(node: Any) -> tuple[int, ...]:
-    return tuple(n.hint if isinstance(n, SymInt) else n for n in node.meta.shape)
-
-
-def _rows(node: Any) -> Any:
-    """Row-major."""
-    dtype, sizes, strides = node.meta.dtype.np, _sizes(node), []
-    step = dtype.itemsize
-    for n in reversed(sizes):
-        strides.append(step)
-        step *= max(n, 1)
-    return layouts.dummy(dtype, sizes, tuple(reversed(strides)))
-
-
 def _run(node: Any, inputs: dict[Any, Tensor]) -> Any:
     """What eager mode makes of tensors that lie so, whatever is in them."""
-    rows, copies = _rows(node), node.op.family != "view" or "maybe_copy" in node.op.tags
+    rows, copies = layouts.rows(node), node.op.family != "view" or "maybe_copy" in node.op.tags
     if rows is None or (copies and rows.nbytes + sum(t._a.nbytes for t in inputs.values()) > _LARGEST):
         return rows
     args = tree_map(lambda v: inputs[v] if isinstance(v, Node) else v.hint if isinstance(v, SymInt) else v, node.args)

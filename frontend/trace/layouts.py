@@ -11,6 +11,7 @@ import numpy as np
 
 from flambeau.frontend.trace.values import Const, TensorValue, Unsupported, Value
 from flambeau.ir.graph import root_of
+from flambeau.ir.symint import SymInt
 from flambeau.runtime.tensor import wrap
 
 if TYPE_CHECKING:
@@ -102,11 +103,11 @@ def _find(tr: Tracer, node: Any) -> Any:
         base = _array(tr, node.args[0])
         return None if base is None else _viewed(op, base, node)
     if "random" in op.tags or not node.inputs:
-        return None if node.inputs else _fresh(node)
+        return None if node.inputs else rows(node)
     arrays = [_array(tr, n) for n in node.inputs]
     keeps = op.family in ("pointwise", "creation") or op.name == "cast"
     if keeps and all(a is not None and a.flags.c_contiguous for a in arrays):
-        return _fresh(node)
+        return rows(node)
     return None
 
 
@@ -134,14 +135,14 @@ def dummy(dtype: Any, shape: Any, strides: Any) -> Any:
 _LARGEST = 1 << 26
 
 
-def _fresh(node: Any) -> Any:
-    """Row-major, as ops make their results."""
-    dtype = node.meta.dtype.np
-    strides, step = [], dtype.itemsize
-    for n in reversed(node.meta.shape):
+def rows(node: Any) -> Any:
+    """Row-major, as ops make their results; a symbolic size as it is in the example."""
+    dtype, sizes, strides = node.meta.dtype.np, tuple(n.hint if isinstance(n, SymInt) else n for n in node.meta.shape), []
+    step = dtype.itemsize
+    for n in reversed(sizes):
         strides.append(step)
         step *= max(n, 1)
-    return dummy(dtype, node.meta.shape, tuple(reversed(strides)))
+    return dummy(dtype, sizes, tuple(reversed(strides)))
 
 
 def turn(tr: Tracer, value: TensorValue, name: str, args: list[Value], kwargs: dict[str, Value]) -> Value:
